@@ -1,0 +1,271 @@
+# `make` or `make help` lists the targets. ENV is local (the default), localstack, staging or production.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# Set, it makes every dekctl process compile its modules anew: a second each.
+unexport PYTHONDONTWRITEBYTECODE
+
+ENV ?= local
+ENVS := local localstack staging production
+ifeq ($(filter $(ENV),$(ENVS)),)
+$(error ENV is '$(ENV)'; it must be one of: $(ENVS))
+endif
+
+## ---- Python -------------------------------------------------------------------------------------
+
+VENV := .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Options for the dekctl command of a target: make scrub ARGS=--yes
+ARGS ?=
+DEKCTL = $(CLOUD_ENV) DEKCTL_ENDPOINT=$(DEKCTL_ENDPOINT) $(VENV)/bin/dekctl --env $(ENV)
+TOOL = PYTHONPATH=tooling $(VENV)/bin/python
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	$(call INSTALL,requirements/dev.txt)
+	@touch $(VENV)/.demo $@
+
+# The demo needs less: no checkers, no test tools, no database drivers.
+$(VENV)/.demo: requirements/demo.txt pyproject.toml
+	$(call INSTALL,requirements/demo.txt)
+	@touch $@
+
+# $(1): a file of locked requirements.
+define INSTALL
+@[[ -n "$(PYTHON)" ]] || { echo "error: no Python 3.11 or newer was found" >&2; echo "hint: name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+@echo "Installing into $(VENV)" >&2
+@$(PYTHON) -m venv $(VENV)
+@PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/pip install -q --no-compile --require-hashes -r $(1)
+@PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/pip install -q --no-compile --no-deps --no-build-isolation -e .
+endef
+
+.PHONY: install
+install: $(VENV)/.installed ## Install the locked dependencies and dekctl into .venv
+
+LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url -q --custom-compile-command "make lock"
+
+.PHONY: lock
+lock: ## Resolve the dependencies again, into requirements/*.txt (needs uv)
+	$(LOCK) pyproject.toml --extra dev --extra postgresql --extra mysql --extra fast --extra cluster -o requirements/dev.txt
+	$(LOCK) requirements/checkov.in -o requirements/checkov.txt
+	$(LOCK) pyproject.toml --extra demo --extra fast --constraint requirements/dev.txt -o requirements/demo.txt
+
+.PHONY: demo
+demo: $(VENV)/.demo ## The main job from raw DEKs to a second KEK, on moto's server and SQLite
+	@$(TOOL) -m demo
+
+.PHONY: test
+test: install ## All tests that need neither cloud nor Docker
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+.PHONY: test-localstack
+test-localstack: install ## The whole story on a real LocalStack and a real PostgreSQL
+	@$(TOOL) -m demo.full localstack
+
+.PHONY: bench
+bench: install ## Measure dekctl beside the seed's loop and boto3; writes docs/performance.md
+	@PYTHONPATH=tooling:tests $(VENV)/bin/python -m bench $(ARGS)
+
+.PHONY: lint
+lint: install ## Formatter, linter, strict types; Terraform's and Checkov where Terraform is installed
+	@$(VENV)/bin/ruff format --check -q tooling tests migrations
+	@$(VENV)/bin/ruff check -q tooling tests migrations
+	@$(VENV)/bin/mypy
+	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-lint; else echo "skipped: tf-lint (terraform is not on PATH)"; fi
+
+.PHONY: fmt
+fmt: install ## Format the code and the Terraform files
+	@$(VENV)/bin/ruff format -q tooling tests migrations
+	@$(VENV)/bin/ruff check -q --fix tooling tests migrations
+	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-fmt; fi
+
+## ---- Terraform ----------------------------------------------------------------------------------
+
+TERRAFORM ?= terraform
+TF_DIR := terraform/environments/$(ENV)
+# Everything Terraform writes for an environment: its data folder, plans, outputs.json and, for the emulators, the state.
+STATE_DIR ?= $(CURDIR)/.dekctl/$(ENV)
+# A file of variables that override the environment's own, e.g. the generations of a KEK.
+TF_VAR_FILE ?=
+
+# Terraform warns at every command about a configuration file that is not there.
+ifneq ($(TF_CLI_CONFIG_FILE),)
+ifeq ($(wildcard $(TF_CLI_CONFIG_FILE)),)
+unexport TF_CLI_CONFIG_FILE
+endif
+endif
+
+# A folder with registry.terraform.io/hashicorp/aws/… in it serves instead of the registry. Terraform looks into
+# ~/.terraform.d/plugins and the like by itself; /opt is where images for closed networks keep one.
+TF_PLATFORM := $(shell uname -s | tr A-Z a-z)_$(shell uname -m | sed 's/x86_64/amd64/;s/aarch64/arm64/')
+TF_PLUGIN_DIR ?= $(firstword $(foreach found,$(wildcard /opt/*/registry.terraform.io/hashicorp/aws/*/$(TF_PLATFORM)),$(firstword $(subst /registry.terraform.io/, ,$(found)))))
+
+EMULATORS := local localstack
+ifneq ($(filter $(ENV),$(EMULATORS)),)
+DEKCTL_ENDPOINT ?= $(if $(filter local,$(ENV)),http://127.0.0.1:45670,http://127.0.0.1:4566)
+# Put before a command, it talks to the emulator and cannot reach a real account.
+CLOUD_ENV := env -u AWS_PROFILE -u AWS_SESSION_TOKEN -u AWS_ROLE_ARN -u AWS_WEB_IDENTITY_TOKEN_FILE \
+	AWS_ENDPOINT_URL=$(DEKCTL_ENDPOINT) AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 \
+	AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true
+TF_BACKEND_CONFIG = path=$(STATE_DIR)/terraform.tfstate
+else
+CLOUD_ENV := env
+TF_BACKEND_CONFIG ?= $(CURDIR)/$(TF_DIR)/backend.hcl
+endif
+
+TF = $(CLOUD_ENV) CHECKPOINT_DISABLE=1 TF_IN_AUTOMATION=1 TF_DATA_DIR=$(STATE_DIR)/terraform $(TERRAFORM) -chdir=$(TF_DIR)
+# Colours only for a terminal.
+TF_COLOR := $(if $(MAKE_TERMOUT),,-no-color)
+TF_VARS = $(TF_COLOR) $(if $(TF_VAR_FILE),-var-file=$(abspath $(TF_VAR_FILE)))
+
+.PHONY: help
+help: ## List the targets
+	@printf 'make TARGET [ENV=%s]\n\n' "$$(echo $(ENVS) | tr ' ' '|')"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+.PHONY: tf-found
+tf-found:
+	@command -v $(TERRAFORM) >/dev/null || { echo "error: terraform is not on PATH" >&2; echo "hint: install Terraform 1.11 or newer, or name it: make TERRAFORM=/path/to/terraform" >&2; exit 2; }
+
+.PHONY: tf-init
+tf-init: tf-found
+	@mkdir -p $(STATE_DIR)
+	@$(TF) init -input=false -no-color -reconfigure $(if $(TF_PLUGIN_DIR),-plugin-dir=$(TF_PLUGIN_DIR)) -backend-config=$(TF_BACKEND_CONFIG) > $(STATE_DIR)/init.log 2>&1 || { cat $(STATE_DIR)/init.log >&2; echo "hint: see terraform/README.md, \"A real environment\" and \"Provider versions\"" >&2; exit 1; }
+
+.PHONY: plan
+plan: tf-init ## Show what Terraform would change in ENV, and keep the plan
+	@$(TF) plan -input=false $(TF_VARS) -out=$(STATE_DIR)/plan.tfplan
+	@$(TF) show -json $(STATE_DIR)/plan.tfplan > $(STATE_DIR)/plan.json
+
+# The guard looks at every plan before it is applied. It needs no database for a plan that can do no harm.
+ALLOW ?=
+GUARD = $(DEKCTL) guard --plan $(STATE_DIR)/plan.json $(foreach finding,$(ALLOW),--allow '$(finding)')
+CONFIRM = [[ "$(YES)" == 1 ]] || { read -r -p "$(1) $(ENV)? Type the environment's name: " answer && [[ "$$answer" == "$(ENV)" ]]; } || { echo "error: not confirmed; nothing was changed" >&2; exit 3; }
+
+.PHONY: apply
+apply: $(if $(filter local,$(ENV)),$(VENV)/.demo,install) plan ## Plan, guard and apply ENV; a real environment asks first, unless YES=1; ALLOW=FINDING accepts one
+	@$(GUARD)
+ifeq ($(filter $(ENV),$(EMULATORS)),)
+	@$(call CONFIRM,Apply this plan to)
+endif
+	@$(TF) apply -input=false $(TF_COLOR) $(STATE_DIR)/plan.tfplan
+	@$(TF) output -json > $(STATE_DIR)/outputs.json
+
+.PHONY: destroy
+ifeq ($(filter $(ENV),$(EMULATORS)),)
+destroy: install tf-init ## Destroy ENV; a real environment goes through the guard and asks first
+	@$(TF) plan -destroy -input=false $(TF_VARS) -out=$(STATE_DIR)/plan.tfplan
+	@$(TF) show -json $(STATE_DIR)/plan.tfplan > $(STATE_DIR)/plan.json
+	@$(GUARD)
+	@$(call CONFIRM,Destroy)
+	@$(TF) apply -input=false $(TF_COLOR) $(STATE_DIR)/plan.tfplan
+else
+destroy: tf-init
+	@$(TF) destroy $(TF_VARS) -input=false -auto-approve
+endif
+	@rm -f $(STATE_DIR)/outputs.json
+
+.PHONY: output
+output: tf-init ## Print the Terraform outputs of ENV as JSON
+	@$(TF) output -json
+
+# A colleague may have rolled the KEK since: a real environment's outputs are read again each time.
+.PHONY: outputs
+outputs: install
+ifeq ($(filter $(ENV),$(EMULATORS)),)
+outputs: tf-init
+	@$(TF) output -json > $(STATE_DIR)/outputs.json
+endif
+
+## ---- Emulators and the dekctl commands ----------------------------------------------------------
+
+KEEP = $(TOOL) -m sandbox.keep
+KEEP_OPTIONS = $(ENV) --port $(lastword $(subst :, ,$(DEKCTL_ENDPOINT))) --directory $(STATE_DIR)/emulator
+
+.PHONY: up
+up: install ## Start the emulator of ENV=local or ENV=localstack; local gets a database of 1,000 files
+ifeq ($(filter $(ENV),$(EMULATORS)),)
+	@echo "error: $(ENV) is a real environment, there is nothing to start" >&2; exit 2
+endif
+	@$(KEEP) up $(KEEP_OPTIONS)
+ifeq ($(ENV),local)
+	@$(TOOL) -m demo.sample $(STATE_DIR)/app.db
+endif
+
+.PHONY: down
+down: install ## Stop the emulator of ENV, and forget what it held
+ifeq ($(filter $(ENV),$(EMULATORS)),)
+	@echo "error: $(ENV) is a real environment, there is nothing to stop" >&2; exit 2
+endif
+	@$(KEEP) down $(KEEP_OPTIONS)
+	@rm -rf $(STATE_DIR)
+
+.PHONY: migrate
+migrate: outputs ## Schema expand, wrap and verify in ENV; never scrubs
+	@$(DEKCTL) migrate $(ARGS)
+
+.PHONY: retire
+retire: outputs ## Say whether a KEK may go: make retire KEK=g1
+	@$(DEKCTL) retire $(KEK) $(ARGS)
+
+.PHONY: status
+status: outputs ## Stage, rows by state, census by KEK
+	@$(DEKCTL) status $(ARGS)
+
+.PHONY: doctor
+doctor: outputs ## Check configuration, database, KEK and each role's rights
+	@$(DEKCTL) doctor $(ARGS)
+
+.PHONY: verify
+verify: outputs ## Open every wrapped key and compare
+	@$(DEKCTL) verify $(ARGS)
+
+.PHONY: scrub
+scrub: outputs ## Remove proved plaintexts; asks, or ARGS=--yes
+	@$(DEKCTL) scrub $(ARGS)
+
+.PHONY: restore
+restore: outputs ## The way back from scrub: plaintexts again; asks, or ARGS=--yes
+	@$(DEKCTL) restore $(ARGS)
+
+.PHONY: rollback
+rollback: outputs ## The whole way back to the legacy schema; rehearse with ARGS=--dry-run
+	@$(DEKCTL) rollback $(ARGS)
+
+.PHONY: contract
+contract: outputs ## Drop the plaintext column; asks, or ARGS=--yes
+	@$(DEKCTL) schema contract $(ARGS)
+
+.PHONY: rewrap
+rewrap: outputs ## Move every row to the active KEK
+	@$(DEKCTL) rewrap $(ARGS)
+
+## ---- Terraform's formatter and linter -----------------------------------------------------------
+
+# Checkov has a virtual environment of its own, because it pins dozens of packages.
+CHECKOV_ENV := $(CURDIR)/.dekctl/checkov
+
+.PHONY: tf-fmt
+tf-fmt: tf-found install ## Format the Terraform files, write the README tables
+	@$(TERRAFORM) fmt -recursive terraform
+	@$(TOOL) -m tfkit.docs
+
+.PHONY: tf-lint
+tf-lint: tf-found install ## Terraform's format, validity and README tables, and Checkov over the plan of every environment
+	@$(TERRAFORM) fmt -check -diff -recursive terraform
+	@$(TOOL) -m tfkit.docs --check
+	@$(TOOL) -m tfkit.validate
+	@$(MAKE) checkov
+	@rm -rf .dekctl/plans
+	@$(TOOL) -m tfkit.plans .dekctl/plans
+	@$(CHECKOV_ENV)/bin/checkov --config-file .checkov.yaml $(foreach env,$(ENVS),-f .dekctl/plans/$(env).json)
+
+# The stamp is a copy of the lock file, so a checkout that only touches it does not install again.
+.PHONY: checkov
+checkov:
+	@cmp -s requirements/checkov.txt $(CHECKOV_ENV)/.installed || { \
+		echo "Installing Checkov into $(CHECKOV_ENV)" >&2; \
+		$(PYTHON) -m venv --clear $(CHECKOV_ENV); \
+		PIP_DISABLE_PIP_VERSION_CHECK=1 $(CHECKOV_ENV)/bin/pip install -q --no-compile --require-hashes -r requirements/checkov.txt; \
+		cp requirements/checkov.txt $(CHECKOV_ENV)/.installed; }

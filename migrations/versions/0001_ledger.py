@@ -1,0 +1,81 @@
+"""The ledger: runs, quarantine, and what is known about each table.
+
+Shared by all tables of the database, so it may be there already. It stays when a table goes back
+to its legacy schema: it is the evidence of what was done. ``dekctl_branch_keys`` holds wrapped
+keys, not evidence: it has to be backed up with the table, and must not be dropped while a row of
+version V3 exists.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from dekctl.schema import SchemaPlan
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade(plan: SchemaPlan) -> None:
+    # MariaDB and MySQL commit every CREATE on its own, and a killed step is run again. The runs
+    # come last: where they are, the others are too.
+    op.create_table(
+        "dekctl_tables",
+        sa.Column("table_name", sa.String(255), primary_key=True),
+        sa.Column("facts", sa.Text, nullable=False),
+        schema=plan.ledger_schema,
+        if_not_exists=True,
+    )
+    op.create_table(
+        "dekctl_quarantine",
+        sa.Column("table_name", sa.String(255), primary_key=True),
+        sa.Column("pk_hash", sa.String(64), primary_key=True),
+        sa.Column("pk", sa.Text, nullable=False),
+        sa.Column("operation", sa.String(32), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("run_id", sa.String(36), nullable=False),
+        sa.Column("since", sa.String(32), nullable=False),
+        schema=plan.ledger_schema,
+        if_not_exists=True,
+    )
+    # Not a record like the others: rows of version V3 open only with their branch key.
+    op.create_table(
+        "dekctl_branch_keys",
+        sa.Column("branch_id", sa.String(32), primary_key=True),
+        sa.Column("context_name", sa.String(255), nullable=False),
+        sa.Column("wrapped", plan.blob_type, nullable=False),
+        sa.Column("kek_id", sa.String(2048), nullable=False),
+        sa.Column("created_at", sa.String(32), nullable=False),
+        sa.Column("max_uses", sa.BigInteger, nullable=False),
+        schema=plan.ledger_schema,
+        if_not_exists=True,
+    )
+    op.create_table(
+        "dekctl_runs",
+        sa.Column("run_id", sa.String(36), primary_key=True),
+        sa.Column("operation", sa.String(32), nullable=False),
+        sa.Column("table_name", sa.String(255), nullable=False),
+        sa.Column("env", sa.String(64), nullable=False),
+        sa.Column("shard", sa.String(32)),
+        sa.Column("dry_run", sa.Boolean, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("who", sa.String(255), nullable=False),
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("pid", sa.Integer, nullable=False),
+        sa.Column("process_started", sa.String(64), nullable=False),
+        sa.Column("started_at", sa.String(32), nullable=False),
+        sa.Column("heartbeat_at", sa.String(32), nullable=False),
+        sa.Column("ended_at", sa.String(32)),
+        sa.Column("kek_id", sa.String(2048)),
+        sa.Column("dekctl_version", sa.String(32), nullable=False),
+        sa.Column("position", sa.Text),
+        sa.Column("result", sa.Text),
+        sa.Column("error", sa.Text),
+        schema=plan.ledger_schema,
+        if_not_exists=True,
+    )
+
+
+def downgrade(plan: SchemaPlan) -> None:
+    """Keep the ledger; drop its tables by hand when its evidence is no longer wanted."""

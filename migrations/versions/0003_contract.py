@@ -1,0 +1,28 @@
+"""Contract: the plaintext column goes. The way back makes it again, empty, for ``restore``."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from dekctl.schema import SchemaPlan
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade(plan: SchemaPlan) -> None:
+    plan.refuse_lost_plaintexts()
+    if plan.config.plaintext_column in plan.columns:
+        op.drop_column(
+            plan.config.bare_name, plan.config.plaintext_column, schema=plan.config.schema
+        )
+
+
+def downgrade(plan: SchemaPlan) -> None:
+    if plan.config.plaintext_column not in plan.columns:
+        op.add_column(
+            plan.config.bare_name,
+            sa.Column(plan.config.plaintext_column, plan.plaintext_type, nullable=True),
+            schema=plan.config.schema,
+        )

@@ -1,0 +1,28 @@
+variable "region" {
+  description = "AWS Region of the state bucket."
+  type        = string
+  nullable    = false
+}
+
+variable "account_id" {
+  description = "The only account that this may be applied to."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "account_id must be 12 digits."
+  }
+}
+
+variable "name_prefix" {
+  description = "Start of the bucket's name; the account id follows."
+  type        = string
+  nullable    = false
+  default     = "dekctl-terraform-state"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,48}$", var.name_prefix))
+    error_message = "name_prefix must be 2 to 49 lower-case letters, digits and hyphens, starting with a letter."
+  }
+}

@@ -1,0 +1,60 @@
+# AWS is moto's server: region, endpoint and credentials come from the environment (`make ENV=local` sets them).
+
+terraform {
+  required_version = ">= 1.11, < 2.0"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100, < 7.0"
+    }
+  }
+
+  backend "local" {}
+}
+
+provider "aws" {
+  default_tags {
+    tags = {
+      Project     = "dekctl"
+      Environment = "local"
+      ManagedBy   = "terraform"
+    }
+  }
+}
+
+data "aws_caller_identity" "current" {}
+
+module "dekctl" {
+  source = "../../modules/dekctl"
+
+  name_prefix  = var.name_prefix
+  context_name = var.context_name
+  generations  = var.generations
+
+  allow_rows_without_context = var.allow_rows_without_context
+  allow_branch_keys          = var.allow_branch_keys
+
+  # moto forgets the period, and the second plan would never be empty.
+  rotation_period_in_days = null
+
+  # moto writes access logs, so the buckets are not empty when they go; and an emulator has nothing to expire.
+  audit = {
+    archive_days  = 0
+    force_destroy = true
+  }
+
+  # Emulators check neither whether these users exist nor who asks.
+  administrator_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:user/terraform"]
+
+  trust = {
+    for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => {
+      principals = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:user/operator"]
+    }
+  }
+}
+
+output "dekctl" {
+  description = "What the dekctl command reads. It holds no secret."
+  value       = module.dekctl.dekctl
+}

@@ -1,0 +1,37 @@
+variable "name_prefix" {
+  description = "Start of every name in the account; the KEK's alias is `alias/<name_prefix>`."
+  type        = string
+  nullable    = false
+  default     = "dekctl-localstack"
+}
+
+variable "context_name" {
+  description = "`context_name` of the table in dekctl.toml."
+  type        = string
+  nullable    = false
+  default     = "encrypted_files"
+}
+
+variable "generations" {
+  description = "The KEK's generations; the map is in generations.auto.tfvars."
+  type = map(object({
+    state        = string
+    still_wraps  = optional(bool, false)
+    multi_region = optional(bool, false)
+  }))
+  nullable = false
+}
+
+variable "allow_rows_without_context" {
+  description = "Whether rows of version V1, which were wrapped without an encryption context, may still be unwrapped and rewrapped."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
+variable "allow_branch_keys" {
+  description = "Whether hierarchical wrapping (version V3) may be used: the wrapper makes branch keys, and app, verifier and rewrapper use them."
+  type        = bool
+  nullable    = false
+  default     = false
+}

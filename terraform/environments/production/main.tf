@@ -1,0 +1,78 @@
+terraform {
+  required_version = ">= 1.11, < 2.0"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100, < 7.0"
+    }
+  }
+
+  # Bucket and Region come from backend.hcl (see backend.hcl.example); `terraform/bootstrap` makes the bucket.
+  backend "s3" {
+    key          = "dekctl/production/terraform.tfstate"
+    encrypt      = true
+    use_lockfile = true
+  }
+}
+
+provider "aws" {
+  region              = var.region
+  allowed_account_ids = [var.account_id]
+
+  default_tags {
+    tags = local.tags
+  }
+}
+
+# Used only by the replica of a multi-Region generation.
+provider "aws" {
+  alias               = "replica"
+  region              = coalesce(var.replica_region, var.region)
+  allowed_account_ids = [var.account_id]
+
+  default_tags {
+    tags = local.tags
+  }
+}
+
+locals {
+  tags = {
+    Project     = "dekctl"
+    Environment = "production"
+    ManagedBy   = "terraform"
+  }
+}
+
+module "dekctl" {
+  source = "../../modules/dekctl"
+
+  name_prefix                = var.name_prefix
+  context_name               = var.context_name
+  generations                = var.generations
+  allow_rows_without_context = var.allow_rows_without_context
+  allow_branch_keys          = var.allow_branch_keys
+  trust                      = var.trust
+  administrator_arns         = var.administrator_arns
+  max_session_duration       = var.max_session_duration
+  permissions_boundary       = var.permissions_boundary
+  replica_regions            = var.replica_region == null ? [] : [var.replica_region]
+  audit                      = merge(var.audit, { lock_mode = "COMPLIANCE" })
+}
+
+module "replica" {
+  source = "../../modules/replica"
+  count  = var.replica_region == null ? 0 : 1
+
+  providers = {
+    aws = aws.replica
+  }
+
+  name_prefix = var.name_prefix
+  generations = module.dekctl.replicable
+}
+
+output "dekctl" {
+  description = "What the dekctl command reads. It holds no secret."
+  value       = module.dekctl.dekctl
+}

@@ -1,0 +1,32 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+resource "aws_iam_role" "this" {
+  for_each = toset(local.roles)
+
+  name                 = "${var.name_prefix}-${replace(each.key, "_", "-")}"
+  description          = "dekctl: ${local.descriptions[each.key]}"
+  assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
+  max_session_duration = var.max_session_duration
+  permissions_boundary = var.permissions_boundary
+}
+
+resource "aws_iam_role_policy" "this" {
+  for_each = toset(local.roles)
+
+  name   = "dekctl"
+  role   = aws_iam_role.this[each.key].id
+  policy = data.aws_iam_policy_document.role[each.key].json
+}
+
+locals {
+  descriptions = {
+    app       = "reads rows and issues new DEKs"
+    wrapper   = "wraps the DEKs of legacy rows"
+    rewrapper = "moves rows to another KEK inside KMS"
+    verifier  = "unwraps to compare"
+    auditor   = "reads keys and the trail"
+    key_admin = "manages the life of the KEKs, uses none"
+  }
+}

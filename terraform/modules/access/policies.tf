@@ -1,0 +1,191 @@
+locals {
+  all_key_arns = flatten([for k in values(var.keys) : k.arns])
+
+  statements = {
+    for role in local.roles : role => [
+      for r in local.rights : {
+        sid             = r.sid
+        action          = r.action
+        bound_to        = r.bound_to
+        without_context = r.without_context
+        resources       = flatten([for k in values(var.keys) : k.arns if length(setintersection(k.states, r.states)) > 0])
+      } if r.role == role
+    ]
+  }
+
+  # Walking rows means choosing a rate, and the limit it must stay under is the account's.
+  reads_quota = ["wrapper", "rewrapper", "verifier"]
+
+  kms_read_actions = [
+    "kms:DescribeKey",
+    "kms:GetKeyPolicy",
+    "kms:GetKeyRotationStatus",
+    "kms:ListGrants",
+    "kms:ListKeyPolicies",
+    "kms:ListKeyRotations",
+    "kms:ListResourceTags",
+  ]
+}
+
+data "aws_iam_policy_document" "role" {
+  for_each = toset(local.roles)
+
+  dynamic "statement" {
+    for_each = local.statements[each.key]
+
+    content {
+      sid       = statement.value.sid
+      actions   = [statement.value.action]
+      resources = statement.value.resources
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:EncryptionContext:dekctl:table"
+        values   = [var.context_name]
+      }
+
+      # ForAllValues alone also admits a request without any context; the two Null conditions close that.
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "kms:EncryptionContextKeys"
+        values   = ["dekctl:table", statement.value.bound_to]
+      }
+
+      condition {
+        test     = "Null"
+        variable = "kms:EncryptionContextKeys"
+        values   = ["false"]
+      }
+
+      condition {
+        test     = "Null"
+        variable = "kms:EncryptionContext:${statement.value.bound_to}"
+        values   = ["false"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = [for s in local.statements[each.key] : s if s.without_context]
+
+    content {
+      sid       = "${statement.value.sid}WithoutContext"
+      actions   = [statement.value.action]
+      resources = statement.value.resources
+
+      condition {
+        test     = "Null"
+        variable = "kms:EncryptionContextKeys"
+        values   = ["true"]
+      }
+    }
+  }
+
+  statement {
+    sid       = "Describe"
+    actions   = each.key == "auditor" ? local.kms_read_actions : ["kms:DescribeKey"]
+    resources = local.all_key_arns
+  }
+
+  dynamic "statement" {
+    for_each = contains(local.reads_quota, each.key) ? [1] : []
+
+    content {
+      sid       = "ReadQuota"
+      actions   = ["servicequotas:GetServiceQuota"]
+      resources = ["arn:${data.aws_partition.current.partition}:servicequotas:*:${data.aws_caller_identity.current.account_id}:kms/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "key_admin" ? [1] : []
+
+    content {
+      sid = "Operate"
+      actions = concat(local.kms_read_actions, [
+        "kms:CancelKeyDeletion",
+        "kms:CreateAlias",
+        "kms:DeleteAlias",
+        "kms:DisableKey",
+        "kms:DisableKeyRotation",
+        "kms:EnableKey",
+        "kms:EnableKeyRotation",
+        "kms:RevokeGrant",
+        "kms:RotateKeyOnDemand",
+        "kms:ScheduleKeyDeletion",
+        "kms:TagResource",
+        "kms:UntagResource",
+        "kms:UpdateAlias",
+        "kms:UpdateKeyDescription",
+      ])
+      resources = concat(local.all_key_arns, [var.alias_arn])
+    }
+  }
+
+  # These have no resource to name.
+  dynamic "statement" {
+    for_each = contains(["auditor", "key_admin"], each.key) ? [1] : []
+
+    content {
+      sid       = "List"
+      actions   = ["kms:ListAliases", "kms:ListKeys"]
+      resources = ["*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+
+    content {
+      sid       = "ReadTrail"
+      actions   = ["cloudtrail:GetEventSelectors", "cloudtrail:GetTrail", "cloudtrail:GetTrailStatus"]
+      resources = [statement.value.trail_arn]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "auditor" ? [1] : []
+
+    content {
+      sid       = "LookUpEvents"
+      actions   = ["cloudtrail:DescribeTrails", "cloudtrail:LookupEvents"]
+      resources = ["*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+
+    content {
+      sid       = "ReadLogFiles"
+      actions   = ["s3:GetObject", "s3:ListBucket"]
+      resources = [statement.value.bucket_arn, "${statement.value.bucket_arn}/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+
+    content {
+      sid       = "ReadLogGroup"
+      actions   = ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents", "logs:StartQuery"]
+      resources = [statement.value.log_group_arn, "${statement.value.log_group_arn}:*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+
+    content {
+      sid       = "DecryptTrail"
+      actions   = ["kms:Decrypt"]
+      resources = [statement.value.key_arn]
+
+      condition {
+        test     = "Null"
+        variable = "kms:EncryptionContext:aws:cloudtrail:arn"
+        values   = ["false"]
+      }
+    }
+  }
+}

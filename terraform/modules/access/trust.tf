@@ -1,0 +1,84 @@
+data "aws_iam_policy_document" "trust" {
+  for_each = toset(local.roles)
+
+  dynamic "statement" {
+    for_each = length(var.trust[each.key].principals) > 0 ? [var.trust[each.key]] : []
+
+    content {
+      sid     = "Principals"
+      actions = ["sts:AssumeRole"]
+
+      principals {
+        type        = "AWS"
+        identifiers = statement.value.principals
+      }
+
+      dynamic "condition" {
+        for_each = statement.value.require_mfa ? [1] : []
+
+        content {
+          test     = "Bool"
+          variable = "aws:MultiFactorAuthPresent"
+          values   = ["true"]
+        }
+      }
+
+      dynamic "condition" {
+        for_each = statement.value.external_id == null ? [] : [statement.value.external_id]
+
+        content {
+          test     = "StringEquals"
+          variable = "sts:ExternalId"
+          values   = [condition.value]
+        }
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.trust[each.key].services) > 0 ? [var.trust[each.key]] : []
+
+    content {
+      sid     = "Services"
+      actions = ["sts:AssumeRole"]
+
+      principals {
+        type        = "Service"
+        identifiers = statement.value.services
+      }
+
+      # Against the confused deputy: only on behalf of this account.
+      condition {
+        test     = "StringEquals"
+        variable = "aws:SourceAccount"
+        values   = [data.aws_caller_identity.current.account_id]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.trust[each.key].oidc == null ? [] : [var.trust[each.key].oidc]
+
+    content {
+      sid     = "Oidc"
+      actions = ["sts:AssumeRoleWithWebIdentity"]
+
+      principals {
+        type        = "Federated"
+        identifiers = [statement.value.provider_arn]
+      }
+
+      condition {
+        test     = "StringEquals"
+        variable = "${statement.value.issuer}:aud"
+        values   = [statement.value.audience]
+      }
+
+      condition {
+        test     = "StringEquals"
+        variable = "${statement.value.issuer}:sub"
+        values   = statement.value.subjects
+      }
+    }
+  }
+}

@@ -1,0 +1,145 @@
+variable "name_prefix" {
+  description = "Start of every role's name: `<name_prefix>-app` and so on."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,40}$", var.name_prefix))
+    error_message = "name_prefix must be 2 to 41 lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "trust" {
+  description = <<-EOT
+    Who may assume which role, by role name (app, wrapper, rewrapper, verifier, auditor, key_admin). `principals` are
+    account, role or user ARNs, which may have to show an MFA device or an external id; `services` are AWS services
+    that run the application; `oidc` is a CI system's provider with its audience and the exact subjects.
+  EOT
+  type = map(object({
+    principals  = optional(list(string), [])
+    services    = optional(list(string), [])
+    require_mfa = optional(bool, false)
+    external_id = optional(string)
+    oidc = optional(object({
+      provider_arn = string
+      issuer       = string
+      audience     = string
+      subjects     = list(string)
+    }))
+  }))
+  nullable = false
+
+  validation {
+    condition     = toset(keys(var.trust)) == toset(["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"])
+    error_message = "trust needs one entry for each of app, wrapper, rewrapper, verifier, auditor and key_admin, and no other."
+  }
+
+  validation {
+    condition = alltrue([
+      for t in values(var.trust) : length(t.principals) + length(t.services) > 0 || t.oidc != null
+    ])
+    error_message = "Every role must trust somebody: give principals, services or oidc."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for t in values(var.trust) : [for p in t.principals : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(root|role/.+|user/.+)$", p)) && !strcontains(p, "*")]
+    ]))
+    error_message = "principals must be ARNs of an account (…:root), a role or a user, without a wildcard."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for t in values(var.trust) : [for s in t.services : can(regex("^[a-z0-9.-]+\\.amazonaws\\.com(\\.cn)?$", s))]
+    ]))
+    error_message = "services must be AWS service principals such as ecs-tasks.amazonaws.com."
+  }
+
+  validation {
+    condition = alltrue([
+      for t in values(var.trust) : try(
+        t.oidc == null || (length(t.oidc.subjects) > 0 && alltrue([for s in t.oidc.subjects : !strcontains(s, "*")])), true
+      )
+    ])
+    error_message = "oidc.subjects must be exact: at least one, without a wildcard."
+  }
+}
+
+variable "keys" {
+  description = "The generations whose use the roles are given: the states whose rights they carry, and their ARN in every Region they exist in."
+  type = map(object({
+    states = list(string)
+    arns   = list(string)
+  }))
+  nullable = false
+
+  validation {
+    condition     = anytrue([for k in values(var.keys) : contains(k.states, "active")])
+    error_message = "keys needs an active generation: without one nobody could wrap."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for k in values(var.keys) : [for s in k.states : contains(["active", "retired", "disabled"], s)]]))
+    error_message = "The states of a generation must be active, retired or disabled."
+  }
+}
+
+variable "alias_arn" {
+  description = "ARN of the KEK's alias, which the key admin may move."
+  type        = string
+  nullable    = false
+}
+
+variable "context_name" {
+  description = "Value of `dekctl:table` in the encryption context to which every use of a key is bound."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]{1,128}$", var.context_name))
+    error_message = "context_name must be 1 to 128 letters, digits, dots, hyphens and underscores (it is not a pattern)."
+  }
+}
+
+variable "allow_rows_without_context" {
+  description = "Whether rows of version V1, which were wrapped without an encryption context, may still be unwrapped and rewrapped."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
+variable "allow_branch_keys" {
+  description = "Whether hierarchical wrapping (version V3) may be used: the wrapper makes branch keys, and app, verifier and rewrapper use them."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
+variable "audit" {
+  description = "What the auditor may read: trail, bucket, log group and the trail's own key; null where the trail is off."
+  type = object({
+    trail_arn     = string
+    bucket_arn    = string
+    log_group_arn = string
+    key_arn       = string
+  })
+  default = null
+}
+
+variable "max_session_duration" {
+  description = "Longest session of a role, in seconds (3600 to 43200). A backfill has to finish or be started again within it."
+  type        = number
+  nullable    = false
+  default     = 14400
+
+  validation {
+    condition     = var.max_session_duration >= 3600 && var.max_session_duration <= 43200
+    error_message = "max_session_duration must be between 3600 and 43200 seconds."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of a managed policy that bounds every role; null for none."
+  type        = string
+  default     = null
+}

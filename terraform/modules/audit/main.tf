@@ -1,0 +1,91 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
+locals {
+  account_id = data.aws_caller_identity.current.account_id
+  partition  = data.aws_partition.current.partition
+  region     = data.aws_region.current.id
+  root       = "arn:${local.partition}:iam::${local.account_id}:root"
+
+  # Built from names: policies have to name the trail before it exists, and a plan shows all of them.
+  trail_name    = "${var.name_prefix}-trail"
+  trail_arn     = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/${local.trail_name}"
+  log_group     = "/dekctl/${var.name_prefix}/cloudtrail"
+  log_group_arn = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:${local.log_group}"
+  topic_arn     = "arn:${local.partition}:sns:${local.region}:${local.account_id}:${var.name_prefix}-alerts"
+
+  bucket_names = {
+    trail  = "${var.name_prefix}-trail-${local.account_id}"
+    access = "${var.name_prefix}-logs-${local.account_id}"
+  }
+
+  bucket_arns = { for name, bucket in local.bucket_names : name => "arn:${local.partition}:s3:::${bucket}" }
+}
+
+resource "aws_cloudtrail" "this" {
+  name                          = local.trail_name
+  s3_bucket_name                = aws_s3_bucket.trail.id
+  kms_key_id                    = aws_kms_key.trail.arn
+  cloud_watch_logs_group_arn    = "${aws_cloudwatch_log_group.trail.arn}:*"
+  cloud_watch_logs_role_arn     = aws_iam_role.delivery.arn
+  enable_log_file_validation    = true
+  enable_logging                = true
+  include_global_service_events = true
+  is_multi_region_trail         = true
+
+  # Decrypt and GenerateDataKey are "read" events: All, and KMS never excluded.
+  event_selector {
+    read_write_type                  = "All"
+    include_management_events        = true
+    exclude_management_event_sources = []
+  }
+
+  depends_on = [aws_s3_bucket_policy.trail, aws_iam_role_policy.delivery]
+}
+
+resource "aws_cloudwatch_log_group" "trail" {
+  name              = local.log_group
+  retention_in_days = var.log_retention_days
+  kms_key_id        = aws_kms_key.trail.arn
+}
+
+resource "aws_iam_role" "delivery" {
+  name               = "${var.name_prefix}-trail-delivery"
+  description        = "dekctl: CloudTrail writes its events to CloudWatch Logs"
+  assume_role_policy = data.aws_iam_policy_document.delivery_trust.json
+}
+
+data "aws_iam_policy_document" "delivery_trust" {
+  statement {
+    sid     = "CloudTrail"
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudtrail.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceArn"
+      values   = [local.trail_arn]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "delivery" {
+  name   = "write-log-group"
+  role   = aws_iam_role.delivery.id
+  policy = data.aws_iam_policy_document.delivery.json
+}
+
+data "aws_iam_policy_document" "delivery" {
+  statement {
+    sid       = "WriteStreams"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${local.log_group_arn}:log-stream:${local.account_id}_CloudTrail_*"]
+  }
+}

@@ -1,0 +1,34 @@
+output "dekctl" {
+  description = "What the dekctl command reads. It holds no secret."
+  value = {
+    schema_version = 1
+    region         = local.region
+    account_id     = local.account_id
+    context_name   = var.context_name
+
+    kek = {
+      arn         = module.kek.arn
+      alias       = module.kek.alias
+      generations = module.kek.generations
+    }
+
+    roles = module.access.role_arns
+
+    audit = {
+      trail_arn = one(module.audit[*].trail_arn)
+      bucket    = one(module.audit[*].bucket)
+      log_group = one(module.audit[*].log_group)
+    }
+  }
+}
+
+output "replicable" {
+  description = "The multi-Region generations as module replica takes them."
+  value = {
+    for name, g in module.kek.generations : name => {
+      arn    = g.arn
+      state  = g.state
+      policy = module.kek.policies[name]
+    } if var.generations[name].multi_region
+  }
+}

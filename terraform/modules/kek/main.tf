@@ -1,0 +1,36 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+locals {
+  active = one([for name, g in var.generations : name if g.state == "active"])
+
+  # The states whose rights a generation carries.
+  counts_as = { for name, g in var.generations : name => g.still_wraps ? [g.state, "active"] : [g.state] }
+}
+
+# No prevent_destroy: it takes only a literal and would block the last step of a generation's life. What keeps a KEK
+# that rows still need is `dekctl guard`, which every `make apply` goes through, and the 30 days of the window.
+resource "aws_kms_key" "generation" {
+  for_each = var.generations
+
+  description                        = "${var.name_prefix} KEK, generation ${each.key}"
+  policy                             = data.aws_iam_policy_document.key[each.key].json
+  is_enabled                         = each.value.state != "disabled"
+  multi_region                       = each.value.multi_region
+  enable_key_rotation                = true
+  rotation_period_in_days            = var.rotation_period_in_days
+  deletion_window_in_days            = 30
+  bypass_policy_lockout_safety_check = false
+
+  tags = {
+    Name                = "${var.name_prefix}-${each.key}"
+    "dekctl:generation" = each.key
+  }
+}
+
+# Changes in place: moving it is how a new generation takes over.
+resource "aws_kms_alias" "this" {
+  name          = "alias/${var.name_prefix}"
+  target_key_id = aws_kms_key.generation[local.active].key_id
+}

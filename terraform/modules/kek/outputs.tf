@@ -1,0 +1,29 @@
+output "arn" {
+  description = "ARN of the active generation, which wraps new DEKs."
+  value       = aws_kms_key.generation[local.active].arn
+}
+
+output "alias" {
+  description = "Name of the alias, which follows the active generation."
+  value       = aws_kms_alias.this.name
+}
+
+output "generations" {
+  description = "Every generation by name, with its ARN and its state."
+  value = {
+    for name, g in var.generations : name => {
+      arn   = aws_kms_key.generation[name].arn
+      state = g.state
+    }
+  }
+}
+
+output "policies" {
+  description = "The rendered key policy of every generation by name; a replica in another Region takes the same."
+  value       = { for name, document in data.aws_iam_policy_document.key : name => document.json }
+}
+
+output "counts_as" {
+  description = "The states whose rights each generation carries: its own and, while it still wraps, active."
+  value       = local.counts_as
+}

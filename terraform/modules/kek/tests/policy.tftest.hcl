@@ -1,0 +1,211 @@
+# Nothing here reaches AWS: the real provider plans offline, so the policies below are rendered exactly as in an apply.
+provider "aws" {
+  region                      = "eu-central-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+override_data {
+  target = data.aws_caller_identity.current
+  values = {
+    account_id = "111122223333"
+    arn        = "arn:aws:iam::111122223333:role/terraform"
+    user_id    = "AROAEXAMPLE:test"
+  }
+}
+
+variables {
+  name_prefix        = "files"
+  context_name       = "encrypted_files"
+  administrator_arns = ["arn:aws:iam::111122223333:role/terraform"]
+  operator_arns      = ["arn:aws:iam::111122223333:role/files-key-admin"]
+  auditor_arns       = ["arn:aws:iam::111122223333:role/files-auditor"]
+
+  generations = {
+    g1 = { state = "disabled" }
+    g2 = { state = "retired" }
+    g3 = { state = "active" }
+  }
+
+  grants = [
+    { sid = "AppUnwraps", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"] },
+    { sid = "AppIssues", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:GenerateDataKey", states = ["active"] },
+  ]
+}
+
+run "keys_follow_their_state" {
+  command = plan
+
+  assert {
+    condition     = { for name, key in aws_kms_key.generation : name => key.is_enabled } == { g1 = false, g2 = true, g3 = true }
+    error_message = "Only a disabled generation is disabled."
+  }
+
+  assert {
+    condition     = alltrue([for key in aws_kms_key.generation : key.deletion_window_in_days == 30 && key.enable_key_rotation])
+    error_message = "Every generation rotates and waits 30 days before it is deleted."
+  }
+
+  assert {
+    condition     = alltrue([for key in aws_kms_key.generation : !key.bypass_policy_lockout_safety_check])
+    error_message = "The lock-out check stays on."
+  }
+
+  assert {
+    condition     = aws_kms_alias.this.name == "alias/files"
+    error_message = "The alias is named by name_prefix."
+  }
+}
+
+run "no_allow_has_a_wildcard_principal_or_hands_cryptography_to_the_account" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for s in jsondecode(policy).Statement : s.Effect == "Deny" || !strcontains(jsonencode(s.Principal), "*")
+      ]
+    ]))
+    error_message = "An allow names its principals."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for s in jsondecode(policy).Statement : s.Effect == "Deny" || !strcontains(jsonencode(s.Action), "*")
+      ]
+    ]))
+    error_message = "An allow names its actions."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for s in jsondecode(policy).Statement : (
+          jsonencode(s.Condition) == jsonencode({ ArnEquals = { "aws:PrincipalArn" = "arn:aws:iam::111122223333:root" } })
+          && !strcontains(jsonencode(s.Action), "crypt") && !strcontains(jsonencode(s.Action), "GenerateDataKey")
+        ) if s.Sid == "AccountCannotLockItselfOut"
+      ]
+    ]))
+    error_message = "The account may only save itself from a lock-out, as its root user."
+  }
+}
+
+run "rights_follow_the_state_of_the_generation" {
+  command = plan
+
+  assert {
+    condition = jsonencode({
+      for name, policy in output.policies : name => [
+        for s in jsondecode(policy).Statement : s.Sid if startswith(s.Sid, "App")
+      ]
+    }) == jsonencode({ g1 = [], g2 = ["AppUnwraps"], g3 = ["AppUnwraps", "AppIssues"] })
+    error_message = "Nothing on a disabled generation, unwrapping on a retired one, both on the active one."
+  }
+}
+
+run "every_use_is_bound_to_the_whole_context" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for s in jsondecode(policy).Statement : jsonencode(s.Condition) == jsonencode({
+          StringEquals                = { "kms:EncryptionContext:dekctl:table" = "encrypted_files" }
+          "ForAllValues:StringEquals" = { "kms:EncryptionContextKeys" = ["dekctl:table", "dekctl:pk"] }
+          Null                        = { "kms:EncryptionContextKeys" = "false", "kms:EncryptionContext:dekctl:pk" = "false" }
+        }) if startswith(s.Sid, "App")
+      ]
+    ]))
+    error_message = "The table's name, no other context key, and neither of them missing."
+  }
+}
+
+run "a_branch_key_has_a_context_of_its_own" {
+  command = plan
+
+  variables {
+    grants = [
+      { sid = "AppOpensBranchKeys", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"], bound_to = "dekctl:branch" },
+    ]
+  }
+
+  assert {
+    condition = jsonencode([
+      for s in jsondecode(output.policies["g2"]).Statement : [s.Action, s.Condition] if s.Sid == "AppOpensBranchKeys"
+      ]) == jsonencode([["kms:Decrypt", {
+        StringEquals                = { "kms:EncryptionContext:dekctl:table" = "encrypted_files" }
+        "ForAllValues:StringEquals" = { "kms:EncryptionContextKeys" = ["dekctl:table", "dekctl:branch"] }
+        Null                        = { "kms:EncryptionContextKeys" = "false", "kms:EncryptionContext:dekctl:branch" = "false" }
+    }]])
+    error_message = "The table's name and the branch; no primary key beside it, and neither of them missing."
+  }
+}
+
+run "the_denies_are_there" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for policy in output.policies : jsonencode(sort([for s in jsondecode(policy).Statement : s.Sid if s.Effect == "Deny"])) == jsonencode([
+        "DenyCryptographyToAdministrators", "DenyCryptographyWithoutContext", "DenyGrants", "DenyLockoutCheckBypass",
+        "DenyShortDeletionWindow", "DenyUseThroughOtherServices",
+      ])
+    ])
+    error_message = "A deny is missing from a key policy."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for policy in output.policies : [
+        for s in jsondecode(policy).Statement : contains(s.Action, "kms:Decrypt") && contains(s.Action, "kms:ReEncryptFrom")
+        if s.Sid == "DenyCryptographyWithoutContext"
+      ]
+    ]))
+    error_message = "Without grants for rows of version V1, Decrypt and ReEncryptFrom need a context like everything else."
+  }
+}
+
+run "rows_without_context_open_unwrapping_only" {
+  command = plan
+
+  variables {
+    grants = [
+      { sid = "AppUnwraps", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"], without_context = true },
+    ]
+  }
+
+  assert {
+    condition = jsonencode([
+      for s in jsondecode(output.policies["g2"]).Statement : [s.Action, s.Condition] if s.Sid == "AppUnwrapsWithoutContext"
+    ]) == jsonencode([["kms:Decrypt", { Null = { "kms:EncryptionContextKeys" = "true" } }]])
+    error_message = "The extra statement allows Decrypt without any context, and nothing else."
+  }
+
+  assert {
+    condition = alltrue([
+      for s in jsondecode(output.policies["g2"]).Statement : !contains(s.Action, "kms:Decrypt") && contains(s.Action, "kms:Encrypt") && contains(s.Action, "kms:ReEncryptFrom")
+      if s.Sid == "DenyCryptographyWithoutContext"
+    ])
+    error_message = "The deny leaves out only what was granted."
+  }
+}
+
+run "a_retired_generation_can_still_wrap" {
+  command = plan
+
+  variables {
+    generations = {
+      g1 = { state = "retired", still_wraps = true }
+      g2 = { state = "active" }
+    }
+  }
+
+  assert {
+    condition     = length([for s in jsondecode(output.policies["g1"]).Statement : s if s.Sid == "AppIssues"]) == 1
+    error_message = "still_wraps keeps the rights of the active generation."
+  }
+}

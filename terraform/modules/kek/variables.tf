@@ -1,0 +1,154 @@
+variable "name_prefix" {
+  description = "Start of every name, and the name of the alias: `alias/<name_prefix>`."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,40}$", var.name_prefix))
+    error_message = "name_prefix must be 2 to 41 lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "generations" {
+  description = <<-EOT
+    The KEK's generations by name. Exactly one is `active`: the alias points to it and new DEKs are wrapped by it.
+    A `retired` one only unwraps, a `disabled` one does nothing and can be brought back. Dropping the entry of a
+    disabled one schedules its deletion. `still_wraps` lets a retired one wrap until every writer has taken up the new
+    one. `multi_region` cannot change after the key has been created.
+  EOT
+  type = map(object({
+    state        = string
+    still_wraps  = optional(bool, false)
+    multi_region = optional(bool, false)
+  }))
+  nullable = false
+  default  = { g1 = { state = "active" } }
+
+  validation {
+    condition     = alltrue([for g in values(var.generations) : contains(["active", "retired", "disabled"], g.state)])
+    error_message = "The state of a generation must be active, retired or disabled."
+  }
+
+  validation {
+    condition     = length([for g in values(var.generations) : g if g.state == "active"]) == 1
+    error_message = "Exactly one generation must be active."
+  }
+
+  validation {
+    condition     = alltrue([for g in values(var.generations) : !g.still_wraps || g.state == "retired"])
+    error_message = "still_wraps is for a retired generation."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.generations) : can(regex("^[a-z][a-z0-9-]{0,19}$", name))])
+    error_message = "The name of a generation must be 1 to 20 lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "grants" {
+  description = <<-EOT
+    Who may use a generation for what: each entry gives one principal one KMS action on generations in the given
+    states. The encryption context must hold `dekctl:table` and `bound_to`, which is `dekctl:pk` for the key of a row and
+    `dekctl:branch` for a branch key. With `without_context` the same action is also allowed when no context is given at
+    all.
+  EOT
+  type = list(object({
+    sid             = string
+    principal       = string
+    action          = string
+    states          = list(string)
+    bound_to        = optional(string, "dekctl:pk")
+    without_context = optional(bool, false)
+  }))
+  nullable = false
+
+  validation {
+    condition = alltrue([for g in var.grants : contains(
+      ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"], g.action
+    )])
+    error_message = "A grant gives exactly one of kms:Encrypt, kms:Decrypt, kms:GenerateDataKey, kms:ReEncryptFrom, kms:ReEncryptTo; patterns are not allowed."
+  }
+
+  validation {
+    condition     = alltrue([for g in var.grants : !g.without_context || contains(["kms:Decrypt", "kms:ReEncryptFrom"], g.action)])
+    error_message = "Only kms:Decrypt and kms:ReEncryptFrom may be granted without an encryption context: nothing new is wrapped without one."
+  }
+
+  validation {
+    condition     = alltrue([for g in var.grants : contains(["dekctl:pk", "dekctl:branch"], g.bound_to)])
+    error_message = "A grant is bound to dekctl:pk or dekctl:branch."
+  }
+
+  validation {
+    condition     = alltrue([for g in var.grants : !strcontains(g.principal, "*")])
+    error_message = "A principal must be one ARN, without a wildcard."
+  }
+}
+
+variable "context_name" {
+  description = "Value of `dekctl:table` in the encryption context that every use of the key must carry."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]{1,128}$", var.context_name))
+    error_message = "context_name must be 1 to 128 letters, digits, dots, hyphens and underscores (it is not a pattern)."
+  }
+}
+
+variable "operator_arns" {
+  description = <<-EOT
+    Principals that manage the life of the keys (enable, disable, rotate, schedule deletion, alias, tags) but cannot
+    change the key policy.
+  EOT
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.operator_arns : !strcontains(arn, "*")])
+    error_message = "operator_arns must be exact ARNs, without a wildcard."
+  }
+}
+
+variable "administrator_arns" {
+  description = <<-EOT
+    Principals that may also change the key policy: the role that runs Terraform. KMS refuses to create a key whose
+    policy leaves its creator out.
+  EOT
+  type        = list(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.administrator_arns) > 0
+    error_message = "Name at least one administrator: the role that runs Terraform."
+  }
+
+  validation {
+    condition     = alltrue([for arn in var.administrator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
+    error_message = "administrator_arns must be exact ARNs of roles or users, without a wildcard: what administers is denied all use of the keys."
+  }
+}
+
+variable "auditor_arns" {
+  description = "Principals that may read the keys' state, policy, grants and rotation, and nothing else."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.auditor_arns : !strcontains(arn, "*")])
+    error_message = "auditor_arns must be exact ARNs, without a wildcard."
+  }
+}
+
+variable "rotation_period_in_days" {
+  description = "Days between automatic rotations of the key material (90 to 2560); null leaves it to KMS, which takes 365."
+  type        = number
+  default     = 365
+
+  validation {
+    condition     = var.rotation_period_in_days == null || (coalesce(var.rotation_period_in_days, 0) >= 90 && coalesce(var.rotation_period_in_days, 0) <= 2560)
+    error_message = "rotation_period_in_days must be between 90 and 2560, or null."
+  }
+}

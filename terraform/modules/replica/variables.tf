@@ -1,0 +1,25 @@
+variable "name_prefix" {
+  description = "Start of every name, and the name of the alias in this Region: `alias/<name_prefix>`."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,40}$", var.name_prefix))
+    error_message = "name_prefix must be 2 to 41 lower-case letters, digits and hyphens, starting with a letter."
+  }
+}
+
+variable "generations" {
+  description = "The multi-Region generations to replicate: ARN of the primary key, state, and the key policy, which is the primary's."
+  type = map(object({
+    arn    = string
+    state  = string
+    policy = string
+  }))
+  nullable = false
+
+  validation {
+    condition     = length([for g in values(var.generations) : g if g.state == "active"]) <= 1
+    error_message = "At most one generation can be active."
+  }
+}

@@ -1,0 +1,165 @@
+"""Fixtures: throw-away servers for the session, one database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dekctl.config import TableConfig
+from sandbox.mariadb import MariaDBServer
+from sandbox.moto import MotoServer
+from sandbox.postgres import PostgresServer
+from support.app import AppDatabase, Application, Kind
+from support.cli import Dekctl
+from support.kms_standin import KmsStandin
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; the test is skipped where none is installed."""
+    found, reason = PostgresServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with PostgresServer.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDBServer]:
+    """A MariaDB server; the test is skipped where none is installed."""
+    found, reason = MariaDBServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with MariaDBServer.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[MotoServer]:
+    """moto's server; the test is skipped where it is not installed."""
+    found, reason = MotoServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with MotoServer.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _standin() -> Iterator[KmsStandin]:
+    with KmsStandin.start() as standin:
+        yield standin
+
+
+@pytest.fixture
+def kms_standin(_standin: KmsStandin) -> Iterator[KmsStandin]:
+    """The strict KMS, without faults at the start and the end of every test."""
+    _standin.clear_faults()
+    _standin.reset_counters()
+    yield _standin
+    _standin.clear_faults()
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path) -> Iterator[AppDatabase]:
+    """A new SQLite file."""
+    yield from _database("sqlite", f"sqlite:///{tmp_path / 'app.db'}")
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[AppDatabase]:
+    """A new database on PostgreSQL."""
+    name = f"app_{next(_numbers)}"
+    yield from _database("postgresql", postgres_server.create_database(name))
+    postgres_server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def mariadb_database(mariadb_server: MariaDBServer) -> Iterator[AppDatabase]:
+    """A new database on MariaDB."""
+    name = f"app_{next(_numbers)}"
+    yield from _database("mariadb", mariadb_server.create_database(name))
+    mariadb_server.sql(f"DROP DATABASE {name}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def app_database(request: pytest.FixtureRequest) -> AppDatabase:
+    """A new database on each kind of server in turn."""
+    fixtures = {
+        "sqlite": "sqlite_database",
+        "postgresql": "postgres_database",
+        "mariadb": "mariadb_database",
+    }
+    database = request.getfixturevalue(fixtures[request.param])
+    assert isinstance(database, AppDatabase)
+    return database
+
+
+@pytest.fixture
+def dekctl(tmp_path: Path) -> Dekctl:
+    """dekctl in a folder of its own, with a KEK for the env provider."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    runner = Dekctl(folder)
+    runner.use_env_kek()
+    return runner
+
+
+MakeApp = Callable[..., Application]
+
+
+@pytest.fixture
+def make_app(dekctl: Dekctl) -> MakeApp:
+    """Make an application's table and the ``dekctl.toml`` for it. ::
+
+        app = make_app(database, rows=20, key="composite", primary_key=("tenant", "id"))
+
+    Keywords of :class:`Application` and of :class:`TableConfig` are taken; ``provider`` and other
+    keys of ``[env.test]`` by ``env={...}``.
+    """
+
+    def make(
+        database: AppDatabase,
+        *,
+        rows: int = 0,
+        env: dict[str, Any] | None = None,
+        key: Any = "integer",
+        storage: Any = "binary",
+        **table: Any,
+    ) -> Application:
+        app = Application(database, TableConfig(**table), key=key, storage=storage)
+        app.create(rows)
+        dekctl.applications.append(app)
+        dekctl.configure(toml(database, table, env or {}))
+        return app
+
+    return make
+
+
+def toml(database: AppDatabase, table: dict[str, Any], env: dict[str, Any]) -> str:
+    """The text of a ``dekctl.toml`` for one table and the environment ``test``."""
+    values = {"database_url": database.url, "provider": "env", **env}
+    lines = ["[table]", *(f"{name} = {_value(v)}" for name, v in table.items())]
+    lines += ["[env.test]", *(f"{name} = {_value(v)}" for name, v in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    """A TOML value: JSON's strings, numbers and lists are TOML's too."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def _database(kind: Kind, url: str) -> Iterator[AppDatabase]:
+    # No pool: a connection left open would hold up a schema step, and the end of the database.
+    engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
+    try:
+        yield AppDatabase(kind, url, engine)
+    finally:
+        engine.dispose()

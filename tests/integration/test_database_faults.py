@@ -1,0 +1,279 @@
+"""What databases do to a run: restarts, killed connections, locks, deadlocks, time-outs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from dekctl.db import database as database_module
+from dekctl.db.backend import Timeouts
+from dekctl.db.database import Database
+from dekctl.engine import Walk
+from dekctl.errors import DatabaseError
+from sandbox.mariadb import MariaDBServer
+from sandbox.postgres import PostgresServer
+from support.app import AppDatabase
+from support.cli import Dekctl
+
+SERVERS = ("postgresql", "mariadb")
+
+
+@pytest.fixture(params=SERVERS)
+def server_database(request: pytest.FixtureRequest) -> AppDatabase:
+    """A database on each server in turn."""
+    name = "postgres_database" if request.param == "postgresql" else "mariadb_database"
+    database = request.getfixturevalue(name)
+    assert isinstance(database, AppDatabase)
+    return database
+
+
+def at_page(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> list[bool]:
+    """Do something while the so-many-th page is with KMS. Returns a list that fills when it did."""
+    work, lock, pages, done = Walk._work, threading.Lock(), [0], list[bool]()
+
+    def disturbed(walk: Walk, rows: Any) -> Any:
+        with lock:
+            pages[0] += 1
+            if pages[0] == number:
+                act()
+                done.append(True)
+        return work(walk, rows)
+
+    monkeypatch.setattr(Walk, "_work", disturbed)
+    return done
+
+
+def test_killed_connections_are_made_again(
+    server_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(server_database, rows=60)
+    dekctl.json("schema", "expand")
+
+    def kill_all() -> None:
+        if server_database.kind == "postgresql":
+            server_database.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        for (number,) in server_database.sql(
+            "SELECT id FROM information_schema.processlist "
+            "WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        ):
+            server_database.sql(f"KILL CONNECTION {number}")
+
+    done = at_page(monkeypatch, 3, kill_all)
+    result = dekctl.json("wrap", "--batch-size", "5")
+    assert done, "nothing was killed"
+    assert (result["changed"], result["quarantined"]) == (60, 0)
+    monkeypatch.undo()
+    dekctl.json("verify")
+    assert app.counts()["both"] == 60
+
+
+def test_a_connection_that_dies_within_the_transaction_loses_it_and_it_is_done_again(
+    server_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(server_database, rows=20)
+    dekctl.json("migrate")
+    swap, killed = Database.run, list[bool]()
+
+    def fatal(self: Database, work: Any, *, write: bool = False) -> Any:
+        def dying(connection: sa.Connection) -> Any:
+            result = work(connection)
+            if write and work.__name__ == "commit" and not killed:
+                killed.append(True)
+                if server_database.kind == "postgresql":
+                    number = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+                    server_database.sql(f"SELECT pg_terminate_backend({number})")
+                else:
+                    number = connection.exec_driver_sql("SELECT CONNECTION_ID()").scalar_one()
+                    server_database.sql(f"KILL CONNECTION {number}")
+            return result
+
+        return swap(self, dying, write=write)
+
+    monkeypatch.setattr(Database, "run", fatal)
+    scrubbed = dekctl.json("scrub", "--yes")
+    assert killed
+    assert (scrubbed["changed"], scrubbed["moved"]) == (20, 0)
+    monkeypatch.undo()
+    assert app.counts()["wrapped_only"] == 20
+    dekctl.json("verify")
+
+
+def test_a_server_that_restarts_during_a_run_is_waited_for(
+    tmp_path: Any, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, reason = PostgresServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with PostgresServer.start() as server:  # its own: others use the shared one
+        _restarted(server, "postgresql", dekctl, make_app, monkeypatch)
+
+
+def test_a_mariadb_that_restarts_during_a_run_is_waited_for(
+    dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, reason = MariaDBServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with MariaDBServer.start() as server:
+        _restarted(server, "mariadb", dekctl, make_app, monkeypatch)
+
+
+def _restarted(
+    server: PostgresServer | MariaDBServer,
+    kind: Any,
+    dekctl: Dekctl,
+    make_app: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = server.create_database("restarted")
+    engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
+    app = make_app(AppDatabase(kind, url, engine), rows=60)
+    dekctl.json("schema", "expand")
+    done = at_page(monkeypatch, 3, lambda: server.restart(crash=True))
+    result = dekctl.json("wrap", "--batch-size", "5")
+    assert done, "nothing was restarted"
+    assert (result["changed"], result["quarantined"]) == (60, 0)
+    monkeypatch.undo()
+    dekctl.json("verify")
+    assert app.counts()["both"] == 60
+    engine.dispose()
+
+
+def test_a_row_that_the_application_holds_locked_is_waited_for_in_short_tries(
+    server_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(server_database, rows=5, env={"lock_timeout_seconds": 1})
+    dekctl.json("schema", "expand")
+    pk = next(iter(app.deks))
+    with server_database.engine.connect() as connection, connection.begin():
+        connection.execute(
+            sa.text("UPDATE encrypted_files SET filename = filename WHERE id = :id"), {"id": pk[0]}
+        )
+        child = dekctl.start("--json", "wrap")
+        _wait_for_lock_timeout(server_database)
+    assert dekctl.finish(child).expect(0).json["changed"] == 5
+
+
+def _wait_for_lock_timeout(database: AppDatabase) -> None:
+    """Until the run waited for the lock longer than one try may: 1.5 seconds after its start."""
+    pause = threading.Event()
+    for _ in range(600):
+        if database.sql("SELECT count(*) FROM dekctl_runs WHERE state = 'running'")[0][0]:
+            pause.wait(1.5)
+            return
+        pause.wait(0.1)
+    raise AssertionError("the run did not start within a minute")
+
+
+def test_the_lock_timeout_ends_a_wait_and_is_tried_again(server_database: AppDatabase) -> None:
+    server_database.sql("CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER)")
+    server_database.sql("INSERT INTO counters VALUES (1, 0)")
+    tries: list[int] = []
+    with (
+        Database(make_url(server_database.url), Timeouts(1, 30)) as database,
+        server_database.engine.connect() as blocker,
+    ):
+        holding = blocker.begin()
+        blocker.execute(sa.text("UPDATE counters SET n = 5"))
+
+        def work(connection: sa.Connection) -> None:
+            tries.append(len(tries))
+            if len(tries) == 2:
+                holding.rollback()
+            connection.execute(sa.text("UPDATE counters SET n = n + 1"))
+
+        database.run(work, write=True)
+    assert len(tries) == 2, "the first try should have run into the lock time-out"
+    assert server_database.sql("SELECT n FROM counters") == [(1,)]
+
+
+def test_of_two_deadlocked_transactions_ours_is_tried_again(server_database: AppDatabase) -> None:
+    server_database.sql("CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER)")
+    server_database.sql("INSERT INTO counters VALUES (1, 0), (2, 0)")
+    url = make_url(server_database.url)
+    meet = threading.Barrier(2, timeout=30)
+    first: dict[int, bool] = {}
+
+    with Database(url, Timeouts(20, 30)) as database:
+
+        def crossing(start: int) -> None:
+            def work(connection: sa.Connection) -> None:
+                bump = sa.text("UPDATE counters SET n = n + 1 WHERE id = :id")
+                connection.execute(bump, {"id": start})
+                if start not in first:
+                    first[start] = True
+                    meet.wait()  # both hold one row and now want the other's
+                connection.execute(bump, {"id": 3 - start})
+
+            database.run(work, write=True)
+
+        threads = [threading.Thread(target=crossing, args=(n,)) for n in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert server_database.sql("SELECT n FROM counters ORDER BY id") == [(2,), (2,)]
+
+
+def test_a_serialization_failure_is_tried_again(postgres_database: AppDatabase) -> None:
+    postgres_database.sql("CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER)")
+    postgres_database.sql("INSERT INTO counters VALUES (1, 0)")
+    tries: list[int] = []
+    with Database(make_url(postgres_database.url), Timeouts(3, 30)) as database:
+
+        def work(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            seen = connection.exec_driver_sql("SELECT n FROM counters").scalar_one()
+            tries.append(seen)
+            if len(tries) == 1:
+                postgres_database.sql("UPDATE counters SET n = 10")
+            connection.execute(sa.text("UPDATE counters SET n = :n"), {"n": seen + 1})
+
+        database.run(work, write=True)
+    assert tries == [0, 10]
+    assert postgres_database.sql("SELECT n FROM counters") == [(11,)]
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_the_hint_says_what_to_do(
+    server_database: AppDatabase,
+) -> None:
+    wait = "SELECT pg_sleep(20)" if server_database.kind == "postgresql" else "SELECT SLEEP(20)"
+    with Database(make_url(server_database.url), Timeouts(1, 0.5)) as database:
+        with pytest.raises(DatabaseError, match="refused") as caught:
+            database.run(lambda connection: connection.exec_driver_sql(wait).all())
+        assert "--batch-size" in (caught.value.hint or "")
+        with database.transaction(patient=True) as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+
+
+def test_a_server_that_stays_away_ends_the_run_when_the_patience_is_over(
+    dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, reason = PostgresServer.find()
+    if found is None:
+        pytest.skip(reason)
+    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 2.0)
+    with PostgresServer.start() as server:
+        url = server.create_database("gone")
+        engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
+        make_app(AppDatabase("postgresql", url, engine), rows=60)
+        dekctl.json("schema", "expand")
+        at_page(monkeypatch, 3, server._running.stop)
+        ended = dekctl("wrap", "--batch-size", "5").expect(6)
+        assert "finished batches are kept" in ended.stderr
+        engine.dispose()
+
+
+def test_an_unreachable_server_is_told_soon(dekctl: Dekctl) -> None:
+    dekctl.configure('[env.test]\nprovider = "env"\n'
+                     'database_url = "postgresql+psycopg://x:y@127.0.0.1:1/none"\n')  # fmt: skip
+    assert "hint:" in dekctl("wrap").expect(6).stderr

@@ -1,0 +1,311 @@
+"""Hierarchical wrapping (V3): branch keys, their rows, another KEK, and the ways in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+
+from dekctl.db.branches import BranchTable, branch_keys_table
+from dekctl.errors import RowRejectedError
+from dekctl.kms import AWSKMS, EnvKMS
+from dekctl.kms.branch import BranchKey, BranchKeys
+from dekctl.kms.context import row_context
+from dekctl.kms.interface import UnwrapRequest, WrapRequest
+from dekctl.reader import RowKeys
+from support.app import AppDatabase, Application
+from support.cli import Dekctl
+from support.kms_standin import KmsStandin
+
+ROWS = 25
+ROWS_PER_KEY = 10
+BRANCHES = 3
+
+
+def branches(app: Application) -> list[dict[str, Any]]:
+    table = branch_keys_table(app.config.schema)
+    with app.database.engine.connect() as connection:
+        return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+
+
+def versions(app: Application) -> set[str]:
+    return {row["wrapped_key_version"] for row in app.rows().values()}
+
+
+def keks(app: Application) -> set[str]:
+    return {row["kek_id"] for row in app.rows().values()}
+
+
+def make(make_app: Any, database: AppDatabase, **env: Any) -> Application:
+    app: Application = make_app(
+        database, rows=ROWS, wrapping="V3", rows_per_branch_key=ROWS_PER_KEY, env=env
+    )
+    return app
+
+
+def on_standin(
+    make_app: Any, database: AppDatabase, dekctl: Dekctl, standin: KmsStandin
+) -> Application:
+    dekctl.environ |= standin.environment()
+    kek = standin.create_key()
+    return make(make_app, database, provider="aws", kek=kek, region=standin.region)
+
+
+def provider_of(standin: KmsStandin, kek: str) -> AWSKMS:
+    session = boto3.Session(
+        aws_access_key_id=standin.admin.access_key,
+        aws_secret_access_key=standin.admin.secret_key,
+        region_name=standin.region,
+    )
+    return AWSKMS(kek, session=session, endpoint_url=standin.endpoint_url)
+
+
+def test_v3_rows_go_the_whole_way_on_every_database(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, app_database)
+    provider = EnvKMS(dekctl.environ)
+    dekctl.json("schema", "expand")
+
+    assert dekctl.json("wrap")["changed"] == ROWS
+    assert versions(app) == {"V3"}
+    assert len(branches(app)) == BRANCHES
+    assert dekctl.json("verify")["verified"] == ROWS
+    assert dekctl.json("status")["keks"][0]["version"] == "V3"
+    assert dekctl.json("scrub", "--yes")["changed"] == ROWS
+    app.assert_files_open(provider)
+
+    old = provider.kek_id
+    dekctl.use_env_kek()
+    provider = EnvKMS(dekctl.environ)
+    blobs = {pk: row["wrapped_key"] for pk, row in app.rows().items()}
+    assert dekctl.json("rewrap")["changed"] == ROWS
+    assert keks(app) == {provider.kek_id} != {old}
+    assert {row["kek_id"] for row in branches(app)} == {provider.kek_id}
+    assert blobs == {pk: row["wrapped_key"] for pk, row in app.rows().items()}
+    app.assert_files_open(provider)
+
+    dekctl.json("schema", "contract", "--yes")
+    assert dekctl.json("verify")["verified"] == ROWS
+    dekctl.json("rollback", "--yes")
+    app.assert_files_open()
+
+
+def test_kms_is_called_once_for_each_branch_key_and_not_for_rows(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    app = on_standin(make_app, sqlite_database, dekctl, kms_standin)
+    dekctl.json("schema", "expand")
+
+    assert dekctl.json("wrap")["kms_calls"] == {"GenerateDataKey": BRANCHES}
+    assert dekctl.json("verify")["kms_calls"] == {"Decrypt": BRANCHES}
+    contexts = [call["context"] for call in kms_standin.journal() if call["context"]]
+    assert len(contexts) == 2 * BRANCHES
+    assert {tuple(sorted(context)) for context in contexts} == {("dekctl:branch", "dekctl:table")}
+
+    target = kms_standin.create_key()
+    calls = dekctl.json("rewrap", "--to", target)["kms_calls"]
+    assert calls == {"ReEncrypt": BRANCHES}
+    assert keks(app) == {target}
+    app.assert_files_open(provider_of(kms_standin, target))
+
+
+def test_rewrap_moves_rows_between_v2_and_v3(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=ROWS)
+    provider = EnvKMS(dekctl.environ)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    assert versions(app) == {"V2"}
+
+    assert dekctl.json("rewrap", "--hierarchical")["changed"] == ROWS
+    assert versions(app) == {"V3"}
+    app.assert_files_open(provider)
+
+    assert dekctl.json("rewrap")["changed"] == ROWS
+    assert versions(app) == {"V2"}
+    app.assert_files_open(provider)
+    assert dekctl.json("rewrap")["changed"] == 0
+
+
+def test_a_kek_that_wraps_only_a_branch_key_is_still_counted_as_in_use(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    """A rewrap that died after the branch keys: rows name the old KEK, the keys need the new."""
+    app = make(make_app, sqlite_database)
+    old = EnvKMS(dekctl.environ).kek_id
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    dekctl.use_env_kek()
+    new = EnvKMS(dekctl.environ)
+
+    store = BranchTable(_run(app), None)
+    BranchKeys(new, store).rewrap_all(app.config.context_name)
+
+    assert keks(app) == {old}
+    assert store.keks(app.config.context_name) == {new.kek_id: BRANCHES}
+    app.assert_files_open(new)
+    assert dekctl.json("rewrap")["changed"] == ROWS
+    assert keks(app) == {new.kek_id}
+
+
+def test_a_v3_key_opens_for_its_own_row_only(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    rows = app.rows()
+    app.set((1,), wrapped=rows[2,]["wrapped_key"])
+
+    verified = dekctl.json("verify", expect=4)
+    assert (verified["verified"], verified["failed"]) == (ROWS - 1, 1)
+    assert verified["set_aside"][0]["pk"] == "1"
+
+
+@pytest.mark.parametrize("at", [0, 5, 20, -1], ids=["format", "branch id", "nonce", "tag"])
+def test_a_damaged_v3_key_is_set_aside(
+    at: int, sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    blob = bytearray(app.rows()[1,]["wrapped_key"])
+    blob[at] ^= 1
+    app.set((1,), wrapped=bytes(blob))
+    assert dekctl.json("verify", expect=4)["failed"] == 1
+
+
+def test_a_disabled_kek_closes_v3_rows(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    app = on_standin(make_app, sqlite_database, dekctl, kms_standin)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    kms_standin.kms().disable_key(KeyId=keks(app).pop())
+    done = dekctl("verify").expect(5)
+    assert "DisabledException" in done.stderr
+
+
+def test_the_reader_finds_the_branch_keys_by_the_session_of_the_row(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+
+    class Base(DeclarativeBase):
+        pass
+
+    class File(Base):
+        __table__ = app.now().to_metadata(Base.metadata)
+        id: Mapped[int]
+
+    keys = RowKeys(EnvKMS(dekctl.environ), app.config)
+    with Session(app.database.engine) as session:
+        found = {file.id: keys.read(file) for file in session.scalars(sa.select(File))}
+    assert found == {pk[0]: dek for pk, dek in app.deks.items()}
+
+
+class Stock:
+    """A store of branch keys in memory that says what happened in what order."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, BranchKey] = {}
+
+    def add(self, key: BranchKey) -> None:
+        self.keys[key.branch_id] = key
+
+    def get(self, branch_ids: Any) -> dict[str, BranchKey]:
+        return {i: self.keys[i] for i in branch_ids if i in self.keys}
+
+    def page(self, *_: object) -> list[BranchKey]:
+        raise AssertionError("nothing is moved here")
+
+    def replace(self, *_: object) -> bool:
+        raise AssertionError("nothing is moved here")
+
+
+def requests(count: int) -> list[WrapRequest]:
+    return [WrapRequest(bytes(32), row_context("t", (i,)), hierarchical=True) for i in range(count)]
+
+
+def test_a_branch_key_wraps_no_more_rows_than_allowed(dekctl: Dekctl) -> None:
+    stock = Stock()
+    keys = BranchKeys(EnvKMS(dekctl.environ), stock, rows_per_key=10)
+    blobs = []
+    for count in (7, 7, 7):
+        blobs += [answer.blob for answer in keys.wrap_many(requests(count))]  # type: ignore[union-attr]  # a rejection fails here
+    uses = [sum(blob[1:17].hex() == i for blob in blobs) for i in stock.keys]
+    assert sorted(uses) == [1, 10, 10]
+    assert len({blob[17:29] for blob in blobs}) == 21, "a nonce came twice"
+
+
+def test_a_branch_key_is_not_used_for_longer_than_an_hour(dekctl: Dekctl) -> None:
+    now = [0.0]
+    stock = Stock()
+    keys = BranchKeys(EnvKMS(dekctl.environ), stock, clock=lambda: now[0])
+    keys.wrap_many(requests(1))
+    now[0] = 3599.0
+    keys.wrap_many(requests(1))
+    assert len(stock.keys) == 1
+    now[0] = 3601.0
+    keys.wrap_many(requests(1))
+    assert len(stock.keys) == 2
+
+
+def test_an_opened_branch_key_is_asked_for_again_after_an_hour(dekctl: Dekctl) -> None:
+    now = [0.0]
+    stock = Stock()
+    provider = EnvKMS(dekctl.environ)
+    [wrapped] = BranchKeys(provider, stock).wrap_many(requests(1))
+    assert not isinstance(wrapped, RowRejectedError)
+    request = UnwrapRequest(wrapped.blob, wrapped.kek_id, row_context("t", (0,)), True)
+
+    keys = BranchKeys(provider, stock, clock=lambda: now[0])
+    assert not isinstance(keys.unwrap_many([request])[0], RowRejectedError)
+    stock.keys.clear()
+    assert not isinstance(keys.unwrap_many([request])[0], RowRejectedError)
+    now[0] = 3601.0
+    assert isinstance(keys.unwrap_many([request])[0], RowRejectedError)
+
+
+def _run(app: Application) -> Any:
+    def run(work: Any, *, write: bool = False) -> Any:
+        with app.database.engine.begin() as connection:
+            return work(connection)
+
+    return run
+
+
+def test_a_dry_run_says_what_both_ways_of_wrapping_cost(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make(make_app, sqlite_database)
+    estimate = dekctl.json("wrap", "--dry-run")["estimate"]
+    assert (estimate["V2"]["kms_calls"], estimate["V3"]["kms_calls"]) == (ROWS, BRANCHES)
+    assert (estimate["version"], estimate["kms_calls"]) == ("V3", BRANCHES)
+    said = dekctl("wrap", "--dry-run").expect(0).stdout
+    assert "V2" in said
+    assert "V3" in said
+
+
+def test_retire_counts_a_kek_that_only_branch_keys_need(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    old = EnvKMS(dekctl.environ)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    dekctl.use_env_kek()
+    new = EnvKMS(dekctl.environ)
+    BranchKeys(new, BranchTable(_run(app), None)).rewrap_all(app.config.context_name)
+
+    assert dekctl("retire", new.kek_id).expect(3)
+    assert dekctl("retire", old.kek_id).expect(3)
+    dekctl.json("rewrap")
+    assert dekctl("retire", old.kek_id).expect(0)

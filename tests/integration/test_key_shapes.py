@@ -1,0 +1,247 @@
+"""Primary keys and names of every kind: walked once, written back, or refused when configured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from support.app import AppDatabase
+from support.cli import Dekctl
+
+DEK = bytes(range(32))
+
+COLUMNS = (
+    "encryption_key {binary} NOT NULL, wrapped_key {blob}, "
+    "wrapped_key_version VARCHAR(10), kek_id VARCHAR(255)"
+)
+BINARY = {"sqlite": "BLOB", "postgresql": "BYTEA", "mariadb": "VARBINARY(32)"}
+BLOB = {"sqlite": "BLOB", "postgresql": "BYTEA", "mariadb": "VARBINARY(6144)"}
+
+
+def configure(dekctl: Dekctl, database: AppDatabase, **table: Any) -> None:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    dekctl.configure(
+        "[table]\n" + "\n".join(lines) + f'\n[env.test]\ndatabase_url = "{database.url}"\n'
+        'provider = "env"\n'
+    )
+
+
+def migrate_and_scrub(dekctl: Dekctl, rows: int) -> None:
+    """Wrap, prove and scrub in pages of one and two rows, so that every key is compared."""
+    dekctl.hidden.append(DEK)
+    assert dekctl.json("migrate", "--batch-size", "1")["changed"] == rows
+    shards = [dekctl.json("verify", "--shard", f"{i}/2")["verified"] for i in (1, 2)]
+    assert sum(shards) == rows
+    assert dekctl.json("scrub", "--yes", "--batch-size", "2")["changed"] == rows
+
+
+POSTGRESQL_KEYS = {
+    "smallint": ["-32768", "0", "32767"],
+    "bigint": ["-9223372036854775808", "0", "9223372036854775807"],
+    "numeric(30,2)": ["1", "1.5", "123456789012345678901234567.25"],
+    "uuid": ["'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"],
+    "text": ["''", "'a'", "'A'", "'ä:%'", "'quote '' \" \\'", "'z'"],
+    "char(8)": ["'a'", "'ab '", "'b'"],
+    "citext": ["'Abc'", "'abd'", "'B'"],
+    "mood": ["'sad'", "'ok'", "'happy'"],
+    "date": ["'2020-01-01'", "'2020-01-02'"],
+    "timestamp": ["'2020-01-01 00:00:00'", "'2020-01-01 00:00:00.000001'"],
+    "timestamptz": ["'2020-01-01 00:00:00+02'", "'2020-01-01 00:00:00.5Z'"],
+    "bytea": ["'\\x00'", "'\\x0001'", "'\\xff'"],
+    "inet": ["'10.0.0.1'", "'10.0.0.2'", "'::1'"],
+}
+REFUSED = {"inet"}
+
+
+@pytest.mark.parametrize("kind", POSTGRESQL_KEYS)
+def test_each_type_of_postgresql_works_as_a_primary_key_or_is_refused(
+    postgres_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    values = POSTGRESQL_KEYS[kind]
+    if kind == "mood":
+        postgres_database.sql("CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')")
+    if kind == "citext":
+        try:
+            postgres_database.sql("CREATE EXTENSION citext")
+        except Exception:
+            pytest.skip("PostgreSQL's contrib package is not installed")
+    columns = COLUMNS.format(binary="BYTEA", blob="BYTEA")
+    postgres_database.sql(f"CREATE TABLE encrypted_files (id {kind} PRIMARY KEY, {columns})")
+    for value in values:
+        literal = value.replace(":", r"\:")
+        postgres_database.sql(
+            f"INSERT INTO encrypted_files (id, encryption_key) VALUES ({literal}, :dek)", dek=DEK
+        )
+    configure(dekctl, postgres_database)
+    if kind in REFUSED:
+        result = dekctl("migrate").expect(2)
+        assert "primary_key" in result.stderr
+        assert postgres_database.sql("SELECT count(*) FROM encrypted_files") == [(len(values),)]
+        return
+    migrate_and_scrub(dekctl, len(values))
+
+
+MARIADB_KEYS = {
+    "BIGINT": ["-9223372036854775808", "0", "9223372036854775807"],
+    "BIGINT UNSIGNED": ["0", "18446744073709551615"],
+    "DECIMAL(30,2)": ["1", "1.5"],
+    "BINARY(16)": ["X'00000000000000000000000000000000'", "X'FF0000000000000000000000000000EE'"],
+    "VARBINARY(20)": ["''", "X'00'", "X'0000'", "X'27255C3A'"],
+    "CHAR(36)": [
+        "'00000000-0000-4000-8000-000000000001'",
+        "'ffffffff-0000-4000-8000-000000000001'",
+    ],
+    "UUID": ["'00000000-0000-4000-8000-000000000001'", "'ffffffff-0000-4000-8000-000000000001'"],
+    "VARCHAR(40)": ["''", "'a'", "'B'", "'ä:%'", "'quote '' \" '", "'zz'"],
+    "VARCHAR(40) CHARACTER SET latin1": ["'a'", "'ä'", "'z'"],
+    "DATETIME(6)": ["'2020-01-01 00:00:00'", "'2020-01-01 00:00:00.000001'"],
+    "DATE": ["'2020-01-01'", "'2020-01-02'"],
+}
+
+
+@pytest.mark.parametrize("kind", MARIADB_KEYS)
+def test_each_type_of_mariadb_works_as_a_primary_key(
+    mariadb_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    values = MARIADB_KEYS[kind]
+    columns = COLUMNS.format(binary="VARBINARY(32)", blob="VARBINARY(6144)")
+    mariadb_database.sql(f"CREATE TABLE encrypted_files (id {kind} PRIMARY KEY, {columns})")
+    for value in values:
+        literal = value.replace(":", r"\:")
+        mariadb_database.sql(
+            f"INSERT INTO encrypted_files (id, encryption_key) VALUES ({literal}, :dek)", dek=DEK
+        )
+    configure(dekctl, mariadb_database)
+    migrate_and_scrub(dekctl, len(values))
+
+
+@pytest.mark.parametrize("kind", ["ENUM('sad','ok','happy')", "SET('sad','ok','happy')"])
+def test_a_key_that_is_sorted_otherwise_than_compared_is_refused(
+    mariadb_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    # Pages of such a key would leave rows out without a word.
+    columns = COLUMNS.format(binary="VARBINARY(32)", blob="VARBINARY(6144)")
+    mariadb_database.sql(f"CREATE TABLE encrypted_files (id {kind} PRIMARY KEY, {columns})")
+    configure(dekctl, mariadb_database)
+    assert "sorted in one order" in dekctl("migrate").expect(2).stderr
+
+
+SQLITE_KEYS = {
+    "INTEGER PRIMARY KEY": ["-9223372036854775808", "-1", "0", "9223372036854775807"],
+    "TEXT PRIMARY KEY": ["''", "'a'", "'A'", "'ä:%'", "'quote '' \" '"],
+    "TEXT COLLATE NOCASE PRIMARY KEY": ["'a'", "'B'", "'c'"],
+    "BLOB PRIMARY KEY": ["X''", "X'00'", "X'FF'"],
+    "DATETIME PRIMARY KEY": ["'2020-01-01 00:00:00.000000'", "'2020-01-02 00:00:00.000000'"],
+}
+
+
+@pytest.mark.parametrize("kind", SQLITE_KEYS)
+def test_each_type_of_sqlite_works_as_a_primary_key(
+    sqlite_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    values = SQLITE_KEYS[kind]
+    columns = COLUMNS.format(binary="BLOB", blob="BLOB").replace(" NOT NULL", "")
+    sqlite_database.sql(f"CREATE TABLE encrypted_files (id {kind}, {columns})")
+    for value in values:
+        literal = value.replace(":", r"\:")
+        sqlite_database.sql(
+            f"INSERT INTO encrypted_files (id, encryption_key) VALUES ({literal}, :dek)", dek=DEK
+        )
+    configure(dekctl, sqlite_database)
+    migrate_and_scrub(dekctl, len(values))
+
+
+def test_a_composite_key_is_walked_by_its_whole_order(
+    app_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    kind = app_database.kind
+    columns = COLUMNS.format(binary=BINARY[kind], blob=BLOB[kind])
+    app_database.sql(
+        f"CREATE TABLE encrypted_files (tenant VARCHAR(20) NOT NULL, part INTEGER NOT NULL, "
+        f"id BIGINT NOT NULL, {columns}, PRIMARY KEY (tenant, part, id))"
+    )
+    keys = [(t, p, i) for t in ("a", "b", "c:%") for p in (-1, 0) for i in (1, 2)]
+    for tenant, part, number in keys:
+        app_database.sql(
+            "INSERT INTO encrypted_files (tenant, part, id, encryption_key) "
+            "VALUES (:t, :p, :i, :d)",
+            t=tenant,
+            p=part,
+            i=number,
+            d=DEK,
+        )
+    configure(dekctl, app_database, primary_key=["tenant", "part", "id"])
+    migrate_and_scrub(dekctl, len(keys))
+
+
+def test_a_schema_qualified_table_works(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(postgres_database, rows=4, name="Vault Files.encrypted_files")
+    for command in (["migrate"], ["scrub", "--yes"], ["schema", "contract", "--yes"], ["verify"]):
+        dekctl(*command).expect(0)
+    assert app.counts()["wrapped_only"] == 4
+    [(schema,)] = postgres_database.sql(
+        "SELECT table_schema FROM information_schema.tables WHERE table_name = 'dekctl_runs'"
+    )
+    assert schema == "Vault Files"
+    dekctl("rollback", "--yes").expect(0)
+
+
+def test_a_table_in_another_database_of_mariadb_works(
+    mariadb_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(mariadb_database, rows=4, name="other_place.encrypted_files")
+    try:
+        for command in (["migrate"], ["scrub", "--yes"], ["schema", "contract", "--yes"]):
+            dekctl(*command).expect(0)
+        assert app.counts()["wrapped_only"] == 4
+        dekctl("rollback", "--yes").expect(0)
+    finally:
+        mariadb_database.sql("DROP DATABASE other_place")
+
+
+def test_an_unknown_schema_is_named(sqlite_database: AppDatabase, dekctl: Dekctl) -> None:
+    configure(dekctl, sqlite_database, name="nowhere.encrypted_files")
+    sqlite_database.sql("CREATE TABLE t (id INTEGER)")
+    assert "nowhere" in dekctl("status").expect(2).stderr
+
+
+ODD_NAMES = {
+    "name": "Order-Files ü",
+    "primary_key": ("Select",),
+    "plaintext_column": "enc key'\"",
+    "wrapped_column": "WrappedKey",
+    "version_column": "from",
+    "kek_column": "kek-id (ü)",
+}
+
+
+def test_names_with_spaces_quotes_upper_case_and_reserved_words_work(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=4, **ODD_NAMES)
+    for command in (
+        ["migrate", "--batch-size", "1"],
+        ["scrub", "--yes"],
+        ["schema", "contract", "--yes"],
+        ["verify", "--shard", "1/2"],
+        ["rewrap"],
+    ):
+        dekctl(*command).expect(0)
+    assert app.counts()["wrapped_only"] == 4
+    dekctl("rollback", "--yes").expect(0)
+    assert {r["enc key'\""] for r in app.rows().values()} == set(app.deks.values())
+
+
+@pytest.mark.parametrize("name", ["enc:key", "100%", "a\\b", "a`b", "a\x01b"])
+@pytest.mark.parametrize("key", ["plaintext_column", "primary_key", "name"])
+def test_names_that_no_driver_takes_safely_are_refused_when_configured(
+    sqlite_database: AppDatabase, dekctl: Dekctl, key: str, name: str
+) -> None:
+    configure(dekctl, sqlite_database, **{key: [name] if key == "primary_key" else name})
+    result = dekctl("status").expect(2)
+    assert key in result.stderr
+    assert "hint: " in result.stderr

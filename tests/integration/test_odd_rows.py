@@ -1,0 +1,92 @@
+"""Rows that are out of the ordinary are set aside one by one; they stop nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dekctl.kms import EnvKMS
+from dekctl.reader import RowKeys
+from support.app import AppDatabase
+from support.cli import Dekctl
+
+DEK = b"0123456789abcdef0123456789abcdef"
+
+
+def configure(dekctl: Dekctl, database: AppDatabase) -> None:
+    dekctl.configure(f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n')
+
+
+def test_a_key_that_a_text_column_cannot_hold_is_set_aside_by_restore_and_its_rehearsal(
+    sqlite_database: AppDatabase, dekctl: Dekctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = sqlite_database
+    dekctl.hidden.append(DEK)
+    database.sql("CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, encryption_key TEXT)")
+    database.sql("INSERT INTO encrypted_files VALUES (1, :key)", key=DEK.decode())
+    configure(dekctl, database)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    monkeypatch.setenv("DEKCTL_KEK", dekctl.environ["DEKCTL_KEK"])
+    issued: dict[str, Any] = {"id": 2}
+    dekctl.hidden.append(RowKeys(EnvKMS()).issue(issued))  # 32 random bytes are no UTF-8
+    database.sql(
+        "INSERT INTO encrypted_files (id, wrapped_key, wrapped_key_version, kek_id) "
+        "VALUES (:id, :wrapped_key, :wrapped_key_version, :kek_id)",
+        **{name: value for name, value in issued.items() if name != "encryption_key"},
+    )
+    dekctl("schema", "contract", "--yes").expect(0)
+
+    rehearsed = dekctl.json("restore", "--dry-run", expect=4)
+    assert [row["pk"] for row in rehearsed["set_aside"]] == ["2"]
+    dekctl("schema", "rollback", "--yes").expect(0)
+    restored = dekctl.json("restore", "--yes", expect=4)
+    assert restored["changed"] == 1
+    assert "not a text" in restored["set_aside"][0]["reason"]
+    assert database.sql("SELECT id FROM encrypted_files WHERE encryption_key IS NULL") == [(2,)]
+
+
+ODD = {
+    "encryption_key = 12345": "plaintext",
+    "encryption_key = 1.5": "plaintext",
+    "encryption_key = NULL, wrapped_key = 'a text'": "wrapped key",
+    "wrapped_key = 7": "wrapped key",
+    "wrapped_key_version = x'32'": "version",
+    "kek_id = x'00'": "KEK id",
+}
+
+
+@pytest.mark.parametrize("change", ODD)
+def test_a_value_of_another_storage_class_is_one_row_s_fault(
+    sqlite_database: AppDatabase, dekctl: Dekctl, change: str
+) -> None:
+    database = sqlite_database
+    dekctl.hidden.append(DEK)
+    database.sql("CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, encryption_key BLOB)")
+    for number in (1, 2):
+        database.sql("INSERT INTO encrypted_files VALUES (:id, :key)", id=number, key=DEK)
+    configure(dekctl, database)
+    dekctl("migrate").expect(0)
+    database.sql(f"UPDATE encrypted_files SET {change} WHERE id = 2")
+
+    for command in (
+        ("verify",),
+        ("wrap", "--stale", "--dry-run"),
+        ("rewrap", "--same-key"),
+        ("scrub", "--yes"),
+        ("restore", "--yes"),
+    ):
+        result = dekctl.json(*command, expect=0 if passed_by(command[0], change) else 4)
+        for row in result["set_aside"]:
+            assert row["pk"] == "2", command
+    [aside] = dekctl.json("verify", expect=4)["set_aside"]
+    assert f"its {ODD[change]} is of a type" in aside["reason"]
+
+
+def passed_by(verb: str, change: str) -> bool:
+    """Whether the row is none of the verb's."""
+    without_plaintext = "encryption_key = NULL" in change
+    return verb == ("wrap" if without_plaintext else "restore") or (
+        without_plaintext and verb == "scrub"
+    )

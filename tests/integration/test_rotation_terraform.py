@@ -1,0 +1,164 @@
+"""Two rolls by `make apply`: real Terraform, moto's server as AWS, PostgreSQL, a writer at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from dekctl.kms import AWSKMS
+from dekctl.reader import RowKeys
+from sandbox.moto import MotoServer
+from support.app import AppDatabase, Application
+from support.cli import Dekctl
+from support.live_app import LiveApp
+
+PROJECT = Path(__file__).parents[2]
+ROWS = 300
+ALIAS = "alias/dekctl-local"
+FAKE = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture
+def moto() -> Any:
+    """A moto server of its own: Terraform's state must find what it left."""
+    found, reason = MotoServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with MotoServer.start() as server:
+        yield server
+
+
+class Infrastructure:
+    """`make plan` and `make apply` of ENV=local, with their state in a folder of the test."""
+
+    def __init__(self, moto: MotoServer, folder: Path, config: Path) -> None:
+        self.state = folder / "state"
+        self.variables = folder / "generations.tfvars"
+        self._moto = moto
+        self._environment = {
+            **{
+                k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DEKCTL_", "MAKE"))
+            },
+            "DEKCTL_CONFIG": str(config),
+            # Nobody else changes what this server holds: asking for all of it again is time lost.
+            "TF_CLI_ARGS_plan": "-refresh=false",
+        }
+
+    def make(self, target: str, **generations: str) -> subprocess.CompletedProcess[str]:
+        """Run a target with these generations."""
+        lines = "\n".join(f"  {name} = {{ {value} }}" for name, value in generations.items())
+        self.variables.write_text(f"generations = {{\n{lines}\n}}\n")
+        return subprocess.run(
+            [
+                "make",
+                "-o",
+                f"{sys.prefix}/.installed",
+                f"VENV={sys.prefix}",
+                "ENV=local",
+                f"DEKCTL_ENDPOINT={self._moto.endpoint_url}",
+                f"STATE_DIR={self.state}",
+                f"TF_VAR_FILE={self.variables}",
+                target,
+            ],
+            cwd=PROJECT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def apply(self, **generations: str) -> None:
+        """Apply these generations; it has to succeed."""
+        done = self.make("apply", **generations)
+        assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The last plan."""
+        document: dict[str, Any] = json.loads((self.state / "plan.json").read_text())
+        return document
+
+    def arn(self, generation: str) -> str:
+        """ARN of a generation that was applied."""
+        outputs = json.loads((self.state / "outputs.json").read_text())["dekctl"]["value"]
+        arn: str = outputs["kek"]["generations"][generation]["arn"]
+        return arn
+
+
+ACTIVE, DISABLED = 'state = "active"', 'state = "disabled"'
+RETIRED = 'state = "retired", still_wraps = true'
+
+
+@pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH")
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not on PATH")
+def test_a_kek_is_rolled_twice_under_a_running_writer(
+    postgres_database: AppDatabase, dekctl: Dekctl, moto: MotoServer, tmp_path: Path
+) -> None:
+    app = Application(postgres_database).create(ROWS)
+    dekctl.applications.append(app)
+    cloud = Infrastructure(moto, tmp_path, dekctl.folder / "dekctl.toml")
+    dekctl.environ |= FAKE
+    dekctl.configure(
+        f'[table]\n[env.local]\ndatabase_url = "{postgres_database.url}"\n'
+        f'region = "us-east-1"\nendpoint_url = "{moto.endpoint_url}"\n'
+        f'terraform_outputs = "{cloud.state / "outputs.json"}"\n'
+    )
+    cloud.apply(g1=ACTIVE)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    kms = AWSKMS(ALIAS, region="us-east-1", endpoint_url=moto.endpoint_url, session=session)
+    with LiveApp(app, RowKeys(kms)) as writer:
+        writer.wait_for_reads(5)
+        cloud.apply(g1=RETIRED, g2=ACTIVE)
+        assert not [c for c in cloud.plan["resource_changes"] if "delete" in c["change"]["actions"]]
+        writer.wait_for_reads(5)
+        moved = dekctl.json("rewrap")
+        assert moved["changed"] >= ROWS
+        assert "Decrypt" not in moved["kms_calls"]
+
+        refused = cloud.make("apply", g1=DISABLED, g3=ACTIVE)  # g2 is in use
+        assert refused.returncode != 0
+        needed = sum(k["rows"] for k in dekctl.json("status")["keks"])
+        told = json.loads(
+            dekctl("--json", "guard", "--plan", str(cloud.state / "plan.json")).expect(3).stdout
+        )
+        [finding] = told["findings"]
+        assert (finding["kind"], finding["kek_id"]) == ("delete", cloud.arn("g2"))
+        assert ROWS <= needed <= finding["rows"]
+        assert finding["address"].endswith('aws_kms_key.generation["g2"]')
+        for word in ("refused", cloud.arn("g2"), finding["address"], " rows"):
+            assert word in refused.stderr
+        client = session.client("kms", endpoint_url=moto.endpoint_url)
+        assert client.describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"] == cloud.arn("g2")
+
+        dekctl("retire", "g1").expect(0)
+        cloud.apply(g1=DISABLED, g2=RETIRED, g3=ACTIVE)
+        assert client.describe_key(KeyId=cloud.arn("g1"))["KeyMetadata"]["Enabled"] is False
+        writer.wait_for_reads(5)
+        assert dekctl.json("rewrap")["changed"] >= ROWS
+        dekctl("retire", "g2").expect(0)
+        writer.wait_for_reads(5)
+
+    assert writer.failures == []
+    keys = RowKeys(kms)
+    rows = app.rows()
+    assert {row["kek_id"] for row in rows.values()} == {cloud.arn("g3")}
+    for (number,), row in rows.items():
+        assert keys.read(row) == (writer.issued.get(number) or app.deks[(number,)])
+    assert dekctl.json("status")["min_generation"]["can_be"] == "g3"

@@ -1,0 +1,129 @@
+"""The environments: local on moto's server, and what the real ones insist on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.moto import MotoServer
+from tfkit.terraform import (
+    PROJECT,
+    TerraformError,
+    TerraformMissingError,
+    Workspace,
+    changed,
+    find_mirror,
+)
+
+MAKE_TIMEOUT_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[MotoServer]:
+    with MotoServer.start() as server:
+        yield server
+
+
+def _open(directory: Path, environment: str, endpoint_url: str) -> Workspace:
+    try:
+        workspace = Workspace(directory, f"environments/{environment}", endpoint_url)
+        workspace.init()
+    except TerraformMissingError as missing:
+        pytest.skip(str(missing))
+    return workspace
+
+
+def test_a_kek_is_born_rolled_disabled_and_dropped(tmp_path: Path, moto: MotoServer) -> None:
+    local = _open(tmp_path, "local", moto.endpoint_url)
+    local.apply()
+    assert changed(local.plan()) == [], "the second plan must be empty"
+    born = local.output()
+    assert born["schema_version"] == 1
+    assert born["kek"]["generations"] == {"g1": {"arn": born["kek"]["arn"], "state": "active"}}
+
+    local.write_variables({"generations": {"g1": {"state": "retired"}, "g2": {"state": "active"}}})
+    plan = local.plan()
+    destroyed = [
+        c["address"] for c in plan["resource_changes"] if "delete" in c["change"]["actions"]
+    ]
+    assert destroyed == [], "a roll destroys nothing"
+    local.apply()
+    assert changed(local.plan()) == [], "the plan after a roll must be empty"
+    rolled = local.output()["kek"]
+    assert rolled["arn"] != born["kek"]["arn"]
+    assert rolled["alias"] == born["kek"]["alias"]
+    assert rolled["generations"]["g1"] == {"arn": born["kek"]["arn"], "state": "retired"}
+
+    local.write_variables({"generations": {"g1": {"state": "disabled"}, "g2": {"state": "active"}}})
+    local.apply()
+    local.write_variables({"generations": {"g2": {"state": "active"}}})
+    dropped = [c for c in local.plan()["resource_changes"] if c["change"]["actions"] == ["delete"]]
+    assert [c["address"] for c in dropped] == [
+        'module.dekctl.module.kek.aws_kms_key.generation["g1"]'
+    ]
+    assert dropped[0]["change"]["before"]["deletion_window_in_days"] == 30
+    local.apply()
+    local.destroy()
+
+
+def test_make_leaves_nothing_in_the_tree_but_the_lock_file(
+    tmp_path: Path, moto: MotoServer
+) -> None:
+    _open(tmp_path / "probe", "local", moto.endpoint_url)  # skips where terraform is missing
+    settings = [
+        f"STATE_DIR={tmp_path / 'state'}",
+        f"DEKCTL_ENDPOINT={moto.endpoint_url}",
+        *([f"TF_PLUGIN_DIR={mirror}"] if (mirror := find_mirror()) else []),
+    ]
+    before = _files(PROJECT / "terraform")
+    for target in ("plan", "output"):
+        done = subprocess.run(
+            ["make", "-C", str(PROJECT), target, "ENV=local", *settings],
+            env={k: v for k, v in os.environ.items() if not k.startswith(("TF_", "MAKE"))},
+            capture_output=True,
+            text=True,
+            timeout=MAKE_TIMEOUT_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    plan = json.loads((tmp_path / "state" / "plan.json").read_text())
+    assert any(address.startswith("module.dekctl") for address in changed(plan))
+    left = {path.name for path in _files(PROJECT / "terraform") - before}
+    assert left <= {".terraform.lock.hcl"}
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_real_environment_cannot_do_without_its_trail(
+    environment: str, tmp_path: Path, moto: MotoServer
+) -> None:
+    real = _open(tmp_path, environment, moto.endpoint_url)
+    real.write_variables({"audit": {"log_retention_days": 365}})
+    trails = _planned(real.plan(), "aws_cloudtrail")
+    assert len(trails) == 1
+    assert trails[0]["is_multi_region_trail"] is True
+    real.write_variables({"audit": None})
+    assert len(_planned(real.plan(), "aws_cloudtrail")) == 1, "null means the defaults here"
+    real.write_variables({"audit": False})
+    with pytest.raises(TerraformError, match="audit"):
+        real.plan()
+
+
+def test_a_real_environment_refuses_another_account(tmp_path: Path, moto: MotoServer) -> None:
+    staging = _open(tmp_path, "staging", moto.endpoint_url)
+    staging.write_variables({"account_id": "999988887777"})
+    with pytest.raises(TerraformError, match="account"):
+        staging.plan()
+
+
+def _planned(plan: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [c["change"]["after"] for c in plan["resource_changes"] if c["type"] == kind]
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,68 @@
+"""The modules by themselves: their own tests, offline; their example; their READMEs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.moto import MotoServer
+from tfkit.docs import modules, readme
+from tfkit.terraform import ENVIRONMENTS, PROJECT, TerraformMissingError, Workspace, changed
+
+TESTED = sorted(
+    path.parent.name
+    for path in (PROJECT / "terraform" / "modules").glob("*/tests")
+    if path.is_dir()
+)
+ROOTS = ["bootstrap", *(f"environments/{name}" for name in ENVIRONMENTS)]
+
+
+def _open(directory: Path, root: str, endpoint_url: str | None = None) -> Workspace:
+    try:
+        workspace = Workspace(directory, root, endpoint_url)
+        workspace.init()
+    except TerraformMissingError as missing:
+        pytest.skip(str(missing))
+    return workspace
+
+
+@pytest.mark.parametrize("module", TESTED)
+def test_module_passes_its_own_tests(module: str, tmp_path: Path) -> None:
+    said = _open(tmp_path, f"modules/{module}").run("test", "-no-color")
+    assert " 0 failed" in said
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_root_is_valid(root: str, tmp_path: Path) -> None:
+    assert "valid" in _open(tmp_path, root).run("validate", "-no-color")
+
+
+def test_files_are_formatted(tmp_path: Path) -> None:
+    try:
+        workspace = Workspace(tmp_path, ".")
+    except TerraformMissingError as missing:
+        pytest.skip(str(missing))
+    unformatted = [
+        name
+        for name in workspace.run("fmt", "-list=true", "-recursive").split()
+        if "tfvars" not in name or name.endswith("generations.auto.tfvars")
+    ]
+    assert not unformatted, "run make tf-fmt"
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda path: path.name)
+def test_readme_lists_every_input_and_output(module: Path) -> None:
+    assert (module / "README.md").read_text() == readme(module), "run make tf-fmt"
+
+
+def test_example_applies_and_then_has_nothing_to_change(tmp_path: Path) -> None:
+    with MotoServer.start() as moto:
+        example = _open(tmp_path, "modules/dekctl/examples/two-tenants", moto.endpoint_url)
+        example.apply()
+        assert changed(example.plan()) == []
+        tenants = example.output()
+        assert tenants["blue"]["kek"]["arn"] != tenants["green"]["kek"]["arn"]
+        assert tenants["green"]["audit"] == {"trail_arn": None, "bucket": None, "log_group": None}
+        assert tenants["blue"]["audit"]["trail_arn"].endswith("trail/files-blue-trail")
+        example.destroy()

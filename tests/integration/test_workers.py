@@ -1,0 +1,138 @@
+"""``--workers``: the same walk in several processes, one of them killed, or interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dekctl.kms import EnvKMS
+from support.app import AppDatabase, Application
+from support.cli import Dekctl
+from support.kms_standin import KmsStandin
+
+ROWS = 1500
+PATIENCE_SECONDS = 60
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a running dekctl."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        command = Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"spawn_main" in command:
+            found.append(int(child))
+    return found
+
+
+def wait_until(condition: Any, child: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert child.poll() is None, "dekctl ended before it was expected to"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def wrapped_rows(app: Application) -> int:
+    return int(
+        app.database.sql("SELECT count(*) FROM encrypted_files WHERE wrapped_key IS NOT NULL")[0][0]
+    )
+
+
+def on_standin(
+    make_app: Any, database: AppDatabase, dekctl: Dekctl, standin: KmsStandin, rows: int = ROWS
+) -> Application:
+    dekctl.environ |= standin.environment()
+    env = {"provider": "aws", "kek": standin.create_key(), "region": standin.region}
+    app: Application = make_app(database, rows=rows, env=env)
+    dekctl.json("schema", "expand")
+    return app
+
+
+@pytest.mark.parametrize("extra", [[], ["--hierarchical"]], ids=["V2", "V3"])
+def test_two_workers_do_every_row_once_and_enter_one_run(
+    extra: list[str], postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(postgres_database, rows=ROWS)
+    dekctl.json("schema", "expand")
+
+    done = dekctl.process("--json", "wrap", "--workers", "2", *extra).expect(0).json
+    assert (done["scanned"], done["changed"], done["moved"]) == (ROWS, ROWS, 0)
+    app.assert_files_open(EnvKMS(dekctl.environ))
+    runs = dekctl.json("status")["runs"]
+    assert [(run["operation"], run["state"]) for run in runs] == [("wrap", "finished")]
+    assert runs[0]["result"]["changed"] == ROWS
+
+    done = dekctl.process("--json", "verify", "--workers", "2").expect(0).json
+    assert (done["verified"], done["failed"]) == (ROWS, 0)
+
+
+def test_the_range_of_a_killed_worker_is_done_again(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    app = on_standin(make_app, postgres_database, dekctl, kms_standin)
+    # A low rate makes the ranges small and the run long enough to be hit in the middle.
+    child = dekctl.start("--json", "wrap", "--workers", "2", "--rate", "600", "--batch-size", "100")
+    wait_until(lambda: wrapped_rows(app) > 200, child)
+    os.kill(workers_of(child.pid)[0], signal.SIGKILL)
+
+    done = dekctl.finish(child).expect(0).json
+    assert done["quarantined"] == 0
+    assert wrapped_rows(app) == ROWS
+    assert dekctl.json("verify")["verified"] == ROWS
+    assert dekctl.json("status")["runs"][-1]["state"] == "finished"
+
+
+def test_an_interrupt_ends_all_workers_and_the_same_command_goes_on(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    app = on_standin(make_app, postgres_database, dekctl, kms_standin)
+    child = dekctl.start("--json", "wrap", "--workers", "2", "--rate", "400", "--batch-size", "100")
+    wait_until(lambda: wrapped_rows(app) > 200, child)
+    workers = workers_of(child.pid)
+    child.send_signal(signal.SIGINT)
+
+    done = dekctl.finish(child).expect(130).json
+    assert done["interrupted"]
+    assert 0 < wrapped_rows(app) < ROWS
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    dekctl.process("wrap", "--workers", "2").expect(0)
+    assert wrapped_rows(app) == ROWS
+
+
+def test_workers_share_the_rate(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    app = on_standin(make_app, postgres_database, dekctl, kms_standin, rows=1500)
+    done = dekctl.process("--json", "wrap", "--workers", "3", "--rate", "300").expect(0).json
+    assert wrapped_rows(app) == 1500
+    assert done["kms_calls"] == {"Encrypt": 1500}
+    assert 1500 / done["seconds"] <= 330
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--workers", "2", "--limit", "5"], ["--workers", "2", "--cluster", "tcp://127.0.0.1:1"]],
+)
+def test_options_that_exclude_each_other_are_refused(
+    arguments: list[str], sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(sqlite_database, rows=1)
+    dekctl.json("schema", "expand")
+    dekctl("wrap", *arguments).expect(2)
+
+
+def test_a_refusal_of_kms_ends_all_workers(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    on_standin(make_app, postgres_database, dekctl, kms_standin, rows=100)
+    for listed in kms_standin.kms().list_keys()["Keys"]:
+        if kms_standin.kms().describe_key(KeyId=listed["KeyId"])["KeyMetadata"]["Enabled"]:
+            kms_standin.kms().disable_key(KeyId=listed["KeyId"])
+    done = dekctl.process("wrap", "--workers", "2").expect(5)
+    assert "DisabledException" in done.stderr

@@ -1,0 +1,263 @@
+"""An application as it was before: a table with a raw data key in every row.
+
+The files are really encrypted, so that a lost or exchanged key shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from dekctl.config import Encoding, TableConfig
+from dekctl.kms import KMSInterface
+from dekctl.reader import RowKeys
+
+Kind = Literal["sqlite", "postgresql", "mariadb"]
+KeyShape = Literal["integer", "bigint", "uuid", "text", "composite"]
+Storage = Literal["binary", "text"]
+
+_NONCE = bytes(12)  # one message for each key
+
+
+@dataclass
+class AppDatabase:
+    """A database of the application's own, made for one test."""
+
+    kind: Kind
+    url: str
+    engine: sa.Engine = field(repr=False)
+
+    def sql(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run one statement as the application would, and commit. Returns its rows, if any."""
+        with self.engine.begin() as connection:
+            result = connection.execute(sa.text(statement), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def script(self, text: str, before: Callable[[str], None] = lambda _: None) -> None:
+        """Run the statements of a script one by one, as an administrator's client does.
+
+        ``before`` is called with each statement that is about to run.
+        """
+        raw = self.engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            for statement in split_script(text):
+                before(statement)
+                cursor.execute(statement)
+            raw.commit()
+        finally:
+            raw.close()
+
+
+def split_script(text: str) -> Iterator[str]:
+    """The statements of a script without semicolons inside its literals."""
+    # Neither comments nor what is said to SQLite's client alone.
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("--", "."))]
+    for statement in "\n".join(lines).split(";"):
+        if statement.strip():
+            yield statement.strip()
+
+
+@dataclass
+class Application:
+    """One table of keys in an :class:`AppDatabase`; the defaults are the seed's."""
+
+    database: AppDatabase
+    config: TableConfig = field(default_factory=TableConfig)
+    key: KeyShape = "integer"
+    storage: Storage = "binary"
+    deks: dict[tuple[Any, ...], bytes] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.table = self._describe()
+
+    # -- the legacy schema ---------------------------------------------------------------------
+
+    def _describe(self) -> sa.Table:
+        length = {"raw": 32, "hex": 64, "base64": 44}[self.config.plaintext_encoding]
+        plaintext: sa.types.TypeEngine[Any] = sa.String(64)
+        if self.storage == "binary":
+            plaintext = sa.LargeBinary().with_variant(sa.VARBINARY(length), "mysql", "mariadb")
+        return sa.Table(
+            self.config.bare_name,
+            sa.MetaData(),
+            *self._key_columns(),
+            sa.Column("filename", sa.String(100), nullable=False, index=True),
+            sa.Column("size", sa.Integer, nullable=False, server_default="0"),
+            sa.Column(self.config.plaintext_column, plaintext, nullable=False),
+            sa.Column("ciphertext", sa.LargeBinary, nullable=False),
+            schema=self.config.schema,
+        )
+
+    def _key_columns(self) -> list[sa.Column[Any]]:
+        types: dict[str, list[sa.types.TypeEngine[Any]]] = {
+            "integer": [sa.Integer()],
+            "bigint": [sa.BigInteger()],
+            "uuid": [sa.Uuid()],
+            "text": [sa.String(64)],
+            "composite": [sa.String(20), sa.Integer()],
+        }
+        made = zip(self.config.primary_key, types[self.key], strict=True)
+        return [sa.Column(name, kind, primary_key=True, autoincrement=False) for name, kind in made]
+
+    def create(self, rows: int = 0) -> Application:
+        """Make the table, with so many encrypted files in it."""
+        if self.config.schema:
+            self.database.sql(f"CREATE SCHEMA {self._quote(self.config.schema)}")
+        self.table.metadata.create_all(self.database.engine)
+        self.add(rows)
+        return self
+
+    def add(self, rows: int, *, size: int = 32) -> list[tuple[Any, ...]]:
+        """Upload files the legacy way. Returns the new primary keys, as the database has them."""
+        return (
+            [self.add_dek(os.urandom(size)) for _ in range(rows)]
+            if rows < 50
+            else self._bulk(rows, size)
+        )
+
+    def add_dek(self, dek: bytes, stored: bytes | str | None = None) -> tuple[Any, ...]:
+        """Upload one file under this key; ``stored`` is what goes into the key column instead."""
+        [pk] = self._insert([(dek, self.encode(dek) if stored is None else stored)])
+        return pk
+
+    def _bulk(self, rows: int, size: int) -> list[tuple[Any, ...]]:
+        keys = [os.urandom(size) for _ in range(rows)]
+        return self._insert([(dek, self.encode(dek)) for dek in keys])
+
+    def _insert(self, keys: Sequence[tuple[bytes, bytes | str]]) -> list[tuple[Any, ...]]:
+        values = []
+        added = []
+        for dek, stored in keys:
+            number = len(self.deks) + 1
+            pk = self._primary_key(number)
+            text = f"file {number}".encode()
+            # A key of impossible size encrypts nothing.
+            usable = len(dek) in (16, 24, 32)
+            values.append(
+                {
+                    **dict(zip(self.config.primary_key, pk, strict=True)),
+                    "filename": f"file {number}",
+                    "size": len(text),
+                    self.config.plaintext_column: stored,
+                    "ciphertext": AESGCM(dek).encrypt(_NONCE, text, None) if usable else text,
+                }
+            )
+            self.deks[pk] = dek
+            added.append(pk)
+        with self.database.engine.begin() as connection:
+            connection.execute(self.table.insert(), values)
+        return added
+
+    def _primary_key(self, number: int) -> tuple[Any, ...]:
+        match self.key:
+            case "integer":
+                return (number,)
+            case "bigint":
+                return (number * 10**12,)
+            case "uuid":
+                return (uuid.UUID(bytes=hashlib.sha256(b"%d" % number).digest()[:16], version=4),)
+            case "text":
+                return (f"Datei-{number:05d} ä'\"%:;",)
+            case "composite":
+                return (f"tenant-{number % 3}", number)
+
+    def encode(self, dek: bytes) -> bytes | str:
+        """A key as the application's column holds it."""
+        encoding: Encoding = self.config.plaintext_encoding
+        if encoding == "raw":
+            return dek if self.storage == "binary" else dek.decode()
+        text = dek.hex() if encoding == "hex" else base64.b64encode(dek).decode()
+        return text if self.storage == "text" else text.encode()
+
+    # -- what a test asks ----------------------------------------------------------------------
+
+    def now(self) -> sa.Table:
+        """The table as it is at the moment."""
+        return sa.Table(
+            self.config.bare_name,
+            sa.MetaData(),
+            *self._key_columns(),  # with the application's types
+            schema=self.config.schema,
+            autoload_with=self.database.engine,
+        )
+
+    def rows(self) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """Every row by primary key."""
+        table = self.now()
+        with self.database.engine.connect() as connection:
+            found = [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+        return {tuple(row[c] for c in self.config.primary_key): row for row in found}
+
+    def set(self, pk: tuple[Any, ...], **values: Any) -> None:
+        """Change a row behind dekctl's back. ``plaintext``, ``wrapped``, … name its columns."""
+        table = self.now()
+        columns = {getattr(self.config, f"{name}_column"): v for name, v in values.items()}
+        where = [table.c[c] == v for c, v in zip(self.config.primary_key, pk, strict=True)]
+        with self.database.engine.begin() as connection:
+            done = connection.execute(table.update().where(*where).values(columns))
+            assert done.rowcount == 1
+
+    def foreign_fingerprint(self) -> str:
+        """SHA-256 over all that is not dekctl's: it must be the same at the end of every story."""
+        config = self.config
+        owned = {
+            config.plaintext_column,
+            config.wrapped_column,
+            config.version_column,
+            config.kek_column,
+            config.wrapped_at_column,
+        }
+        digest = hashlib.sha256()
+        rows = self.rows()
+        for pk in sorted(rows, key=repr):
+            digest.update(
+                repr(sorted((k, v) for k, v in rows[pk].items() if k not in owned)).encode()
+            )
+        return digest.hexdigest()
+
+    def assert_files_open(self, provider: KMSInterface | None = None) -> None:
+        """Read every file as the application does: wrapped key first, else the plaintext.
+
+        Without a provider only plaintexts can be read.
+        """
+        keys = RowKeys(provider, self.config, engine=self.database.engine)
+        rows = self.rows()
+        assert set(rows) == set(self.deks), "a row is missing, or there is one too many"
+        for pk, row in rows.items():
+            dek = keys.read(self._as_stored(row))
+            assert dek == self.deks[pk], f"row {pk} opens to another key"
+            number = row["filename"].encode()
+            assert AESGCM(dek).decrypt(_NONCE, row["ciphertext"], None) == number
+
+    def _as_stored(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Primary keys as the database stores them: a UUID is text where there is no such type."""
+        if self.key != "uuid" or self.database.kind == "postgresql":
+            return row
+        text = str if self.database.kind == "mariadb" else (lambda value: value.hex)
+        return {**row, **{name: text(row[name]) for name in self.config.primary_key}}
+
+    def counts(self) -> dict[str, int]:
+        """Rows by what they hold, counted without dekctl."""
+        found = dict.fromkeys(("plaintext_only", "both", "wrapped_only", "no_key"), 0)
+        for row in self.rows().values():
+            plaintext = row.get(self.config.plaintext_column) is not None
+            wrapped = row.get(self.config.wrapped_column) is not None
+            state = (
+                ("both" if wrapped else "plaintext_only")
+                if plaintext
+                else ("wrapped_only" if wrapped else "no_key")
+            )
+            found[state] += 1
+        return found
+
+    def _quote(self, name: str) -> str:
+        return str(self.database.engine.dialect.identifier_preparer.quote(name))

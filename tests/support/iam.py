@@ -1,0 +1,168 @@
+"""Decides what IAM policy documents allow, for one account.
+
+It covers what this project's policies use and raises on everything else, so that a policy it does
+not understand fails a test instead of passing one. It is no proof by AWS: it is the documented
+evaluation logic, written down a second time.
+
+Logic, as AWS documents it for one account: an explicit deny anywhere wins. Otherwise a key policy
+that allows the caller by ARN is enough. One that allows the account's root hands the decision to
+the caller's identity policies. Nothing else allows.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Statement = Mapping[str, Any]
+Document = Mapping[str, Any]
+
+KNOWN_ELEMENTS = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
+
+
+class UnknownPolicyError(Exception):
+    """The policy uses something this evaluator does not know."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: who, what, on which key, with which condition keys."""
+
+    principal: str
+    action: str
+    resource: str
+    #: Condition keys in lower case, each with its values; a missing key is absent.
+    context: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def kms_request(
+    principal: str, action: str, key: str, encryption_context: Mapping[str, str] | None
+) -> Request:
+    """A KMS call as IAM sees it, with the condition keys KMS derives from the context."""
+    context: dict[str, Sequence[str]] = {"aws:principalarn": [principal]}
+    if encryption_context:
+        context["kms:encryptioncontextkeys"] = list(encryption_context)
+        for name, value in encryption_context.items():
+            context[f"kms:encryptioncontext:{name}".lower()] = [value]
+    return Request(principal, action, key, context)
+
+
+def is_allowed(request: Request, *, identity: Document | None, key_policy: Document) -> bool:
+    """Whether the call goes through.
+
+    Args:
+        request: the call.
+        identity: the policy of the calling role; None where it has none.
+        key_policy: the policy of the key that is called.
+
+    Raises:
+        UnknownPolicyError: a document has an element, operator or principal that is not known here.
+    """
+    identity_effects = _effects(request, identity, needs_principal=False)
+    key_effects = _effects(request, key_policy, needs_principal=True)
+    if "Deny" in identity_effects or "Deny" in key_effects:
+        return False
+    delegated = "Delegate" in key_effects
+    return "Allow" in key_effects or (delegated and "Allow" in identity_effects)
+
+
+def _effects(request: Request, document: Document | None, *, needs_principal: bool) -> set[str]:
+    if document is None:
+        return set()
+    if document.get("Version") != "2012-10-17":
+        raise UnknownPolicyError(f"policy version {document.get('Version')!r}")
+    effects = set()
+    for statement in _many(document["Statement"]):
+        unknown = set(statement) - KNOWN_ELEMENTS
+        if unknown:
+            raise UnknownPolicyError(f"element {sorted(unknown)} in {statement.get('Sid')}")
+        if ("Principal" in statement) is not needs_principal:
+            raise UnknownPolicyError(f"principal missing or out of place in {statement.get('Sid')}")
+        if not _applies(request, statement):
+            continue
+        effect = statement["Effect"]
+        if effect not in ("Allow", "Deny"):
+            raise UnknownPolicyError(f"effect {effect!r}")
+        if needs_principal:
+            reach = _principal(statement["Principal"], request.principal)
+            if reach is None:
+                continue
+            effect = "Delegate" if effect == "Allow" and reach == "account" else effect
+        effects.add(effect)
+    return effects
+
+
+def _applies(request: Request, statement: Statement) -> bool:
+    # Every condition is looked at, matching or not, so that an unknown one is never passed over.
+    conditions = [
+        _condition(operator, key, _many(values), request.context)
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, values in keys.items()
+    ]
+    action = any(_like(request.action.lower(), a.lower()) for a in _many(statement["Action"]))
+    resource = any(_like(request.resource, r) for r in _many(statement["Resource"]))
+    return action and resource and all(conditions)
+
+
+def _principal(principal: Any, caller: str) -> str | None:
+    """``exact``, ``account`` (decided by identity policies) or None where it is somebody else."""
+    if principal == "*":
+        return "exact"
+    if set(principal) - {"AWS", "Service"}:
+        raise UnknownPolicyError(f"principal {principal}")
+    account = caller.split(":")[4]
+    reach = None
+    for arn in _many(principal.get("AWS", [])):
+        if arn in ("*", caller):
+            return "exact"
+        if re.fullmatch(rf"(arn:aws[a-z-]*:iam::)?{account}(:root)?", arn):
+            reach = "account"
+    return reach
+
+
+def _condition(
+    operator: str, key: str, wanted: Sequence[str], context: Mapping[str, Sequence[str]]
+) -> bool:
+    present = context.get(key.lower())
+    if operator == "Null":
+        return (present is None) == (_one(wanted) == "true")
+    quantifier, _, plain = operator.rpartition(":")
+    tests: dict[str, Callable[[str], bool]] = {
+        "StringEquals": lambda value: value in wanted,
+        "StringLike": lambda value: any(_like(value, w) for w in wanted),
+        "ArnEquals": lambda value: any(_like(value, w) for w in wanted),
+        "ArnLike": lambda value: any(_like(value, w) for w in wanted),
+        "Bool": lambda value: value.lower() == _one(wanted).lower(),
+        "NumericLessThan": lambda value: float(value) < float(_one(wanted)),
+    }
+    test = tests.get(plain)
+    if test is None or quantifier not in ("", "ForAllValues", "ForAnyValue"):
+        raise UnknownPolicyError(f"condition operator {operator}")
+    if quantifier == "ForAllValues":
+        return all(test(value) for value in present or ())
+    if quantifier == "ForAnyValue":
+        return any(test(value) for value in present or ())
+    # A missing key matches no operator that asks for a value.
+    return present is not None and test(_one(present))
+
+
+def _like(value: str, pattern: str) -> bool:
+    # IAM knows * and ? only; fnmatch would also read brackets.
+    if "[" in pattern:
+        raise UnknownPolicyError(f"pattern {pattern!r}")
+    return fnmatch.fnmatchcase(value, pattern)
+
+
+def _one(values: Sequence[str]) -> str:
+    if len(values) != 1:
+        raise UnknownPolicyError(f"several values where one is known: {list(values)}")
+    return values[0]
+
+
+def _many(value: Any) -> list[Any]:
+    if isinstance(value, Mapping | str) or not isinstance(value, Iterable):
+        return [value]
+    return list(value)

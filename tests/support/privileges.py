@@ -1,0 +1,249 @@
+"""What each role may do, and which command needs it: the table of docs/privileges.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from support.iam import Document, is_allowed, kms_request
+
+CRYPTOGRAPHY = (
+    "Decrypt",
+    "DeriveSharedSecret",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyPair",
+    "GenerateDataKeyPairWithoutPlaintext",
+    "GenerateDataKeyWithoutPlaintext",
+    "GenerateMac",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+    "Sign",
+    "Verify",
+    "VerifyMac",
+)
+READING = (
+    "DescribeKey",
+    "GetKeyPolicy",
+    "GetKeyRotationStatus",
+    "ListGrants",
+    "ListKeyPolicies",
+    "ListKeyRotations",
+    "ListResourceTags",
+)
+OPERATION = (
+    "CancelKeyDeletion",
+    "CreateAlias",
+    "DeleteAlias",
+    "DisableKey",
+    "DisableKeyRotation",
+    "EnableKey",
+    "EnableKeyRotation",
+    "RevokeGrant",
+    "RotateKeyOnDemand",
+    "ScheduleKeyDeletion",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
+    "UpdateKeyDescription",
+)
+NEVER = (
+    "CreateGrant",
+    "DeleteImportedKeyMaterial",
+    "ImportKeyMaterial",
+    "PutKeyPolicy",
+    "ReplicateKey",
+    "RetireGrant",
+    "UpdatePrimaryRegion",
+)
+ACTIONS = CRYPTOGRAPHY + READING + OPERATION + NEVER
+
+ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
+LIVE = ("active", "retired")
+KEYS = ("active", "retired", "foreign", "trail")
+
+TABLE = "encrypted_files"
+BRANCH = "0123456789abcdef0123456789abcdef"
+TRAIL = "arn:aws:cloudtrail:us-east-1:123456789012:trail/dekctl-local-trail"
+CONTEXTS: dict[str, dict[str, str] | None] = {
+    "right": {"dekctl:table": TABLE, "dekctl:pk": "42"},
+    "branch key": {"dekctl:table": TABLE, "dekctl:branch": BRANCH},
+    "none": None,
+    "wrong table": {"dekctl:table": "invoices", "dekctl:pk": "42"},
+    "branch key of a wrong table": {"dekctl:table": "invoices", "dekctl:branch": BRANCH},
+    "branch key with a primary key": {
+        "dekctl:table": TABLE,
+        "dekctl:pk": "42",
+        "dekctl:branch": BRANCH,
+    },
+    "no primary key": {"dekctl:table": TABLE},
+    "no table": {"dekctl:pk": "42"},
+    "one key too many": {"dekctl:table": TABLE, "dekctl:pk": "42", "tenant": "7"},
+    "trail": {"aws:cloudtrail:arn": TRAIL},
+}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One call that is allowed or not: names as in ROLES, ACTIONS, KEYS and CONTEXTS."""
+
+    role: str
+    action: str
+    key: str
+    context: str
+
+
+def needs(*, rows_without_context: bool = False, branch_keys: bool = False) -> dict[Cell, str]:
+    """Every call that has to be allowed, with the command that makes it."""
+    bound = ["right", *(["none"] if rows_without_context else [])]
+    needed = {
+        Cell("app", "GenerateDataKey", "active", "right"): "the application issues a new row's DEK",
+        Cell("wrapper", "Encrypt", "active", "right"): "`wrap`",
+        Cell("rewrapper", "ReEncryptTo", "active", "right"): "`rewrap`",
+        Cell("auditor", "Decrypt", "trail", "trail"): "`audit` reads the trail's files",
+    }
+    for context in bound:
+        for key in LIVE:
+            needed[Cell("app", "Decrypt", key, context)] = "the application reads a row"
+            needed[Cell("verifier", "Decrypt", key, context)] = "`verify`, `scrub`, `restore`"
+        needed[Cell("rewrapper", "ReEncryptFrom", "retired", context)] = "`rewrap`"
+        needed[Cell("rewrapper", "ReEncryptFrom", "active", context)] = (
+            "`rewrap` of V1 rows, or after the key material rotated"
+        )
+    if branch_keys:
+        needed |= _needs_of_branch_keys()
+    for context in CONTEXTS:  # calls without one: it plays no part
+        for key in LIVE:
+            for role in ROLES:
+                needed[Cell(role, "DescribeKey", key, context)] = "`doctor`"
+            for action in READING[1:]:
+                needed[Cell("auditor", action, key, context)] = "`audit`, and the auditor by hand"
+                needed[Cell("key_admin", action, key, context)] = "a generation's life, by hand"
+            for action in OPERATION:
+                needed[Cell("key_admin", action, key, context)] = "a generation's life, by hand"
+    return needed
+
+
+def _needs_of_branch_keys() -> dict[Cell, str]:
+    """What hierarchical wrapping (V3) needs besides."""
+    bound = "branch key"
+    needed = {
+        Cell("wrapper", "GenerateDataKey", "active", bound): "`wrap`, once for many rows",
+        Cell("rewrapper", "ReEncryptTo", "active", bound): "`rewrap`",
+        Cell("rewrapper", "ReEncryptFrom", "retired", bound): "`rewrap`",
+        Cell("rewrapper", "ReEncryptFrom", "active", bound): (
+            "`rewrap` after the key material rotated"
+        ),
+    }
+    for key in LIVE:
+        needed[Cell("app", "Decrypt", key, bound)] = "the application reads a V3 row"
+        needed[Cell("verifier", "Decrypt", key, bound)] = "`verify`, `scrub`, `restore`"
+    return needed
+
+
+class Rendered:
+    """The policies of one applied environment, out of Terraform's state."""
+
+    def __init__(self, resources: list[dict[str, Any]], documents: Mapping[str, Document]) -> None:
+        """Take the resources of a state and its policies, already parsed, by address."""
+        self._documents = documents
+        self._by_address = {r["address"]: r["values"] for r in resources}
+
+    def role_arn(self, role: str) -> str:
+        """ARN of a role."""
+        address = f'module.dekctl.module.access.aws_iam_role.this["{role}"]'
+        return str(self._by_address[address]["arn"])
+
+    def identity(self, role: str) -> Document:
+        """The policy of a role."""
+        return self._documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
+
+    def key(self, key: str) -> tuple[str, Document]:
+        """ARN and policy of a key; a foreign one has the policy that KMS gives by default."""
+        addresses = {
+            "active": 'module.dekctl.module.kek.aws_kms_key.generation["g2"]',
+            "retired": 'module.dekctl.module.kek.aws_kms_key.generation["g1"]',
+            "trail": "module.dekctl.module.audit[0].aws_kms_key.trail",
+        }
+        if key == "foreign":
+            everything = {
+                "Effect": "Allow",
+                "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+                "Action": "kms:*",
+                "Resource": "*",
+            }
+            arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+            return arn, {"Version": "2012-10-17", "Statement": [everything]}
+        return str(self._by_address[addresses[key]]["arn"]), self._documents[addresses[key]]
+
+
+def cells() -> Iterator[Cell]:
+    """Every cell of the table."""
+    for role in ROLES:
+        for action in ACTIONS:
+            for key in KEYS:
+                for context in CONTEXTS:
+                    yield Cell(role, action, key, context)
+
+
+def allowed(rendered: Rendered) -> set[Cell]:
+    """The cells that the rendered policies allow."""
+    found = set()
+    for cell in cells():
+        arn, key_policy = rendered.key(cell.key)
+        request = kms_request(
+            rendered.role_arn(cell.role), f"kms:{cell.action}", arn, CONTEXTS[cell.context]
+        )
+        if is_allowed(request, identity=rendered.identity(cell.role), key_policy=key_policy):
+            found.add(cell)
+    return found
+
+
+def document(strict: set[Cell], lenient: set[Cell], branched: set[Cell]) -> str:
+    """The page docs/privileges.md: what is allowed as a rule, with V1 rows, with branch keys."""
+    total = sum(1 for _ in cells())
+    head = f"""# Who may do what with a key
+
+Generated by `tests/integration/test_privileges.py` from the policies that Terraform rendered; the
+same test fails when an allowed cell has no command that needs it, or a command lacks a right.
+Checked are {len(ROLES)} roles x {len(ACTIONS)} KMS actions x {len(KEYS)} keys ({", ".join(KEYS)}) x
+{len(CONTEXTS)} encryption contexts, {total:,} cells: {len(strict):,} are allowed, those below.
+A foreign key is any other key of the account that leaves the decision to IAM.
+
+This is no proof by AWS: `tests/support/iam.py` is the documented evaluation logic, written down a
+second time. Trust policies, service control policies and session policies are not part of it.
+
+## Cryptography
+
+"""
+    needed = needs(rows_without_context=True, branch_keys=True)
+
+    def lines(some: set[Cell]) -> list[str]:
+        return [
+            f"| {c.role} | {c.action} | {c.key} | {c.context} | {needed[c]} |" for c in sorted(some)
+        ]
+
+    columns = "| role | action | key | context | needed by |\n|---|---|---|---|---|"
+    rest = sorted({(c.role, c.action) for c in strict if c.action not in CRYPTOGRAPHY})
+    other = [
+        f"| {role} | {', '.join(action for r, action in rest if r == role)} |" for role in ROLES
+    ]
+    return "\n".join(
+        [
+            head + columns,
+            *lines({c for c in strict if c.action in CRYPTOGRAPHY}),
+            "\nContexts that are denied: " + ", ".join(c for c in CONTEXTS if c != "right") + ".",
+            "\nWith `allow_rows_without_context = true`, while V1 rows are left, also:\n",
+            columns,
+            *lines(lenient - strict),
+            "\nWith `allow_branch_keys = true`, for hierarchical wrapping (V3), also:\n",
+            columns,
+            *lines(branched - strict),
+            "\n## Everything else\n\nOn the active and the retired generations:\n",
+            "| role | actions |\n|---|---|",
+            *other,
+            f"\nNobody: {', '.join(NEVER)}. (The role that runs Terraform may change the key",
+            "policy and replicate a key, and is denied all cryptography.)\n",
+        ]
+    )

@@ -1,0 +1,108 @@
+"""The encryption context: known answers, because rows wrapped today must open for ever."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dekctl.errors import UsageError
+from dekctl.kms.context import (
+    context_for_version,
+    encode_context,
+    primary_key_text,
+    row_context,
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ((7,), "7"),
+        ((-(2**63),), "-9223372036854775808"),
+        (("a b",), "a b"),
+        (("",), ""),
+        (("ä😀",), "ä😀"),
+        ((UUID("ABCDEF00-0000-4000-8000-00000000000A"),), "abcdef00-0000-4000-8000-00000000000a"),
+        ((b"\x00\xff",), "00ff"),
+        ((memoryview(b"\x01"),), "01"),
+        ((date(2026, 1, 2),), "2026-01-02"),
+        ((datetime(2026, 1, 2, 3, 4, 5),), "2026-01-02T03:04:05"),
+        ((datetime(2026, 1, 2, 3, 4, 5, 6, UTC),), "2026-01-02T03:04:05.000006+00:00"),
+        (
+            (datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=5))),),
+            "2026-01-01T22:00:00+00:00",
+        ),
+        ((Decimal("1.00"),), "1"),
+        ((Decimal("1E+2"),), "100"),
+        ((Decimal("-1.50"),), "-1.5"),
+        (("tenant", 7), '["tenant","7"]'),
+        (('a","b', "ä"), '["a\\",\\"b","ä"]'),
+        ((1, 2, 3), '["1","2","3"]'),
+    ],
+)
+def test_a_primary_key_has_this_text(key: tuple[Any, ...], text: str) -> None:
+    assert primary_key_text(key) == text
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, {"a": 1}, Decimal("NaN")])
+def test_a_key_without_an_agreed_text_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="primary key of type"):
+        primary_key_text((value,))
+
+
+def test_the_context_of_a_row_names_table_and_key_only() -> None:
+    assert row_context("files", (7,)) == {"dekctl:table": "files", "dekctl:pk": "7"}
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (None, None),
+        ("V1", None),
+        ("V2", {"dekctl:table": "files", "dekctl:pk": "7"}),
+    ],
+)
+def test_each_version_has_its_context(version: str | None, expected: Any) -> None:
+    assert context_for_version(version, "files", (7,)) == expected
+
+
+def test_an_unknown_version_is_an_error() -> None:
+    with pytest.raises(ValueError, match="V9"):
+        context_for_version("V9", "files", (7,))
+
+
+def test_the_encoding_for_the_local_provider_is_this() -> None:
+    assert encode_context({"dekctl:table": "files", "dekctl:pk": "ä"}) == bytes.fromhex(
+        "00000002"
+        "00000009"
+        + b"dekctl:pk".hex()
+        + "00000002"
+        + "ä".encode().hex()
+        + "0000000c"
+        + b"dekctl:table".hex()
+        + "00000005"
+        + b"files".hex()
+    )
+    assert encode_context(None) == encode_context({}) == b""
+
+
+contexts = st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=4)
+
+
+@given(contexts, contexts)
+def test_different_contexts_have_different_encodings(
+    one: dict[str, str], other: dict[str, str]
+) -> None:
+    assert (encode_context(one) == encode_context(other)) == (one == other)
+
+
+@given(st.lists(st.text(max_size=5), min_size=2, max_size=3).map(tuple), st.data())
+def test_different_composite_keys_have_different_texts(one: tuple[str, ...], data: Any) -> None:
+    other = data.draw(st.lists(st.text(max_size=5), min_size=2, max_size=3).map(tuple))
+    assert (primary_key_text(one) == primary_key_text(other)) == (one == other)

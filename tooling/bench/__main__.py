@@ -1,0 +1,193 @@
+"""``make bench``: measures everything side by side and writes ``docs/performance.md``'s table.
+
+Sizes are rows. ``--scale 0.1`` is a quick look; ``--largest 10000000`` measures the growth up to
+ten million rows (V3), which takes a while.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench import report
+from bench.lab import Lab
+from bench.measure import Measurement, run
+
+SEED = "the seed's loop"
+BOTO = "boto3, 64 threads"
+DATABASE = "database alone (read, COPY, UPDATE join)"
+KMS = "fast client and stand-in alone"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
+CHART = DOCUMENT.with_name("performance.svg")
+
+
+class Bench:
+    """The contestants, one after the other, each on a fresh table."""
+
+    def __init__(self, lab: Lab, scale: float) -> None:
+        self.lab = lab
+        self.scale = scale
+
+    def rows(self, rows: int) -> int:
+        """So many rows, scaled."""
+        return max(200, int(rows * self.scale))
+
+    def table(self, rows: int) -> None:
+        """A fresh table with room for wrapped keys."""
+        self.lab.new_table(rows)
+        self.measure("expand", rows, self.lab.dekctl("schema", "expand"), quiet=True)
+
+    def measure(
+        self, name: str, rows: int, command: list[str], *, quiet: bool = False, **environ: str
+    ) -> Measurement:
+        """Run one contestant on the table that was made last."""
+        if quiet:
+            # The schema step reports no time: measured all the same, to keep one way to run.
+            command = [
+                "/bin/sh",
+                "-c",
+                '"$@" >/dev/null && echo \'{"seconds": 1}\'',
+                "sh",
+                *command,
+            ]
+        result = run(name, command, rows, {**self.lab.environment(), **environ})
+        if not quiet:
+            sys.stderr.write(f"{name}: {result.rate:,.0f} rows/s\n")
+        return result
+
+    def dekctl(self, name: str, rows: int, *arguments: str) -> Measurement:
+        """Run dekctl on the table that was made last."""
+        return self.measure(name, rows, self.lab.dekctl(*arguments))
+
+    # -- the groups ----------------------------------------------------------------------------
+
+    def before(self) -> list[Measurement]:
+        """What there was before dekctl."""
+        found = []
+        for name, module, rows in (
+            (SEED, "bench.seed_loop", self.rows(1_500)),
+            (BOTO, "bench.boto3_threads", self.rows(6_000)),
+        ):
+            self.table(rows)
+            found.append(self.measure(name, rows, self.lab.python("-m", module)))
+        return found
+
+    def limits(self) -> list[Measurement]:
+        """What the client and the database can do, each without the other."""
+        rows = self.rows(60_000)
+        alone = self.lab.python("-m", "bench.kms_alone", str(rows), "128")
+        found = [self.measure(KMS, rows, alone)]
+        rows = self.rows(300_000)
+        self.table(rows)
+        command = self.lab.python("-m", "bench.database_alone")
+        found.append(self.measure(DATABASE, rows, command, BENCH_BLOB_BYTES="77"))
+        return found
+
+    def each_by_kms(self) -> list[Measurement]:
+        """V2: every row is a KMS call."""
+        rows = self.rows(100_000)
+        self.table(rows)
+        found = [self.dekctl("dekctl wrap", rows, "wrap")]
+        found.append(self.dekctl("dekctl verify", rows, "verify"))
+        target = self.lab.kms.create_key()
+        found.append(self.dekctl("dekctl rewrap", rows, "rewrap", "--to", target))
+        found.append(self.dekctl("dekctl scrub", rows, "scrub", "--yes"))
+        self.table(rows)
+        found.append(self.dekctl("dekctl wrap --workers 2", rows, "wrap", "--workers", "2"))
+        return found
+
+    def under_branch_keys(self) -> list[Measurement]:
+        """V3: a KMS call for 10,000 rows."""
+        rows = self.rows(300_000)
+        self.table(rows)
+        found = [self.dekctl("dekctl wrap (V3)", rows, "wrap", "--hierarchical")]
+        found.append(self.dekctl("dekctl verify (V3)", rows, "verify"))
+        target = self.lab.kms.create_key()
+        found.append(
+            self.dekctl("dekctl rewrap (V3)", rows, "rewrap", "--hierarchical", "--to", target)
+        )
+        found.append(self.dekctl("dekctl scrub (V3)", rows, "scrub", "--yes"))
+        self.table(rows)
+        both = ("wrap", "--hierarchical", "--workers", "2")
+        found.append(self.dekctl("dekctl wrap (V3) --workers 2", rows, *both))
+        return found
+
+    def growing(self, largest: int) -> list[Measurement]:
+        """The same command on larger and larger tables."""
+        found = []
+        rows = 10_000
+        while rows <= largest:
+            if rows <= 100_000:
+                self.table(rows)
+                found.append(self.dekctl("wrap (V2)", rows, "wrap"))
+            self.table(rows)
+            found.append(self.dekctl("wrap (V3)", rows, "wrap", "--hierarchical"))
+            rows *= 10
+        return found
+
+
+def main() -> None:
+    """Measure, and write the table and the chart."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--latency", type=float, default=0.005, help="seconds until KMS answers")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of rows")
+    parser.add_argument("--largest", type=int, default=1_000_000, help="rows, for the growth")
+    parser.add_argument("--print", action="store_true", help="only print, write no file")
+    options = parser.parse_args()
+    machine = report.machine(options.latency)
+    with Lab(options.latency) as lab:
+        bench = Bench(lab, options.scale)
+        groups = [
+            ("Before", bench.before()),
+            ("Limits", bench.limits()),
+            ("dekctl, each key by KMS (V2)", bench.each_by_kms()),
+            ("dekctl, under branch keys (V3)", bench.under_branch_keys()),
+        ]
+        grown = bench.growing(options.largest)
+    found = {m.name: m for _, measurements in groups for m in measurements}
+    v2, v3 = found["dekctl wrap"], found["dekctl wrap (V3)"]
+    text = "\n\n".join(
+        [
+            machine,
+            report.table(groups, SEED, BOTO),
+            targets(found),
+            "### How it grows\n\n" + report.growth(grown),
+            "On paper, from these figures:\n\n" + report.on_paper(v2.rate, v3.rate),
+        ]
+    )
+    kinds = ("before", "limit", "dekctl", "dekctl")
+    bars = [
+        (m.name, m.rate, kind)
+        for kind, (_, measurements) in zip(kinds, groups, strict=True)
+        for m in measurements
+    ]
+    sys.stdout.write(text + "\n")
+    if not options.print:
+        document = report.put_between_marks(DOCUMENT.read_text(encoding="utf-8"), text)
+        DOCUMENT.write_text(document, encoding="utf-8")
+        CHART.write_text(
+            report.chart(bars, "Rows a second, one machine (logarithmic)"), encoding="utf-8"
+        )
+
+
+def targets(found: dict[str, Measurement]) -> str:
+    """The targets and what was measured."""
+    wrap, v3 = found["dekctl wrap"], found["dekctl wrap (V3)"]
+    seed, boto = found[SEED], found[BOTO]
+    two = found["dekctl wrap --workers 2"]
+    lines = [
+        ("wrap, times the seed's loop", 75, wrap.rate / seed.rate),
+        ("wrap, times boto3 in 64 threads", 12, wrap.rate / boto.rate),
+        ("wrap, rows per CPU-second of the client", 8_000, wrap.per_cpu_second),
+        ("two processes, times one", 1.7, two.rate / wrap.rate),
+        ("V3, times the seed's loop", 400, v3.rate / seed.rate),
+        ("V3, part of what the database alone can do", 0.6, v3.rate / found[DATABASE].rate),
+    ]
+    table = ["| target | wanted | measured |", "|---|---:|---:|"]
+    table += [f"| {name} | {wanted:,} | {value:,.2f} |" for name, wanted, value in lines]
+    return "\n".join(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""``python -m dekctl``."""
+
+from dekctl.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""AWS credentials: boto3's own chain, and the role that Terraform made for the work at hand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import boto3
+import botocore.session
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    DeferredRefreshableCredentials,
+)
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dekctl.errors import KMSRefusedError, KMSUnavailableError
+
+
+def base_session(region: str | None) -> boto3.Session:
+    """A session with the ambient identity."""
+    return boto3.Session(region_name=region)
+
+
+def assumed_session(
+    base: boto3.Session, role_arn: str, *, region: str | None, endpoint_url: str | None
+) -> boto3.Session:
+    """A session that acts as a role, and takes it on again before its credentials run out.
+
+    Raises:
+        KMSRefusedError: there are no credentials to begin with.
+    """
+    source = base.get_credentials()
+    if source is None:
+        raise KMSRefusedError(
+            "no AWS credentials were found",
+            hint="log in (aws sso login), or set AWS_PROFILE or AWS_ACCESS_KEY_ID; "
+            "dekctl reads none from its own configuration",
+        )
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=partial(
+            base._session.create_client,
+            region_name=region,
+            endpoint_url=endpoint_url,
+        ),
+        source_credentials=source,
+        role_arn=role_arn,
+        extra_args={"RoleSessionName": "dekctl"},
+    )
+    session = botocore.session.get_session()
+    session._credentials = DeferredRefreshableCredentials(  # type: ignore[attr-defined]
+        method="assume-role", refresh_using=partial(_fetch, fetcher, role_arn)
+    )
+    return boto3.Session(botocore_session=session, region_name=region)
+
+
+def _fetch(fetcher: AssumeRoleCredentialFetcher, role_arn: str) -> dict[str, str]:
+    try:
+        found: dict[str, str] = fetcher.fetch_credentials()
+    except ClientError as error:
+        detail = error.response["Error"]
+        raise KMSRefusedError(
+            f"cannot assume {role_arn}: {detail.get('Code')} ({detail.get('Message')})",
+            hint="let your identity assume it (the role's trust policy), "
+            "or act as yourself: --no-assume-role",
+            code=detail.get("Code"),
+        ) from None
+    except BotoCoreError as error:
+        raise KMSUnavailableError(
+            f"cannot assume {role_arn}: {error}",
+            hint="check endpoint_url, the Region and the network with: dekctl doctor",
+        ) from None
+    return found

@@ -1,0 +1,169 @@
+"""Status: the stage, the rows by state, and the census, all from one pass over the table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dekctl.db.table import DekTable
+from dekctl.ledger import Ledger
+from dekctl.outputs import Outputs
+from dekctl.project import Project
+
+STATES = ("plaintext_only", "both", "wrapped_only", "no_key")
+
+
+def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
+    """Describe where each table stands; with several tables, the sums and a list of them.
+
+    Raises:
+        UsageError: a table is not as configured.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    outputs = project.outputs if project.env.provider == "aws" and not project.env.kek else None
+    ledger = project.ledger if project.ledger.exists() else None
+    tables = [
+        table_status(project.table(config), ledger, outputs)
+        for config in project.table_configs(table_name)
+    ]
+    runs = ledger.history(5) if ledger else []
+    head: dict[str, Any] = {"env": project.env.name}
+    if len(tables) == 1:
+        oldest = _oldest_generation(tables[0]["keks"], outputs, project.env.min_generation)
+        return {**head, **tables[0], **oldest, "runs": runs}
+    total: dict[str, Any] = {
+        key: sum(table[key] for table in tables) for key in ("rows", *STATES, "quarantined")
+    }
+    stages = {table["stage"] for table in tables}
+    total["stage"] = stages.pop() if len(stages) == 1 else "mixed"
+    total["keks"] = _together([kek for table in tables for kek in table["keks"]])
+    oldest = _oldest_generation(total["keks"], outputs, project.env.min_generation)
+    return {**head, **total, **oldest, "tables": tables, "runs": runs}
+
+
+def table_status(
+    table: DekTable, ledger: Ledger | None, outputs: Outputs | None = None
+) -> dict[str, Any]:
+    """Count one table's rows by state and by KEK, in one statement."""
+    name = table.config.context_name
+    plaintext = _is_null(table, "plaintext")
+    wrapped = _is_null(table, "wrapped")
+    kek = table.quoted("kek") if table.has("kek") else "NULL"
+    version = table.quoted("version") if table.has("version") else "NULL"
+    at = table.quoted("wrapped_at") if table.has("wrapped_at") else "NULL"
+    query = (
+        f"SELECT kek, version, no_plaintext, no_wrapped, count(*), min(moment), max(moment) FROM ("
+        f"SELECT {kek} AS kek, {version} AS version, {plaintext} AS no_plaintext, "
+        f"{wrapped} AS no_wrapped, {at} AS moment FROM {table.quoted_name}) AS t "
+        f"GROUP BY kek, version, no_plaintext, no_wrapped"
+    )
+    counts = dict.fromkeys(STATES, 0)
+    keks: list[dict[str, Any]] = []
+    with table.database.transaction(patient=True) as connection:
+        for (
+            kek_id,
+            row_version,
+            no_plaintext,
+            no_wrapped,
+            rows,
+            first,
+            last,
+        ) in connection.exec_driver_sql(query):
+            counts[_state(bool(no_plaintext), bool(no_wrapped))] += rows
+            if not no_wrapped:
+                keks.append(
+                    {
+                        "kek_id": kek_id,
+                        "version": row_version,
+                        "rows": rows,
+                        "generation": outputs.generation_name(kek_id) if outputs else None,
+                        "oldest_wrap": _time(first),
+                        "newest_wrap": _time(last),
+                    }
+                )
+    quarantined = 0
+    listed: list[dict[str, str]] = []
+    if ledger is not None:
+        with table.database.transaction() as connection:
+            quarantined = ledger.count_quarantined(connection, name)
+        listed = [
+            {"pk": q.pk, "operation": q.operation, "reason": q.reason, "since": q.since}
+            for q in ledger.quarantine_list(name)
+        ]
+    return {
+        "table": table.config.name,
+        "stage": table.stage.value,
+        "rows": sum(counts.values()),
+        **counts,
+        "quarantined": quarantined,
+        "quarantine": listed,
+        "keks": _together(keks),
+    }
+
+
+def _together(keks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry for each KEK and version, the most rows first."""
+    merged: dict[tuple[str | None, str | None], dict[str, Any]] = {}
+    for entry in keks:
+        key = (entry["kek_id"], entry["version"])
+        if key not in merged:
+            merged[key] = dict(entry)
+            continue
+        into = merged[key]
+        into["rows"] += entry["rows"]
+        for name, choose in (("oldest_wrap", min), ("newest_wrap", max)):
+            times = [e[name] for e in (into, entry) if e[name] is not None]
+            into[name] = choose(times) if times else None
+    return sorted(merged.values(), key=lambda entry: -entry["rows"])
+
+
+def _time(value: Any) -> str | None:
+    """A time of wrapping as ISO 8601, UTC, to the second."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _oldest_generation(
+    keks: list[dict[str, Any]], outputs: Outputs | None, configured: str | None
+) -> dict[str, Any]:
+    """Whether ``min_generation`` can be raised: to the oldest generation that a row still needs."""
+    if outputs is None:
+        return {}
+    order = [generation.name for generation in outputs.generations]
+    foreign = sum(entry["rows"] for entry in keks if entry["generation"] is None)
+    used = [order.index(entry["generation"]) for entry in keks if entry["generation"]]
+    active = outputs.generation_name(outputs.kek_arn)
+    oldest = order[min(used)] if used else active
+    below = 0
+    if configured is not None:
+        least = order.index(outputs.since(configured)[0].name)
+        below = sum(
+            entry["rows"]
+            for entry in keks
+            if entry["generation"] and order.index(entry["generation"]) < least
+        )
+    can_be = None if foreign else oldest
+    return {
+        "min_generation": {
+            "configured": configured,
+            "rows_below": below,
+            "rows_of_no_generation": foreign,
+            "can_be": can_be,
+        }
+    }
+
+
+def _is_null(table: DekTable, column: str) -> str:
+    if not table.has(column):
+        return "1"
+    return f"CASE WHEN {table.quoted(column)} IS NULL THEN 1 ELSE 0 END"
+
+
+def _state(no_plaintext: bool, no_wrapped: bool) -> str:
+    if no_plaintext:
+        return "no_key" if no_wrapped else "wrapped_only"
+    return "plaintext_only" if no_wrapped else "both"

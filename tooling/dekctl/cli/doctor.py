@@ -1,0 +1,27 @@
+"""``dekctl doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from dekctl.cli.state import State
+from dekctl.doctor import examine
+
+
+@click.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Check config, Terraform outputs, database, schema stage, KEK state and each role's rights."""
+    state: State = ctx.obj
+    with state.project() as project:
+        checks = list(examine(project))
+    failed = [check for check in checks if not check.ok]
+    lines = []
+    for check in checks:
+        lines.append(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
+        if check.hint:
+            lines.append(f"      hint: {check.hint}")
+    state.terminal.result(
+        {"ok": not failed, "checks": [check.as_json() for check in checks]}, "\n".join(lines)
+    )
+    ctx.exit(int(failed[0].code) if failed else 0)

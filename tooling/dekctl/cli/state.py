@@ -1,0 +1,33 @@
+"""What the global options leave for the commands."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from dekctl.cli.terminal import Terminal
+from dekctl.config import load_config
+from dekctl.project import Project
+
+
+@dataclass(slots=True)
+class State:
+    """Global options, and the project they lead to."""
+
+    terminal: Terminal
+    config_file: str | None
+    env_name: str | None
+    assume_role: bool = True
+    cancel: threading.Event = field(default_factory=threading.Event)
+    give_up: threading.Event = field(default_factory=threading.Event)
+
+    def project(self) -> Project:
+        """Read the configuration.
+
+        Raises:
+            UsageError: it is missing or wrong.
+        """
+        config = load_config(self.config_file, self.env_name)
+        return Project(
+            config, assume_role=self.assume_role, cancel=self.cancel, give_up=self.give_up
+        )

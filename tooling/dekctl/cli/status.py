@@ -1,0 +1,59 @@
+"""``dekctl status``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl import census
+from dekctl.cli.state import State
+
+
+@click.command()
+@click.option("--table", "table_name", metavar="NAME", help="Only this [[table]].")
+@click.pass_context
+def status(ctx: click.Context, table_name: str | None) -> None:
+    """Show the stage, the rows by state, and the census by KEK and version."""
+    state: State = ctx.obj
+    with state.project() as project:
+        value = census.status(project, table_name)
+    parts = [_text(table) for table in value.get("tables", [value])]
+    if "min_generation" in value:
+        parts.append(_floor(value["min_generation"]))
+    state.terminal.result(value, "\n\n".join(parts))
+
+
+def _floor(floor: dict[str, Any]) -> str:
+    text = f"min_generation is {floor['configured'] or 'not set'}"
+    if floor["rows_below"]:
+        text += f"; {floor['rows_below']:,} rows are older, and readers refuse them: dekctl rewrap"
+    if floor["rows_of_no_generation"]:
+        return text + (
+            f"; it cannot be raised: {floor['rows_of_no_generation']:,} rows name no generation "
+            "of Terraform: dekctl rewrap"
+        )
+    if floor["can_be"] == floor["configured"]:
+        return text + ", the oldest generation that rows need"
+    return text + f"; it can be {floor['can_be']}"
+
+
+def _text(table: dict[str, Any]) -> str:
+    lines = [
+        f"{table['table']}: stage {table['stage']}, {table['rows']:,} rows",
+        f"  plaintext only  {table['plaintext_only']:>12,}",
+        f"  both            {table['both']:>12,}",
+        f"  wrapped only    {table['wrapped_only']:>12,}",
+        f"  no key          {table['no_key']:>12,}",
+        f"  quarantined     {table['quarantined']:>12,}",
+    ]
+    for kek in table["keks"]:
+        name = f" ({kek['generation']})" if kek["generation"] else ""
+        lines.append(f"  {kek['rows']:>12,} rows {kek['version']} under {kek['kek_id']}{name}")
+        if kek["oldest_wrap"]:
+            lines.append(f"{'':>15}wrapped {kek['oldest_wrap']} to {kek['newest_wrap']}")
+    if table["quarantine"]:
+        lines.append("  set aside (once corrected, run the verb again with --retry-quarantined):")
+    for row in table["quarantine"]:
+        lines.append(f"  set aside by {row['operation']}: {row['pk']}: {row['reason']}")
+    return "\n".join(lines)

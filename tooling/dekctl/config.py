@@ -1,0 +1,376 @@
+"""``dekctl.toml``: which table, which environment. Parses and checks; connects to nothing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from dekctl.errors import UsageError
+
+Encoding = Literal["raw", "base64", "hex", "hex-upper"]
+Wrapping = Literal["V2", "V3"]
+Provider = Literal["aws", "env", "memory"]
+
+ROWS_PER_BRANCH_KEY = 10_000
+MOST_ROWS_PER_BRANCH_KEY = 10_000_000
+"""What one leaked branch key would open has a limit, whatever the configuration says."""
+
+FILE_NAME = "dekctl.toml"
+FILE_VARIABLE = "DEKCTL_CONFIG"
+ENV_VARIABLE = "DEKCTL_ENV"
+
+
+OTHERS = "*"
+"""In ``kek_by``: every value that is not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KekBy:
+    """One KEK per value of a column: ``keks`` are (value, KEK) pairs, ``*`` for all others."""
+
+    column: str
+    keks: tuple[tuple[str, str], ...]
+
+    def kek_of(self, value: object) -> str | None:
+        """The KEK for a value of the column, as configured; None where it has none."""
+        named = dict(self.keks)
+        return named.get(str(value), named.get(OTHERS)) if value is not None else named.get(OTHERS)
+
+
+@dataclass(frozen=True, slots=True)
+class TableConfig:
+    """A table that holds data keys; the defaults are the seed's names.
+
+    ``name`` may carry a schema (``app.encrypted_files``). ``dek_bytes`` are the sizes a key may
+    have, in bytes; any other is quarantined. ``wrapped_at_column``, when named, keeps the time at
+    which each key was wrapped. ``kek`` wraps this table instead of the environment's KEK; with
+    ``kek_by`` there is one KEK per value of a column.
+
+    ``wrapping`` is how keys are wrapped from now on: ``V2``, each by KMS, or ``V3``, under a branch
+    key that KMS wraps once for ``rows_per_branch_key`` rows.
+    """
+
+    name: str = "encrypted_files"
+    primary_key: tuple[str, ...] = ("id",)
+    plaintext_column: str = "encryption_key"
+    plaintext_encoding: Encoding = "raw"
+    wrapped_column: str = "wrapped_key"
+    version_column: str = "wrapped_key_version"
+    kek_column: str = "kek_id"
+    context_name: str = "encrypted_files"
+    dek_bytes: tuple[int, ...] = (16, 24, 32)
+    wrapped_at_column: str | None = None
+    wrapping: Wrapping = "V2"
+    rows_per_branch_key: int = ROWS_PER_BRANCH_KEY
+    kek: str | None = None
+    kek_by: KekBy | None = None
+
+    @property
+    def keks(self) -> tuple[str, ...]:
+        """The KEKs that the table names, as configured; none where the environment's serves."""
+        if self.kek_by is not None:
+            return tuple(dict.fromkeys(kek for _, kek in self.kek_by.keks))
+        return (self.kek,) if self.kek else ()
+
+    @property
+    def schema(self) -> str | None:
+        """The schema part of ``name``, or None."""
+        return self.name.rpartition(".")[0] or None
+
+    @property
+    def bare_name(self) -> str:
+        """``name`` without its schema."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvConfig:
+    """One ``[env.NAME]``: a database, a provider, a KEK. Its ``repr`` hides the database URL."""
+
+    name: str
+    database_url: str = field(default="", repr=False)
+    provider: Provider = "aws"
+    region: str | None = None
+    endpoint_url: str | None = None
+    kek: str | None = None
+    terraform: Path | None = None
+    terraform_outputs: Path | None = None
+    backup_retention_days: int = 0
+    min_generation: str | None = None
+    lock_timeout_seconds: float = 3.0
+    statement_timeout_seconds: float = 60.0
+    hold_back_query: str | None = None
+    hold_back_above: float = 0.0
+
+    def url(self) -> URL:
+        """The database URL.
+
+        Raises:
+            UsageError: it is missing or cannot be parsed. The message never shows it.
+        """
+        if not self.database_url:
+            raise UsageError(
+                f"[env.{self.name}] has no database_url",
+                hint='add database_url = "env:DATABASE_URL" to it and set that variable',
+            )
+        try:
+            return make_url(self.database_url)
+        except ArgumentError:
+            raise UsageError(
+                f"database_url of [env.{self.name}] is not an SQLAlchemy URL",
+                hint="write it as dialect+driver://user:password@host:port/database, "
+                "for example postgresql+psycopg://app@db/app or sqlite:///app.db",
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The parsed file: the tables, and the environment that was picked."""
+
+    path: Path
+    tables: tuple[TableConfig, ...]
+    env: EnvConfig
+
+    @property
+    def table(self) -> TableConfig:
+        """The first table: where the ledger lives, and the only one in most projects."""
+        return self.tables[0]
+
+
+def load_config(
+    path: str | Path | None = None,
+    env: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: the file; else ``DEKCTL_CONFIG``, else ``dekctl.toml`` in the working directory.
+        env: the environment; else ``DEKCTL_ENV``, else the only one in the file.
+        environ: stands in for ``os.environ``.
+
+    Raises:
+        UsageError: the file, the environment or a value is missing or wrong.
+    """
+    environ = os.environ if environ is None else environ
+    file = Path(path or environ.get(FILE_VARIABLE) or FILE_NAME)
+    document = _read(file)
+    _refuse_unknown(document, {"table", "env"}, file.name)
+    raw_tables = document.get("table", {})
+    tables = tuple(
+        _table(raw, file) for raw in (raw_tables if isinstance(raw_tables, list) else [raw_tables])
+    )
+    _refuse_twins(tables)
+    name, raw_env = _pick_env(document.get("env", {}), env or environ.get(ENV_VARIABLE), file)
+    return Config(file, tables, _env(name, raw_env, file, environ))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"no configuration: {file} does not exist",
+            hint=f"write one (see README, Configuration), or name it: dekctl --config FILE, "
+            f"or set {FILE_VARIABLE}",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {error}", hint="check the file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is not valid TOML: {error}", hint=f"correct {file}") from None
+
+
+def _refuse_unknown(raw: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in raw:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            raise UsageError(
+                f"unknown key {key!r} in {where}",
+                hint=f"did you mean {near[0]!r}?"
+                if near
+                else f"known keys are: {', '.join(sorted(known))}",
+            )
+
+
+def _check(raw: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    value = raw[key]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        raise UsageError(f"{key} in {where} must be {expected}", hint=f"correct {where}")
+    return value
+
+
+def _choice(raw: Mapping[str, Any], key: str, choices: tuple[str, ...], where: str) -> None:
+    if key in raw and raw[key] not in choices:
+        raise UsageError(
+            f"{key} in {where} is {raw[key]!r}", hint=f"choose one of: {', '.join(choices)}"
+        )
+
+
+def _table(raw: Any, file: Path) -> TableConfig:
+    where = f"[table] of {file.name}"
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where} must be a table", hint=f"correct {file.name}")
+    _refuse_unknown(raw, {f.name for f in fields(TableConfig)}, where)
+    values: dict[str, Any] = {}
+    for key in raw:
+        if key == "primary_key":
+            value = raw[key] if isinstance(raw[key], list) else [raw[key]]
+            if not value or not all(isinstance(column, str) and column for column in value):
+                raise UsageError(
+                    f"primary_key in {where} must be a list of column names",
+                    hint='for example primary_key = ["id"]',
+                )
+            values[key] = tuple(value)
+            for column in values[key]:
+                _refuse_odd_name(key, column, where)
+        elif key == "dek_bytes":
+            sizes = _check(raw, key, list, where)
+            if not sizes or not all(isinstance(s, int) and 1 <= s <= 4096 for s in sizes):
+                raise UsageError(
+                    f"dek_bytes in {where} must be a list of sizes from 1 to 4096",
+                    hint="for example dek_bytes = [16, 24, 32]",
+                )
+            values[key] = tuple(sizes)
+        elif key == "rows_per_branch_key":
+            rows = _check(raw, key, int, where)
+            if not 1 <= rows <= MOST_ROWS_PER_BRANCH_KEY:
+                raise UsageError(
+                    f"rows_per_branch_key in {where} must be from 1 to "
+                    f"{MOST_ROWS_PER_BRANCH_KEY:,}",
+                    hint=f"leave it out for {ROWS_PER_BRANCH_KEY:,}",
+                )
+            values[key] = rows
+        elif key == "kek_by":
+            values[key] = _kek_by(raw[key], where)
+        else:
+            values[key] = _check(raw, key, str, where)
+            if not values[key]:
+                raise UsageError(f"{key} in {where} is empty", hint=f"correct {where}")
+            if key == "name" or key.endswith("_column"):
+                _refuse_odd_name(key, values[key], where)
+    _choice(values, "plaintext_encoding", get_args(Encoding), where)
+    _choice(values, "wrapping", get_args(Wrapping), where)
+    if "kek" in values and "kek_by" in values:
+        raise UsageError(f"{where} has both kek and kek_by", hint="keep one of them")
+    if "kek_by" in values and values.get("wrapping") == "V3":
+        raise UsageError(
+            f"{where} has kek_by and wrapping V3, but a branch key has one KEK for all its rows",
+            hint='keep wrapping = "V2" where each tenant has a KEK',
+        )
+    table = TableConfig(**values)
+    columns = [*table.primary_key, table.plaintext_column, table.wrapped_column]
+    columns += [table.version_column, table.kek_column]
+    columns += [table.wrapped_at_column] if table.wrapped_at_column else []
+    doubled = {column for column in columns if columns.count(column) > 1}
+    if doubled:
+        raise UsageError(
+            f"{where} uses the column {min(doubled)!r} twice", hint="give each its own name"
+        )
+    return table
+
+
+def _kek_by(raw: Any, where: str) -> KekBy:
+    hint = 'for example kek_by = { column = "tenant", keks = { acme = "alias/acme" } }'
+    if not isinstance(raw, dict):
+        raise UsageError(f"kek_by in {where} must be a table", hint=hint)
+    _refuse_unknown(raw, {"column", "keks"}, f"kek_by in {where}")
+    column, keks = raw.get("column"), raw.get("keks")
+    if not isinstance(column, str) or not column or not isinstance(keks, dict) or not keks:
+        raise UsageError(f"kek_by in {where} needs a column and keks", hint=hint)
+    for value, kek in keks.items():
+        if not isinstance(kek, str) or not kek:
+            raise UsageError(f"the KEK of {value!r} in kek_by in {where} must be text", hint=hint)
+    return KekBy(column, tuple(keks.items()))
+
+
+def _refuse_odd_name(key: str, name: str, where: str) -> None:
+    """Refuse names that a driver or SQLAlchemy may read as something else, however quoted."""
+    if re.search(r"[:%`\\\x00-\x1f]", name):
+        raise UsageError(
+            f"{key} in {where} is {name!r}; dekctl takes no name with a colon, a percent sign, a "
+            "backquote, a backslash or a control character",
+            hint="rename it in the database, then here",
+        )
+
+
+def _refuse_twins(tables: tuple[TableConfig, ...]) -> None:
+    for key in ("name", "context_name"):
+        names = [getattr(table, key) for table in tables]
+        if not names or len(set(names)) < len(names):
+            raise UsageError(
+                f"two tables share one {key}" if names else "there is no [table]",
+                hint="give every [[table]] its own name and context_name",
+            )
+
+
+def _pick_env(envs: Any, wanted: str | None, file: Path) -> tuple[str, dict[str, Any]]:
+    if not isinstance(envs, dict) or not envs:
+        raise UsageError(
+            f"{file.name} has no [env.NAME]", hint="add one, for example [env.staging]"
+        )
+    if wanted is None and len(envs) > 1:
+        raise UsageError(
+            f"no environment is picked; {file.name} has: {', '.join(envs)}",
+            hint=f"use: dekctl --env {next(iter(envs))} …, or set {ENV_VARIABLE}",
+        )
+    name = wanted or next(iter(envs))
+    if name not in envs:
+        near = difflib.get_close_matches(name, envs, n=1)
+        raise UsageError(
+            f"{file.name} has no [env.{name}]",
+            hint=f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(envs)}",
+        )
+    if not isinstance(envs[name], dict):
+        raise UsageError(f"env.{name} of {file.name} must be a table", hint=f"correct {file.name}")
+    return name, envs[name]
+
+
+def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str]) -> EnvConfig:
+    where = f"[env.{name}] of {file.name}"
+    _refuse_unknown(raw, {f.name for f in fields(EnvConfig)} - {"name"}, where)
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "backup_retention_days": int,
+        "lock_timeout_seconds": (int, float),
+        "statement_timeout_seconds": (int, float),
+        "hold_back_above": (int, float),
+    }
+    values: dict[str, Any] = {}
+    for key in raw:
+        value = _check(raw, key, kinds.get(key, str), where)
+        if isinstance(value, str):
+            value = _from_environment(key, value, where, environ)
+        elif value < 0 or (key.endswith("_seconds") and value == 0):
+            raise UsageError(f"{key} in {where} is too small", hint=f"correct {where}")
+        values[key] = value
+    _choice(values, "provider", get_args(Provider), where)
+    named = [key for key in ("kek", "terraform", "terraform_outputs") if key in values]
+    if len(named) > 1:
+        raise UsageError(
+            f"{where} names its KEK twice: {' and '.join(named)}", hint="keep one of them"
+        )
+    for key in ("terraform", "terraform_outputs"):
+        if key in values:  # relative to the file, so that any working directory will do
+            values[key] = file.parent / values[key]
+    return EnvConfig(name=name, **values)
+
+
+def _from_environment(key: str, value: str, where: str, environ: Mapping[str, str]) -> str:
+    if not value.startswith("env:"):
+        return value
+    variable = value.removeprefix("env:")
+    if not environ.get(variable):
+        raise UsageError(
+            f"{key} in {where} is read from {variable}, which is not set",
+            hint=f"set it and run the same command again: export {variable}=…",
+        )
+    return environ[variable]

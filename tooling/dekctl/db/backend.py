@@ -1,0 +1,99 @@
+"""What differs between the databases, and nothing else.
+
+One subclass per dialect (:mod:`postgresql`, :mod:`mysql`, :mod:`sqlite`); the table and the engine
+speak to this interface only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.types import TypeEngine
+
+from dekctl.db.rows import Change
+
+if TYPE_CHECKING:
+    from dekctl.db.table import DekTable
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits on every statement, in seconds."""
+
+    lock: float
+    statement: float
+
+
+class Backend(ABC):
+    """One database's dialect."""
+
+    name: str
+    clock: str
+    """SQL that gives the time now in UTC, as a timestamp without zone."""
+    writes_in_place = False
+    """Whether an UPDATE to a value of the same length overwrites the bytes where they are."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+
+    @abstractmethod
+    def engine_options(self) -> dict[str, Any]:
+        """Options for ``create_engine`` beyond the common ones."""
+
+    @abstractmethod
+    def prepare(self, engine: Engine) -> None:
+        """Attach what every connection or transaction needs: timeouts, functions, pragmas."""
+
+    @abstractmethod
+    def selected(self, column: str, *, is_text: bool) -> str:
+        """SQL by which a key column (already quoted) is read, the same way it is fingerprinted."""
+
+    @abstractmethod
+    def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
+        """SQL of :func:`dekctl.db.rows.fingerprint` over (quoted column, is text) pairs.
+
+        None stands for a column that the table no longer has.
+        """
+
+    @abstractmethod
+    def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
+        """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
+
+    def is_ordered(self, kind: TypeEngine[Any]) -> bool:  # noqa: ARG002
+        """Whether ``ORDER BY`` and ``>`` agree on a column of this type: pages rely on it."""
+        return True
+
+    def compare_keys(self, key: Sequence[str], operator: str, values: Sequence[str]) -> str:
+        """SQL that compares the primary key with values, ``>`` or ``<=``, by way of its index."""
+        if len(key) == 1:
+            return f"{key[0]} {operator} {values[0]}"
+        return f"({', '.join(key)}) {operator} ({', '.join(values)})"
+
+    @abstractmethod
+    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
+        """The server's own estimate of a table's rows; None where it has none."""
+
+    @abstractmethod
+    def swap(
+        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+    ) -> int:
+        """Write the changes whose rows still have their fingerprint. Returns how many did.
+
+        ``columns`` name what each change sets; ``changes`` are in primary-key order.
+        """
+
+    @abstractmethod
+    def is_transient(self, error: Exception) -> bool:
+        """Whether the same transaction may succeed when it is tried again."""
+
+    @abstractmethod
+    def is_timeout(self, error: Exception) -> bool:
+        """Whether the statement ran into the statement time-out."""
+
+    @abstractmethod
+    def describe(self, error: Exception) -> str:
+        """Say what the driver's error is, without any value out of a row."""

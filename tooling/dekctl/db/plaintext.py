@@ -1,0 +1,100 @@
+"""A plaintext key in its column: raw, base64 or hex, in a binary or a text column."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Collection
+
+from dekctl.config import Encoding
+from dekctl.errors import RowRejectedError
+
+
+def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[int]) -> bytes:
+    """Read a key out of its column. Returns the key's bytes.
+
+    Raises:
+        RowRejectedError: not of that encoding, or of a size that no key has. The message names
+            the fault and never the value.
+    """
+    if not isinstance(stored, bytes | str):  # SQLite stores what it is given
+        raise RowRejectedError(
+            f"its plaintext is stored as {type(stored).__name__}, neither text nor binary",
+            hint="correct the row",
+        )
+    try:
+        if encoding == "raw":
+            key = stored.encode() if isinstance(stored, str) else stored
+        else:
+            text = stored if isinstance(stored, str) else stored.decode("ascii")
+            if encoding in ("hex", "hex-upper"):
+                key = bytes.fromhex(text) if text.isalnum() else _fail()
+            else:
+                key = base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        raise RowRejectedError(
+            f"its plaintext is not {encoding}",
+            hint="check plaintext_encoding in [table], or correct the row",
+        ) from None
+    if len(key) not in sizes:
+        raise RowRejectedError(
+            f"its plaintext is {len(key)} bytes long, which no key here is",
+            hint=f"allowed are {', '.join(map(str, sorted(sizes)))} (dek_bytes in [table])",
+        )
+    return key
+
+
+def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes | str:
+    """Write a key for its column: the counterpart of :func:`decode_plaintext`.
+
+    Raises:
+        RowRejectedError: a text column cannot hold the key's bytes as they are.
+    """
+    if encoding == "raw":
+        return _as_text(key) if as_text else key
+    if encoding == "base64":
+        text = base64.b64encode(key).decode("ascii")
+    else:
+        text = key.hex().upper() if encoding == "hex-upper" else key.hex()
+    return text if as_text else text.encode("ascii")
+
+
+def refuse_other_form(stored: bytes | str, key: bytes, encoding: Encoding) -> None:
+    """Refuse a text that stands for the key but is not what :func:`encode_plaintext` writes.
+
+    A rollback must bring back the very bytes that were there; only the key is kept.
+
+    Raises:
+        RowRejectedError: a rollback would write it differently.
+    """
+    if encode_plaintext(key, encoding, as_text=isinstance(stored, str)) == stored:
+        return
+    upper = encoding == "hex" and key.hex().upper() in (stored, _ascii(stored))
+    raise RowRejectedError(
+        f"its plaintext is {encoding} written in another way than a rollback would write it",
+        hint='set plaintext_encoding = "hex-upper" in [table] if all keys are upper-case'
+        if upper
+        else "write it in the usual form: lower-case hex, or padded base64 without breaks",
+    )
+
+
+def _as_text(key: bytes) -> str:
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise RowRejectedError(
+            "its key is not a text, and its plaintext column holds nothing else",
+            hint="it was issued without a plaintext; keep it wrapped, or set another "
+            "plaintext_encoding in [table] once every key of the table is wrapped",
+        )
+    return text
+
+
+def _ascii(stored: bytes | str) -> str:
+    return stored if isinstance(stored, str) else stored.decode("ascii", "replace")
+
+
+def _fail() -> bytes:
+    raise ValueError

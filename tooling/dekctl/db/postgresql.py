@@ -1,0 +1,165 @@
+"""PostgreSQL: binary COPY into a temporary table, then one UPDATE join bounded by the key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+
+from dekctl.db.backend import Backend
+from dekctl.db.rows import Change
+
+if TYPE_CHECKING:
+    from dekctl.db.table import DekTable
+
+_TRANSIENT_STATES = frozenset(
+    {
+        "40001",  # serialization_failure
+        "40P01",  # deadlock_detected
+        "55P03",  # lock_not_available (lock_timeout)
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+        "53300",  # too_many_connections
+        "25P03",  # idle_in_transaction_session_timeout
+        "57P05",  # idle_session_timeout
+    }
+)
+_ABOUT_VALUES = ("22", "23", "P0")
+"""SQLSTATE classes whose messages may quote a value: data exceptions, broken constraints, and what
+an application's trigger raises."""
+
+
+class PostgreSQLBackend(Backend):
+    """PostgreSQL 11 or newer through psycopg 3."""
+
+    name = "postgresql"
+    clock = "timezone('utc', clock_timestamp())"
+
+    def engine_options(self) -> dict[str, Any]:
+        # No prepared statements: they break behind a transaction pooler, and pages are few.
+        return {"connect_args": {"prepare_threshold": None, "connect_timeout": 10}}
+
+    def prepare(self, engine: Engine) -> None:
+        lock = int(self.timeouts.lock * 1000)
+        statement = int(self.timeouts.statement * 1000)
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # SET LOCAL, not at connect: a pooler may hand us another session for each transaction.
+            patient = connection.get_execution_options().get("dekctl_patient", False)
+            connection.exec_driver_sql(
+                f"SET LOCAL lock_timeout = {lock}; "
+                f"SET LOCAL statement_timeout = {0 if patient else statement}"
+            )
+
+    def selected(self, column: str, *, is_text: bool) -> str:
+        # A char(n) column loses its padding in this cast, here and in the fingerprint alike.
+        return f"{column}::text" if is_text else column
+
+    def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
+        parts = []
+        for column in columns:
+            if column is None:
+                parts.append("'-'::bytea")
+                continue
+            sql, is_text = column
+            value = f"convert_to({sql}::text, 'UTF8')" if is_text else sql
+            length = f"convert_to(octet_length({value})::text || ':', 'UTF8')"
+            parts.append(f"coalesce({length} || {value}, '-'::bytea)")
+        return f"sha256({' || '.join(parts)})"
+
+    def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
+        if is_integer:
+            return key[0]
+        return f"(hashtext(ROW({', '.join(key)})::text) & 2147483647)"
+
+    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
+        found = connection.execute(
+            sa.text("SELECT reltuples FROM pg_class WHERE oid = CAST(:name AS regclass)"),
+            {"name": table.quoted_name},
+        ).scalar_one()
+        return int(found) if found >= 0 else None  # -1: never analysed
+
+    def swap(
+        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+    ) -> int:
+        keys = table.quoted_key
+        sets = [table.quoted(column) for column in columns]
+        wanted = ", ".join([*keys, *sets])
+        # The name carries the shape, so that a pooled session never offers a table of another.
+        shape = hashlib.sha256(f"{table.quoted_name} {wanted}".encode()).hexdigest()[:16]
+        temporary = f"dekctl_changes_{shape}"
+        cursor = _cursor(connection)
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {temporary} ON COMMIT DELETE ROWS AS "
+            f"SELECT {wanted}, ''::bytea AS dekctl_fingerprint FROM {table.quoted_name} "
+            "WITH NO DATA"
+        )
+        types = [
+            column.type_code
+            for column in cursor.execute(f"SELECT * FROM {temporary} LIMIT 0").description
+        ]
+        binary = all(_has_binary_form(cursor, oid) for oid in types)
+        form = " (FORMAT BINARY)" if binary else ""
+        with cursor.copy(f"COPY {temporary} FROM STDIN{form}") as copy:
+            if binary:
+                copy.set_types(types)
+            for change in changes:
+                copy.write_row((*change.row.pk, *change.values, change.row.fingerprint()))
+        assignments = ", ".join(f"{column} = changed.{column}" for column in sets)
+        join = " AND ".join(f"t.{key} = changed.{key}" for key in keys)
+        # Without the bounds the planner reads the whole index (measured: a quarter of the speed).
+        marks = ", ".join(["%s"] * len(keys))
+        key = ", ".join(f"t.{k}" for k in keys)
+        cursor.execute(
+            f"UPDATE {table.quoted_name} AS t SET {assignments} "
+            f"FROM {temporary} AS changed WHERE {join} "
+            f"AND ({key}) >= ({marks}) AND ({key}) <= ({marks}) "
+            f"AND {table.fingerprint_of('t')} = changed.dekctl_fingerprint",
+            (*changes[0].row.pk, *changes[-1].row.pk),
+        )
+        return int(cursor.rowcount)
+
+    def is_transient(self, error: Exception) -> bool:
+        state = getattr(error, "sqlstate", None)
+        if state is None:  # no answer at all: the connection broke, or none could be made
+            return type(error).__name__ == "OperationalError"
+        return state in _TRANSIENT_STATES or state.startswith("08")  # connection exceptions
+
+    def is_timeout(self, error: Exception) -> bool:
+        return getattr(error, "sqlstate", None) == "57014"  # query_canceled
+
+    def describe(self, error: Exception) -> str:
+        state = getattr(error, "sqlstate", None)
+        diagnosis = getattr(error, "diag", None)
+        if state is None or diagnosis is None:
+            return str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        if state.startswith(_ABOUT_VALUES):
+            named = diagnosis.constraint_name or diagnosis.column_name
+            return f"SQLSTATE {state}" + (f" on {named}" if named else "")
+        return f"{diagnosis.message_primary} (SQLSTATE {state})"
+
+
+def _cursor(connection: Connection) -> Any:
+    """The driver's cursor inside SQLAlchemy's transaction: COPY has no SQLAlchemy form."""
+    from psycopg.types.string import BytesBinaryDumper  # noqa: PLC0415 - psycopg is optional
+
+    cursor: Any = connection.connection.cursor()
+    # Else COPY gives bytea to the dumper of DB-API's Binary, which is not written in C.
+    cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+    return cursor
+
+
+def _has_binary_form(cursor: Any, oid: int) -> bool:
+    """Whether the driver can write a type in binary: it has no such form for char(n) or an enum."""
+    import psycopg  # noqa: PLC0415 - optional; here it is installed
+
+    try:
+        cursor.adapters.get_dumper_by_oid(oid, psycopg.pq.Format.BINARY)
+    except psycopg.ProgrammingError:
+        return False
+    return True

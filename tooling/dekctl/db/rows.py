@@ -1,0 +1,107 @@
+"""A row as dekctl sees it, and its fingerprint, by which every write is a compare-and-swap.
+
+The fingerprint covers all four columns that dekctl reads. A write names it, the database computes
+it again over the row as it is at that moment, and only equal rows are written. So no plaintext
+key travels back to the database in a statement (and from there into its logs) just to be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+PrimaryKey = tuple[Any, ...]
+
+KEY_COLUMNS = ("plaintext", "wrapped", "version", "kek")
+"""The columns that dekctl owns, in the order in which the fingerprint takes them."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One row: primary key and key columns, as the driver gives them.
+
+    ``plaintext`` is in the table's own encoding. ``due`` says whether the operation at hand has
+    something to do here. ``owner`` is the value that ``kek_by`` lists for the row; None for others.
+    The ``repr`` shows the primary key only.
+    """
+
+    pk: PrimaryKey
+    plaintext: bytes | str | None = field(repr=False)
+    wrapped: bytes | None = field(repr=False)
+    version: str | None = field(repr=False)
+    kek: str | None = field(repr=False)
+    due: bool = field(default=True, repr=False)
+    owner: Any = field(default=None, repr=False)
+
+    def strange(self) -> str | None:
+        """Which key column holds a value that is no key's; None where all are as they should be.
+
+        SQLite takes a number or a text into any column.
+        """
+        for name, value, kinds in (
+            ("plaintext", self.plaintext, (bytes, str)),
+            ("wrapped key", self.wrapped, (bytes,)),
+            ("version", self.version, (str,)),
+            ("KEK id", self.kek, (str,)),
+        ):
+            if value is not None and not isinstance(value, kinds):
+                return name
+        return None
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 (32 bytes) over the four key columns."""
+        return fingerprint(self.plaintext, self.wrapped, self.version, self.kek)
+
+
+@dataclass(slots=True)
+class Change:
+    """New values for one row, to be written only if the row is still as it was read.
+
+    ``values`` are in the order of the columns that the operation sets.
+    """
+
+    row: Row
+    values: tuple[Any, ...] = field(repr=False)
+
+    def overwritten(self) -> tuple[Change, Change]:
+        """Split this change of the plaintext in two: overwrite it at equal length, then change it.
+
+        The second one compares with what the first one wrote, so it does nothing where the first
+        one found the row moved.
+        """
+        stored = self.row.plaintext
+        filler = "0" * len(stored) if isinstance(stored, str) else b"\0" * len(stored or b"")
+        return Change(self.row, (filler,)), Change(replace(self.row, plaintext=filler), self.values)
+
+    def after(self, columns: Sequence[str]) -> bytes:
+        """Fingerprint of the row once this change is written. ``columns`` name the values."""
+        new = dict(zip(columns, self.values, strict=True))
+        old = self.row
+        return fingerprint(
+            new.get("plaintext", old.plaintext),
+            new.get("wrapped", old.wrapped),
+            new.get("version", old.version),
+            new.get("kek", old.kek),
+        )
+
+
+def fingerprint(*values: bytes | str | float | None) -> bytes:
+    """SHA-256 over the values as netstrings (``5:hello``), a ``-`` where there is none.
+
+    A netstring says its length first (D. J. Bernstein, "Netstrings", 1997), so no two different
+    rows give the same text to hash. Texts count as UTF-8. A number, which SQLite takes into any
+    column, is marked with ``#``.
+    """
+    parts: list[bytes] = []
+    for value in values:
+        if value is None:
+            parts.append(b"-")
+        elif isinstance(value, int | float):
+            data = repr(value).encode()
+            parts.append(b"#%d:%b" % (len(data), data))
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            parts.append(b"%d:%b" % (len(data), data))
+    return hashlib.sha256(b"".join(parts)).digest()

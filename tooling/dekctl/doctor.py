@@ -1,0 +1,174 @@
+"""Doctor: configuration, Terraform outputs, database, stage, KEK state, each role's rights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dekctl import schema
+from dekctl.db.table import Stage
+from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError
+from dekctl.kms.aws import AWSKMS
+from dekctl.kms.context import row_context
+from dekctl.project import Project
+from dekctl.rotation import rotation
+
+_PROBE_KEY = ("dekctl doctor",)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. ``code`` is what a command would end with because of it."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+    code: ExitCode = ExitCode.OK
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as plain values."""
+        return {"check": self.name, "ok": self.ok, "detail": self.detail, "hint": self.hint}
+
+
+def examine(project: Project) -> Iterator[Check]:
+    """Run every check, each on its own: one that fails does not hide the next."""
+    yield Check("config", True, f"{project.config.path}, environment {project.env.name}")
+    if project.env.provider == "aws":
+        yield _run("terraform outputs", lambda: _outputs(project))
+    yield _run("database", lambda: _database(project))
+    for config in project.config.tables:
+        yield _run(f"table {config.name}", lambda config=config: _table(project, config))  # type: ignore[misc]
+    if project.env.provider == "aws":
+        yield _run("KEK", lambda: _kek(project))
+        for kek in _live_keks(project):
+            yield _run("key material", lambda kek=kek: rotation(project, kek))  # type: ignore[misc]
+        for role, operation in _PROBES:
+            yield _run(f"role {role}", lambda r=role, o=operation: _probe(project, r, o))  # type: ignore[misc]
+    else:
+        yield _run("KEK", lambda: project.kms().kek_id)
+
+
+def _run(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except DekctlError as error:
+        return Check(name, False, error.message, error.hint, error.exit_code)
+
+
+def _outputs(project: Project) -> str:
+    outputs = project.outputs
+    if outputs is None:
+        return f"none; the KEK is {project.kek()}, the identity is the ambient one"
+    names = ", ".join(f"{g.name} ({g.state})" for g in outputs.generations)
+    return f"alias {outputs.kek_alias} in {outputs.region}; generations: {names}"
+
+
+def _database(project: Project) -> str:
+    with project.database.transaction() as connection:
+        project.database.now(connection)
+    return project.database.url.render_as_string(hide_password=True)
+
+
+def _table(project: Project, config: Any) -> str:
+    plan = schema.plan_for(project.database, project.config, config)
+    revision = schema.current(plan)
+    stage = plan.table.stage
+    if stage is not Stage.LEGACY and revision != schema.REVISIONS[stage]:
+        raise DekctlError(
+            f"the columns are at stage {stage.value}, Alembic's revision is {revision or 'none'}",
+            hint="finish the step with: dekctl schema contract"
+            if stage is Stage.CONTRACTED
+            else "finish the step, or take the table over, with: dekctl schema expand",
+        )
+    return f"stage {stage.value}"
+
+
+def _kek(project: Project) -> str:
+    """The KEK's state. Where Terraform knows it, its generations' states come from there too."""
+    kms = project.aws("auditor")
+    try:
+        metadata = kms.describe(kms.key_id)
+    finally:
+        kms.close()
+    state = metadata["KeyState"]
+    if state != "Enabled":
+        raise KMSRefusedError(
+            f"{metadata['Arn']} is {state}",
+            hint="enable it in Terraform and run: make apply",
+            code="DisabledException",
+        )
+    return f"{metadata['Arn']} is enabled"
+
+
+def _live_keks(project: Project) -> list[str]:
+    """The KEKs that rows may need: Terraform's, but for disabled ones, and the tables' own."""
+    try:
+        outputs = project.outputs
+        generations = outputs.generations if outputs else ()
+        own = [kek for table in project.config.tables for kek in table.keks]
+        mine = [g.arn for g in generations if g.state != "disabled"] or [project.kek()]
+        return list(dict.fromkeys([*mine, *own]))
+    except DekctlError:
+        return []  # the check of the outputs says why
+
+
+_PROBES = (
+    ("wrapper", "Encrypt"),
+    ("verifier", "Decrypt"),
+    ("rewrapper", "ReEncrypt"),
+    ("app", "GenerateDataKey"),
+)
+
+
+def _probe(project: Project, role: str, operation: str) -> str:
+    """Ask KMS, with its DryRun, whether a role may do its work.
+
+    KMS answers a permitted dry run with DryRunOperationException. An emulator that ignores the
+    flag simply does the work, on a key of zeros that nobody uses.
+    """
+    context = row_context(project.config.table.context_name, _PROBE_KEY)
+    kms = project.aws(role)
+    try:
+        return _ask(project, kms, operation, context)
+    finally:
+        kms.close()
+
+
+def _ask(project: Project, kms: AWSKMS, operation: str, context: dict[str, str]) -> str:
+    key = project.kek()
+    request: dict[str, Any] = {"DryRun": True}
+    if operation == "Encrypt":
+        request |= {"KeyId": key, "Plaintext": bytes(32), "EncryptionContext": context}
+    elif operation == "GenerateDataKey":
+        request |= {"KeyId": key, "NumberOfBytes": 32, "EncryptionContext": context}
+    else:
+        # Decrypt and ReEncrypt need a blob; rights are checked before it is opened.
+        blob = _probe_blob(project, context)
+        request |= {"CiphertextBlob": blob}
+        if operation == "Decrypt":
+            request |= {"KeyId": key, "EncryptionContext": context}
+        else:
+            request |= {
+                "SourceKeyId": key,
+                "DestinationKeyId": key,
+                "SourceEncryptionContext": context,
+                "DestinationEncryptionContext": context,
+            }
+    try:
+        kms.call(operation, request)
+    except KMSError as error:
+        if error.code == "DryRunOperationException":
+            return f"may {operation} (KMS dry run)"
+        raise
+    return f"may {operation} (the endpoint ignored DryRun and did it)"
+
+
+def _probe_blob(project: Project, context: dict[str, str]) -> bytes:
+    """A wrapped key of zeros, made by the wrapper, for the dry runs that need one."""
+    kms = project.aws("wrapper")
+    try:
+        return kms.wrap(bytes(32), context)
+    finally:
+        kms.close()

@@ -1,0 +1,218 @@
+"""Guard: holds a Terraform plan against the rows, and refuses one that would lose a key.
+
+A plan without danger passes at once, without a look at the database. Otherwise the rows are
+counted; where that fails, the plan is refused: nobody knows what it would take along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dekctl import __version__
+from dekctl.danger import KEYS, Danger
+from dekctl.dangers import contexts_in, find_dangers
+from dekctl.errors import DekctlError, RefusedError, UsageError
+from dekctl.keks import may_mean, names
+from dekctl.plan import Plan, read_plan
+from dekctl.project import Project
+from dekctl.usage import Use, count_uses
+from dekctl.window import backup_window
+
+NOTE = "guard"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A danger that counts here: ``rows`` wrapped keys would be affected."""
+
+    danger: Danger
+    rows: int
+    detail: str
+    generation: str | None
+    allowed: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as plain values."""
+        return {
+            "id": self.danger.id,
+            "kind": self.danger.kind,
+            "address": self.danger.address,
+            "kek_id": self.danger.kek,
+            "generation": self.generation,
+            "rows": self.rows,
+            "detail": self.detail,
+            "allowed": self.allowed,
+        }
+
+    def __str__(self) -> str:
+        name = f"{self.generation} ({self.danger.kek})" if self.generation else self.danger.kek
+        return (
+            f"[{self.danger.id}] {self.danger.address}: {name + ' ' if name else ''}{self.detail}"
+            f" - {self.rows:,} rows"
+        )
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What came of a plan; :meth:`as_json` is the public form."""
+
+    env: str
+    plan: Path
+    findings: list[Finding] = field(default_factory=list)
+    rows_counted: bool = False
+    recorded: bool = False
+
+    @property
+    def refused(self) -> list[Finding]:
+        """The findings that nobody accepted."""
+        return [finding for finding in self.findings if not finding.allowed]
+
+    def refusal(self) -> RefusedError:
+        """The error of a refused plan."""
+        listed = "\n  ".join(str(finding) for finding in self.refused)
+        return RefusedError(
+            f"this plan is refused:\n  {listed}",
+            hint="move the rows first (dekctl rewrap, dekctl retire), or accept a single finding: "
+            f"--allow {self.refused[0].danger.id} (make apply ALLOW={self.refused[0].danger.id})",
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The inspection as plain values."""
+        return {
+            "operation": "guard",
+            "env": self.env,
+            "plan": str(self.plan),
+            "refused": bool(self.refused),
+            "rows_counted": self.rows_counted,
+            "recorded": self.recorded,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def inspect_plan(
+    file: Path, allow: Sequence[str], env: str, open_project: Callable[[], Project]
+) -> Inspection:
+    """Judge a plan.
+
+    Args:
+        file: JSON of ``terraform show -json``.
+        allow: addresses or ids of findings that somebody accepts.
+        env: name of the environment, for the answer.
+        open_project: reads the configuration; called only where the plan holds a danger.
+
+    Raises:
+        UsageError: no plan, or ``allow`` names no finding of it.
+        RefusedError: the plan is dangerous, and the rows cannot be counted.
+    """
+    plan = read_plan(file)
+    inspection = Inspection(env, file)
+    if not find_dangers(plan, contexts_in(plan)):
+        _refuse_strangers(allow, [])
+        return inspection
+    try:
+        with open_project() as project:
+            inspection.env = project.env.name
+            contexts = [table.context_name for table in project.config.tables]
+            dangers = find_dangers(plan, contexts)
+            uses = count_uses(project)
+            inspection.rows_counted = True
+            findings = [
+                finding for danger in dangers if (finding := _weigh(project, plan, danger, uses))
+            ]
+            accepted = _refuse_strangers(allow, findings)
+            inspection.findings = [
+                Finding(f.danger, f.rows, f.detail, f.generation, f.danger.id in accepted)
+                for f in findings
+            ]
+            if any(finding.allowed for finding in inspection.findings) and not inspection.refused:
+                inspection.recorded = _record(project, inspection)
+    except UsageError:
+        raise
+    except DekctlError as error:
+        raise RefusedError(
+            f"this plan may take a KEK away, and the rows cannot be counted: {error.message}",
+            hint=error.hint,
+        ) from error
+    return inspection
+
+
+def _weigh(project: Project, plan: Plan, danger: Danger, uses: Sequence[Use]) -> Finding | None:
+    """Whether a danger counts here, and for how many rows."""
+    kek = danger.kek
+    generation = plan.outputs.generation_name(kek) if plan.outputs else None
+    if kek is None:
+        return Finding(danger, sum(use.rows for use in uses), danger.detail, generation)
+    certain = sum(use.rows for use in uses if names(use.kek_id, kek) and _in_scope(danger, use))
+    unclear = 0
+    if _is_kek(plan, kek):
+        unclear = sum(
+            use.rows for use in uses if may_mean(use.kek_id, kek) and _in_scope(danger, use)
+        )
+    rows = certain + unclear
+    if rows or not danger.if_needed:
+        doubt = f"; {unclear:,} of the rows name an alias or no KEK" if unclear else ""
+        return Finding(danger, rows, danger.detail + doubt, generation)
+    if danger.kind == "delete" and _is_kek(plan, kek) and project.env.backup_retention_days:
+        window = backup_window(project, kek)
+        if not window.over:
+            until = f"until {window.ends:%Y-%m-%d %H:%M} UTC" if window.ends else "of its rows"
+            detail = f"{danger.detail}, and backups {until} need it (see: dekctl retire)"
+            return Finding(danger, 0, detail, generation)
+    return None
+
+
+def _in_scope(danger: Danger, use: Use) -> bool:
+    return danger.scope is None or (use.context_name, use.version) in danger.scope
+
+
+def _is_kek(plan: Plan, arn: str) -> bool:
+    """Whether a key may be a KEK of rows that do not name one; the trail's own key is none."""
+    if plan.outputs is None:
+        return True
+    if any(names(generation.arn, arn) for generation in plan.outputs.generations):
+        return True
+    return not any(
+        change.was("kms_key_id") == arn
+        for change in plan.of("aws_cloudtrail", "aws_cloudwatch_log_group", "aws_sns_topic")
+    ) and any(c.was("arn") == arn for c in plan.of(*KEYS))
+
+
+def _refuse_strangers(allow: Sequence[str], findings: Sequence[Finding]) -> set[str]:
+    """The ids of the findings that are accepted.
+
+    Raises:
+        UsageError: a name fits no finding, or several.
+    """
+    accepted: set[str] = set()
+    for name in allow:
+        ids = {f.danger.id for f in findings if name in (f.danger.id, f.danger.address)}
+        if len(ids) != 1:
+            known = ", ".join(f.danger.id for f in findings) or "none"
+            fault = "no finding" if not ids else "several findings"
+            raise UsageError(
+                f"--allow {name} fits {fault} of this plan", hint=f"its findings are: {known}"
+            )
+        accepted |= ids
+    return accepted
+
+
+def _record(project: Project, inspection: Inspection) -> bool:
+    """Keep who accepted what in the ledger. Returns False where there is none yet."""
+    ledger = project.ledger
+    if not ledger.exists():
+        return False
+    allowed = [finding for finding in inspection.findings if finding.allowed]
+    run = ledger.start(
+        NOTE,
+        project.config.table.context_name,
+        shard=None,
+        writes=False,
+        kek_id=allowed[0].danger.kek,
+        version=__version__,
+    )
+    run.result = {"allowed": [finding.as_json() for finding in allowed]}
+    ledger.end(run, "finished")
+    return True

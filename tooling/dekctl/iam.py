@@ -1,0 +1,244 @@
+"""Policy documents, evaluated for one request: what `guard` needs to see a right go.
+
+Only the policy language's parts that decide about a key are here: action, resource, principal and
+the conditions that bind a key to an encryption context. Where a condition cannot be decided, the
+caller says which way it counts, so that the doubt never hides a lost right. Rules as in "Policy
+evaluation logic" of the IAM User Guide: an explicit deny wins, nothing is allowed by default.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ANY = "\0any"
+"""Stands for a value that is certainly there, but differs from request to request."""
+
+_ABSENT = frozenset(
+    {
+        "kms:viaservice",
+        "kms:bypasspolicylockoutsafetycheck",
+        "kms:scheduledeletionpendingwindowindays",
+        "kms:schedulekeydeletionpendingwindowindays",
+        "kms:grantisforawsresource",
+        "kms:recipientattestation:imagesha384",
+    }
+)
+"""Condition keys that an application's request for a row never carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: a principal's ARN, an IAM action, a key's ARN, an encryption context."""
+
+    principal: str
+    action: str
+    key: str
+    context: tuple[tuple[str, str], ...] = ()
+
+    def value(self, name: str) -> list[str] | bool | None:
+        """Values of a condition key; None where it is absent, False where nobody can say."""
+        name = name.lower()
+        pairs = {f"kms:encryptioncontext:{k}".lower(): [v] for k, v in self.context}
+        if name.startswith("kms:encryptioncontext:"):
+            return pairs.get(name)
+        account = self.principal.split(":")[4] if self.principal.count(":") >= 5 else ""
+        known: dict[str, list[str] | None] = {
+            "kms:encryptioncontextkeys": [k for k, _ in self.context] or None,
+            "kms:calleraccount": [account],
+            "aws:principalaccount": [account],
+            "aws:principalarn": [self.principal],
+            "aws:viaawsservice": ["false"],
+            "kms:encryptionalgorithm": ["SYMMETRIC_DEFAULT"],
+            "aws:securetransport": ["true"],
+        }
+        if name in known:
+            return known[name]
+        return None if name in _ABSENT else False
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a policy; ``principals`` is None in an identity policy."""
+
+    effect: str
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    not_resources: tuple[str, ...]
+    principals: tuple[str, ...] | None
+    not_principals: tuple[str, ...]
+    conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+    def covers(self, ask: Ask) -> bool | None:
+        """Whether the statement is about this request; None where a condition leaves it open."""
+        if not (
+            _among(self.actions, self.not_actions, lambda p: _like(p.lower(), ask.action.lower()))
+            and _among(self.resources, self.not_resources, lambda p: _like(p, ask.key))
+            and (
+                (self.principals is None and not self.not_principals)
+                or _among(
+                    self.principals or (), self.not_principals, lambda p: _is(p, ask.principal)
+                )
+            )
+        ):
+            return False
+        verdicts = [_holds(*condition, ask) for condition in self.conditions]
+        if False in verdicts:
+            return False
+        return None if None in verdicts else True
+
+
+def allows(
+    statements: Iterable[Statement], ask: Ask, familiar: Callable[[Statement], bool]
+) -> bool:
+    """Whether the statements together allow a request.
+
+    A statement that cannot be decided counts in favour of the request where it is ``familiar``
+    (it stood there before), and against it otherwise.
+    """
+    allowed = False
+    for statement in statements:
+        covers = statement.covers(ask)
+        if statement.effect == "Deny":
+            if covers or (covers is None and not familiar(statement)):
+                return False
+        elif covers or (covers is None and familiar(statement)):
+            allowed = True
+    return allowed
+
+
+def parse_policy(text: str) -> tuple[Statement, ...]:
+    """Read a policy document. Raises ValueError where it is not one."""
+    document = json.loads(text)
+    found = document.get("Statement", []) if isinstance(document, dict) else None
+    if found is None:
+        raise ValueError("not a policy document")
+    return tuple(_statement(raw) for raw in (found if isinstance(found, list) else [found]))
+
+
+def _statement(raw: Mapping[str, Any]) -> Statement:
+    conditions = tuple(
+        (test, variable, tuple(_texts(values)))
+        for test, pairs in (raw.get("Condition") or {}).items()
+        for variable, values in pairs.items()
+    )
+    return Statement(
+        raw.get("Effect", "Allow"),
+        tuple(_texts(raw.get("Action"))),
+        tuple(_texts(raw.get("NotAction"))),
+        tuple(_texts(raw.get("Resource"))),
+        tuple(_texts(raw.get("NotResource"))),
+        _principals(raw["Principal"]) if "Principal" in raw else None,
+        _principals(raw["NotPrincipal"]) if "NotPrincipal" in raw else (),
+        conditions,
+    )
+
+
+def statements_of_data(document: Mapping[str, Any]) -> tuple[Statement, ...]:
+    """Read the configuration of an ``aws_iam_policy_document`` that Terraform has yet to render.
+
+    Values that are not known yet (a key that does not exist yet, say) are None there; they are
+    left out, as they can be about no present key.
+    """
+    return tuple(
+        Statement(
+            raw.get("effect") or "Allow",
+            tuple(_texts(raw.get("actions"))),
+            tuple(_texts(raw.get("not_actions"))),
+            tuple(_texts(raw.get("resources"))),
+            tuple(_texts(raw.get("not_resources"))),
+            _data_principals(raw.get("principals")),
+            _data_principals(raw.get("not_principals")) or (),
+            tuple(
+                (c["test"], c["variable"], tuple(_texts(c.get("values"))))
+                for c in raw.get("condition") or []
+            ),
+        )
+        for raw in document.get("statement") or []
+    )
+
+
+def _data_principals(blocks: Any) -> tuple[str, ...] | None:
+    if not blocks:
+        return None
+    return tuple(text for block in blocks for text in _texts(block.get("identifiers")))
+
+
+def _principals(raw: Any) -> tuple[str, ...]:
+    if isinstance(raw, Mapping):
+        return tuple(text for kind in raw.values() for text in _texts(kind))
+    return tuple(_texts(raw))
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [str(v).lower() if isinstance(v, bool) else str(v) for v in values if v is not None]
+
+
+def _among(wanted: tuple[str, ...], unwanted: tuple[str, ...], fits: Callable[[str], bool]) -> bool:
+    if unwanted:
+        return not any(fits(pattern) for pattern in unwanted)
+    return any(fits(pattern) for pattern in wanted)
+
+
+def _like(pattern: str, text: str) -> bool:
+    """IAM's pattern: ``*`` is any text, ``?`` any character."""
+    expression = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern)
+    return re.fullmatch(expression, text, re.DOTALL) is not None
+
+
+def _is(pattern: str, principal: str) -> bool:
+    """Whether a principal is meant: by its ARN, or because its whole account is."""
+    if pattern in ("*", principal):
+        return True
+    account = principal.split(":")[4] if principal.count(":") >= 5 else None
+    return account is not None and (
+        pattern == account
+        or re.fullmatch(rf"arn:aws[a-z-]*:iam::{account}:root", pattern) is not None
+    )
+
+
+_TESTS: dict[str, Callable[[str, str], bool]] = {
+    "stringequals": lambda given, value: given == value,
+    "stringequalsignorecase": lambda given, value: given.lower() == value.lower(),
+    "stringlike": _like,
+    "arnequals": _like,
+    "arnlike": _like,
+    "bool": lambda given, value: given.lower() == value.lower(),
+}
+_NEGATED = {
+    "stringnotequals": "stringequals",
+    "stringnotequalsignorecase": "stringequalsignorecase",
+    "stringnotlike": "stringlike",
+    "arnnotequals": "arnequals",
+    "arnnotlike": "arnlike",
+}
+
+
+def _holds(test: str, variable: str, given: tuple[str, ...], ask: Ask) -> bool | None:
+    """Whether a condition holds; None where it cannot be said."""
+    quantifier, _, operator = test.lower().rpartition(":")
+    if_exists = operator.endswith("ifexists")
+    operator = operator.removesuffix("ifexists")
+    values = ask.value(variable)
+    if isinstance(values, bool):
+        return None
+    if operator == "null":
+        return (values is None) == (given == ("true",))
+    negated = operator in _NEGATED
+    compare = _TESTS.get(_NEGATED.get(operator, operator))
+    if compare is None:
+        return None
+    if values is None:
+        return negated or if_exists or quantifier == "forallvalues"
+    if ANY in values and not any(g == "*" for g in given):
+        return None
+    hits = [v == ANY or any(compare(g, v) for g in given) for v in values]
+    if negated:
+        hits = [not hit for hit in hits]
+        return any(hits) if quantifier == "foranyvalue" else all(hits)
+    return all(hits) if quantifier == "forallvalues" else any(hits)

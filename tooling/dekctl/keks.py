@@ -1,0 +1,34 @@
+"""What a stored ``kek_id`` means: rows name ARNs, the seed's rows also key ids and aliases."""
+
+from __future__ import annotations
+
+
+def key_id_of(kek_id: str) -> str:
+    """The key id in an ARN; any other name as it is."""
+    return kek_id.rpartition(":key/")[2] if ":key/" in kek_id else kek_id
+
+
+def is_alias(kek_id: str) -> bool:
+    """Whether a KEK is named by an alias, which may point to another key by now."""
+    return kek_id.startswith("alias/") or ":alias/" in kek_id
+
+
+def names(kek_id: str | None, kek: str) -> bool:
+    """Whether a row's ``kek_id`` certainly means this KEK.
+
+    A multi-Region key and its replicas share their key id: they are one KEK.
+    """
+    if kek_id is None:
+        return False
+    if kek_id == kek:
+        return True
+    mine, its = key_id_of(kek), key_id_of(kek_id)
+    if mine != its or is_alias(kek_id):
+        return False
+    # An id alone (V1 rows), or the related key in another Region.
+    return not kek_id.startswith("arn:") or not kek.startswith("arn:") or mine.startswith("mrk-")
+
+
+def may_mean(kek_id: str | None, kek: str) -> bool:
+    """Whether a row's ``kek_id`` leaves open which KEK it is: none, or an alias."""
+    return kek_id is None or (is_alias(kek_id) and kek.startswith("arn:"))

@@ -1,0 +1,341 @@
+"""Branch keys: KMS wraps one key for many rows, and the rows' keys are wrapped under it locally.
+
+A V3 blob is::
+
+    format (1 byte, 3) | branch id (16) | nonce (12) | AES-256-GCM ciphertext and tag (DEK + 16)
+
+with the row's encryption context as additional data. A branch key wraps at most ``rows_per_key``
+keys, in one process, for at most an hour; its nonces are random, of 96 bits. NIST SP 800-38D
+(section 8.3) allows 2^32 such nonces for one key; the configuration allows far fewer.
+
+A branch key is stored, and that committed, before any row uses it. One that no row ever used (the
+process died) does no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from dekctl.config import ROWS_PER_BRANCH_KEY
+from dekctl.errors import KMSUnavailableError, RowRejectedError
+from dekctl.kms.context import TABLE, branch_context, encode_context
+from dekctl.kms.interface import (
+    KMSInterface,
+    RewrapRequest,
+    Unwrapped,
+    UnwrapRequest,
+    Wrapped,
+    WrapRequest,
+)
+
+FORMAT = b"\x03"
+ID_BYTES = 16
+NONCE_BYTES = 12
+TAG_BYTES = 16
+HEAD_BYTES = len(FORMAT) + ID_BYTES
+KEY_BYTES = 32
+
+WRAP_SECONDS = 3600.0
+"""After this time a new branch key is made even if the old one has uses left."""
+KEEP_SECONDS = 3600.0
+"""How long an opened branch key stays in memory: then KMS is asked again, and may refuse."""
+KEEP_KEYS = 1000
+REWRAP_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BranchKey:
+    """A branch key as it is stored: wrapped by a KEK."""
+
+    branch_id: str
+    context_name: str
+    wrapped: bytes = field(repr=False)
+    kek_id: str
+    max_uses: int
+
+
+class BranchStore(Protocol):
+    """Where branch keys are kept. Each method is a transaction of its own."""
+
+    def add(self, key: BranchKey) -> None:
+        """Store a new branch key; it is committed when this returns."""
+
+    def get(self, branch_ids: Iterable[str]) -> dict[str, BranchKey]:
+        """Read branch keys by id; those that are not there are left out."""
+
+    def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
+        """Read the next ``size`` branch keys of a table, by id."""
+
+    def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
+        """Store a branch key under another KEK, unless somebody else did meanwhile."""
+
+
+class _Opened:
+    """An opened branch key. Its ``repr`` shows nothing."""
+
+    __slots__ = ("cipher", "head", "kek_id", "since", "uses_left")
+
+    def __init__(self, branch_id: str, key: bytes, kek_id: str, now: float, uses: int) -> None:
+        self.cipher = AESGCM(key)
+        self.head = FORMAT + bytes.fromhex(branch_id)
+        self.kek_id = kek_id
+        self.since = now
+        self.uses_left = uses
+
+
+class BranchKeys:
+    """Wraps and opens V3 keys. Safe to use from several threads at once."""
+
+    def __init__(
+        self,
+        kms: KMSInterface,
+        store: BranchStore,
+        *,
+        rows_per_key: int = ROWS_PER_BRANCH_KEY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; no call is made yet.
+
+        Args:
+            kms: wraps and opens the branch keys themselves.
+            store: where they are kept.
+            rows_per_key: how many keys one branch key may wrap.
+            clock: seconds, for the age of keys in memory.
+        """
+        self._kms = kms
+        self._store = store
+        self.rows_per_key = rows_per_key
+        self._clock = clock
+        self._wrapping: dict[tuple[str, str | None], _Opened] = {}
+        self._opened: OrderedDict[str, tuple[float, _Opened]] = OrderedDict()
+        self._making = threading.Lock()
+        self._opening = threading.Lock()
+
+    # -- wrapping ------------------------------------------------------------------------------
+
+    def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Wrap each key under a branch key. All requests are of one table and for one KEK.
+
+        Raises:
+            KMSError: KMS gave no new branch key.
+            DatabaseError: it could not be stored.
+        """
+        answers: list[Wrapped | RowRejectedError] = []
+        while len(answers) < len(requests):
+            context = requests[len(answers)].context
+            assert context is not None, "a V3 key is always bound to its row"
+            wanted = len(requests) - len(answers)
+            branch, count = self._take(context[TABLE], requests[0].under, wanted)
+            nonces = os.urandom(NONCE_BYTES * count)
+            head, encrypt, kek_id = branch.head, branch.cipher.encrypt, branch.kek_id
+            at = 0
+            for request in requests[len(answers) : len(answers) + count]:
+                nonce = nonces[at : at + NONCE_BYTES]
+                at += NONCE_BYTES
+                sealed = encrypt(nonce, request.plaintext, encode_context(request.context))
+                answers.append(Wrapped(head + nonce + sealed, kek_id))
+        return answers
+
+    def _take(self, context_name: str, under: str | None, wanted: int) -> tuple[_Opened, int]:
+        """Take up to ``wanted`` uses of the branch key in use, or of a new one."""
+        with self._making:
+            branch = self._wrapping.get((context_name, under))
+            old = branch is not None and self._clock() - branch.since > WRAP_SECONDS
+            if branch is None or branch.uses_left == 0 or old:
+                branch = self._make(context_name, under)
+                self._wrapping[context_name, under] = branch
+            count = min(wanted, branch.uses_left)
+            branch.uses_left -= count
+            return branch, count
+
+    def _make(self, context_name: str, under: str | None) -> _Opened:
+        branch_id = uuid.uuid4().hex
+        key, wrapped = self._kms.generate(KEY_BYTES, branch_context(context_name, branch_id), under)
+        if len(key.plaintext) != KEY_BYTES:
+            raise KMSUnavailableError("KMS gave a branch key of another size than asked for")
+        self._store.add(
+            BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, self.rows_per_key)
+        )
+        return _Opened(branch_id, key.plaintext, wrapped.kek_id, self._clock(), self.rows_per_key)
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
+        """Open each V3 key. KMS is called only for branch keys that are not in memory.
+
+        Raises:
+            KMSError: KMS does not open branch keys.
+            DatabaseError: they could not be read.
+        """
+        ids = [_branch_id(request.wrapped) for request in requests]
+        wanted = {
+            branch_id: request.context
+            for branch_id, request in zip(ids, requests, strict=True)
+            if branch_id is not None
+        }
+        known = self._open(wanted)
+        answers: list[Unwrapped | RowRejectedError] = []
+        for branch_id, request in zip(ids, requests, strict=True):
+            branch = known.get(branch_id) if branch_id is not None else _NO_BLOB
+            if isinstance(branch, RowRejectedError):
+                answers.append(branch)
+            elif branch is None:
+                answers.append(RowRejectedError(f"its branch key {branch_id} is not there"))
+            else:
+                answers.append(_unwrap(branch, request))
+        return answers
+
+    def _open(
+        self, wanted: Mapping[str, Mapping[str, str] | None]
+    ) -> dict[str, _Opened | RowRejectedError]:
+        """Return the branch keys of these ids, from memory or from the store and KMS."""
+        found: dict[str, _Opened | RowRejectedError] = {}
+        with self._opening:  # one thread at a time: the others find the keys in memory then
+            now = self._clock()
+            missing: list[str] = []
+            for branch_id in wanted:
+                known = self._opened.get(branch_id)
+                if known is None or now - known[0] > KEEP_SECONDS:
+                    missing.append(branch_id)
+                else:
+                    self._opened.move_to_end(branch_id)
+                    found[branch_id] = known[1]
+            if missing:
+                stored = [
+                    key
+                    for key in self._store.get(missing).values()
+                    # A branch key of another table would not open here; say "not there" instead.
+                    if (wanted[key.branch_id] or {}).get(TABLE) == key.context_name
+                ]
+                answers = self._kms.unwrap_many([_request(key) for key in stored])
+                for key, answer in zip(stored, answers, strict=True):
+                    if isinstance(answer, RowRejectedError):
+                        found[key.branch_id] = RowRejectedError(
+                            f"its branch key {key.branch_id} does not open: {answer.message}",
+                            hint=answer.hint,
+                            code=answer.code,
+                        )
+                        continue
+                    opened = _Opened(key.branch_id, answer.plaintext, key.kek_id, now, 0)
+                    found[key.branch_id] = opened
+                    self._opened[key.branch_id] = (now, opened)
+                while len(self._opened) > KEEP_KEYS:
+                    self._opened.popitem(last=False)
+        return found
+
+    # -- another KEK ---------------------------------------------------------------------------
+
+    def rewrap_all(
+        self,
+        context_name: str,
+        source: str | None = None,
+        under: str | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Move all branch keys of a table, or those of the KEK ``source``, to the KMS's KEK.
+
+        ``under`` names another KEK to move to; ``again`` also re-encrypts those that are there.
+
+        Raises:
+            KMSError: KMS refused, or a branch key cannot be moved.
+            DatabaseError: the store refused.
+        """
+        after = ""
+        while page := self._store.page(context_name, after, REWRAP_BATCH):
+            after = page[-1].branch_id
+            chosen = [key for key in page if source in (None, key.kek_id)]
+            for answer in self._rewrap(chosen, under, again=again).values():
+                if isinstance(answer, RowRejectedError):
+                    raise answer
+
+    def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Move V3 rows to the KMS's KEK: their branch keys move, their blobs stay as they are.
+
+        Raises:
+            KMSError: KMS refused.
+            DatabaseError: the store refused.
+        """
+        ids = [_branch_id(request.wrapped) for request in requests]
+        stored = self._store.get({branch_id for branch_id in ids if branch_id is not None})
+        moved = self._rewrap(stored.values(), requests[0].under)
+        answers: list[Wrapped | RowRejectedError] = []
+        for branch_id, request in zip(ids, requests, strict=True):
+            answer = moved.get(branch_id) if branch_id is not None else _NO_BLOB
+            if isinstance(answer, RowRejectedError):
+                answers.append(answer)
+            elif answer is None:
+                answers.append(RowRejectedError(f"its branch key {branch_id} is not there"))
+            else:
+                answers.append(Wrapped(request.wrapped, answer))
+        return answers
+
+    def _rewrap(
+        self, keys: Iterable[BranchKey], under: str | None, *, again: bool = False
+    ) -> dict[str, str | RowRejectedError]:
+        """Move branch keys to the KEK. Returns the KEK that each is under now."""
+        target = under or self._kms.kek_id
+        now: dict[str, str | RowRejectedError] = {}
+        old: list[BranchKey] = []
+        for key in keys:
+            if key.kek_id == target and not again:
+                now[key.branch_id] = target
+            else:
+                old.append(key)
+        requests = []
+        for key in old:
+            context = branch_context(key.context_name, key.branch_id)
+            requests.append(RewrapRequest(key.wrapped, key.kek_id, context, context, under))
+        answers = self._kms.rewrap_many(requests) if requests else []
+        for key, answer in zip(old, answers, strict=True):
+            if isinstance(answer, RowRejectedError):
+                now[key.branch_id] = RowRejectedError(
+                    f"its branch key {key.branch_id} does not move: {answer.message}",
+                    hint=answer.hint,
+                    code=answer.code,
+                )
+            elif self._store.replace(key, answer.blob, answer.kek_id):
+                now[key.branch_id] = answer.kek_id
+            else:  # another process was first; what it stored is what counts
+                now[key.branch_id] = self._store.get([key.branch_id])[key.branch_id].kek_id
+        return now
+
+
+_NO_BLOB = RowRejectedError(
+    "its wrapped key is not of version V3", hint="was wrapped_key_version changed by hand?"
+)
+
+
+def _branch_id(blob: bytes) -> str | None:
+    """Return the branch id that a V3 blob names, or None where it is no V3 blob."""
+    if len(blob) <= HEAD_BYTES + NONCE_BYTES + TAG_BYTES or blob[:1] != FORMAT:
+        return None
+    return bytes(blob[1:HEAD_BYTES]).hex()
+
+
+def _request(key: BranchKey) -> UnwrapRequest:
+    return UnwrapRequest(key.wrapped, key.kek_id, branch_context(key.context_name, key.branch_id))
+
+
+def _unwrap(branch: _Opened, request: UnwrapRequest) -> Unwrapped | RowRejectedError:
+    blob = request.wrapped
+    nonce = blob[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES]
+    sealed = blob[HEAD_BYTES + NONCE_BYTES :]
+    try:
+        key = branch.cipher.decrypt(nonce, sealed, encode_context(request.context))
+    except InvalidTag:
+        return RowRejectedError(
+            "its wrapped key does not open: damaged, or of another row",
+            hint="was it copied from another row, or the context_name changed?",
+        )
+    return Unwrapped(key, branch.kek_id)

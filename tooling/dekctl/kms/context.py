@@ -1,0 +1,125 @@
+"""The encryption context of a row: which table and which primary key a wrapped key belongs to.
+
+The context is what keeps two rows' keys from being exchanged: KMS opens a blob only with the very
+context it was wrapped with. It is shown in plain text by CloudTrail, so it holds nothing but the
+table's context name and the primary key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from dekctl.errors import UsageError
+
+TABLE = "dekctl:table"
+PRIMARY_KEY = "dekctl:pk"
+BRANCH = "dekctl:branch"
+
+V1 = "V1"
+"""As the seed's script wrote it: the provider's blob, no context."""
+V2 = "V2"
+"""The provider's blob, bound to the row's context. What ``wrap`` writes."""
+V3 = "V3"
+"""Wrapped locally under a branch key that KMS wrapped; bound to the row's context like V2."""
+VERSIONS = (V1, V2, V3)
+
+
+def key_part_text(value: Any) -> str:
+    """Write one primary-key value as text, the same on every database that stores it alike.
+
+    Raises:
+        UsageError: the value's type has no agreed text (a float or a JSON document, say).
+    """
+    kind = type(value)
+    if kind is int:  # nearly every key is one or the other, and there may be a billion of them
+        return str(value)
+    if kind is str:
+        return str(value)
+    match value:
+        case bool():
+            pass
+        case str():
+            return value
+        case int() | UUID():
+            return str(value)
+        case bytes() | bytearray() | memoryview():
+            return bytes(value).hex()
+        case datetime() if value.tzinfo is not None:
+            # The server gives it in the session's zone, which another host may set otherwise.
+            return value.astimezone(UTC).isoformat()
+        case time() if value.tzinfo is not None:
+            pass
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Decimal() if value.is_finite():
+            # 1 and 1.00 are one key, whatever digits the column keeps.
+            return f"{value.normalize():f}"
+        case _:
+            pass
+    raise UsageError(
+        f"a primary key of type {type(value).__name__} cannot go into an encryption context",
+        hint="set primary_key in [table] to columns of integer, text, UUID, binary or date type",
+    )
+
+
+def primary_key_text(values: Sequence[Any]) -> str:
+    """Write a primary key as text: one column as it is, several as a JSON array of strings."""
+    if len(values) == 1:
+        return key_part_text(values[0])
+    parts = [key_part_text(value) for value in values]
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+
+
+def row_context(context_name: str, primary_key: Sequence[Any]) -> dict[str, str]:
+    """Build the V2 encryption context of a row."""
+    return {TABLE: context_name, PRIMARY_KEY: primary_key_text(primary_key)}
+
+
+def branch_context(context_name: str, branch_id: str) -> dict[str, str]:
+    """Build the encryption context of a branch key, which no row's can be equal to."""
+    return {TABLE: context_name, BRANCH: branch_id}
+
+
+def context_for_version(
+    version: str | None, context_name: str, primary_key: Sequence[Any]
+) -> dict[str, str] | None:
+    """Build the context that a row of this version was wrapped with; None for V1.
+
+    A row without a version is a V1 row: the seed's columns allow it.
+
+    Raises:
+        ValueError: no such version.
+    """
+    if version is None or version == V1:
+        return None
+    if version in (V2, V3):
+        return row_context(context_name, primary_key)
+    raise ValueError(f"unknown wrapped_key_version {version!r}")
+
+
+def encode_context(context: Mapping[str, str] | None) -> bytes:
+    """Encode a context as additional data for a local AEAD, without ambiguity.
+
+    The form of the AWS Encryption SDK's message header ("AAD"): the number of pairs, then each
+    name and value behind its length, sorted by name. Lengths are four bytes here, big-endian.
+    No context and an empty one both give no bytes, as KMS treats them alike.
+    """
+    if not context:
+        return b""
+    out = len(context).to_bytes(4, "big")
+    for name, encoded_name in _in_order(tuple(context)):
+        data = context[name].encode()
+        out += encoded_name + len(data).to_bytes(4, "big") + data
+    return out
+
+
+@lru_cache(maxsize=64)
+def _in_order(names: tuple[str, ...]) -> list[tuple[str, bytes]]:
+    """The names of a context, sorted, each with its encoded form. All rows have the same."""
+    return [(n, len(n.encode()).to_bytes(4, "big") + n.encode()) for n in sorted(names)]

@@ -1,0 +1,159 @@
+"""What every key provider can do: wrap, unwrap and rewrap data keys, one or many at a time.
+
+An application uses :meth:`KMSInterface.wrap` and :meth:`KMSInterface.unwrap`, as in the seed. The
+engine hands over many keys at once and lets the provider decide how to send them.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dekctl.errors import RowRejectedError
+
+Context = Mapping[str, str]
+"""An encryption context: authenticated, not secret; CloudTrail shows it in plain text."""
+
+MIN_DEK_BYTES = 16
+MAX_PLAINTEXT_BYTES = 4096
+"""KMS Encrypt takes 1 to 4,096 bytes (AWS KMS API reference, Encrypt, ``Plaintext``)."""
+
+
+@dataclass(slots=True)
+class WrapRequest:
+    """A plaintext key to wrap under the provider's KEK, or under another one of it.
+
+    ``hierarchical`` wraps it under a branch key of that KEK (V3).
+    """
+
+    plaintext: bytes = field(repr=False)
+    context: Context | None
+    under: str | None = None
+    hierarchical: bool = False
+
+
+@dataclass(slots=True)
+class UnwrapRequest:
+    """A wrapped key to open. ``kek_id`` is what the row stores: an ARN, a key id or an alias."""
+
+    wrapped: bytes = field(repr=False)
+    kek_id: str | None
+    context: Context | None
+    hierarchical: bool = False
+
+
+@dataclass(slots=True)
+class RewrapRequest:
+    """A wrapped key to move to the provider's KEK, or to another one of it (``under``).
+
+    ``hierarchical`` says how it is wrapped, ``new_hierarchical`` how it shall be.
+    """
+
+    wrapped: bytes = field(repr=False)
+    kek_id: str | None
+    context: Context | None
+    new_context: Context | None
+    under: str | None = None
+    hierarchical: bool = False
+    new_hierarchical: bool = False
+
+
+@dataclass(slots=True)
+class Wrapped:
+    """A wrapped key and the KEK that wraps it, as the provider names it (never an alias)."""
+
+    blob: bytes = field(repr=False)
+    kek_id: str
+    key_material_id: str | None = None
+
+
+@dataclass(slots=True)
+class Unwrapped:
+    """A plaintext key and the KEK that wrapped it. Its ``repr`` shows no key."""
+
+    plaintext: bytes = field(repr=False)
+    kek_id: str
+    key_material_id: str | None = None
+
+
+class KMSInterface(ABC):
+    """A key provider.
+
+    The ``*_many`` methods return one answer per request, in the order of the requests: the
+    result, or a :class:`RowRejectedError` *instance* where that key alone is at fault. They raise
+    :class:`dekctl.errors.KMSError` for whatever every other key would meet too. They may be called
+    from several threads at once.
+    """
+
+    name: str
+    """``aws``, ``env`` or ``memory``."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        """KMS calls made so far, by API name, retries included. Empty for local providers."""
+
+    @property
+    @abstractmethod
+    def kek_id(self) -> str:
+        """The KEK that ``wrap`` uses, as it is stored in a row: an ARN, or a local name."""
+
+    @abstractmethod
+    def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Wrap each plaintext under :attr:`kek_id`."""
+
+    @abstractmethod
+    def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
+        """Open each wrapped key with the KEK its row names."""
+
+    @abstractmethod
+    def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Move each wrapped key of this provider to :attr:`kek_id`."""
+
+    def wrap(self, plaintext: bytes, context: Context | None = None) -> bytes:
+        """Wrap one key. Returns the provider's blob.
+
+        Raises:
+            RowRejectedError: the key has an impossible size.
+            KMSError: the provider refused or cannot be reached.
+        """
+        answer = self.wrap_many([WrapRequest(plaintext, context)])[0]
+        if isinstance(answer, RowRejectedError):
+            raise answer
+        return answer.blob
+
+    def unwrap(self, wrapped: bytes, context: Context | None = None) -> bytes:
+        """Open one wrapped key with this provider's KEK. Returns the plaintext key.
+
+        Raises:
+            RowRejectedError: the blob is damaged, of another KEK, or of another context.
+            KMSError: the provider refused or cannot be reached.
+        """
+        answer = self.unwrap_many([UnwrapRequest(wrapped, None, context)])[0]
+        if isinstance(answer, RowRejectedError):
+            raise answer
+        return answer.plaintext
+
+    def generate(
+        self, size: int, context: Context | None, under: str | None = None
+    ) -> tuple[Unwrapped, Wrapped]:
+        """Make a new random key of ``size`` bytes; return it open, and wrapped.
+
+        ``under`` is the KEK that wraps it; by default :attr:`kek_id`.
+
+        Raises:
+            KMSError: the provider refused or cannot be reached.
+        """
+        plaintext = os.urandom(size)
+        answer = self.wrap_many([WrapRequest(plaintext, context, under)])[0]
+        if isinstance(answer, RowRejectedError):
+            raise answer
+        return Unwrapped(plaintext, answer.kek_id, answer.key_material_id), answer
+
+    def set_concurrency(self, concurrency: int) -> None:  # noqa: B027 - nor have calls in flight
+        """Change how many calls may be in flight from now on."""
+
+    def close(self) -> None:  # noqa: B027 - local providers hold nothing to release
+        """Release connections and threads. The provider cannot be used afterwards."""

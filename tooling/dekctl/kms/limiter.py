@@ -1,0 +1,212 @@
+"""How many KMS calls a second: a token bucket under a ceiling, with AIMD on throttling.
+
+The KMS request quota is shared with the application. So the rate has a ceiling of the operator's
+(``--rate``, ``--quota-share``), falls by a third when KMS throttles, and climbs back by a tenth of
+the ceiling each second while calls succeed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BURST_SECONDS = 0.01
+"""The bucket holds this many seconds of calls, and at least one."""
+BACK_OFF = 0.7
+"""A throttled call multiplies the rate by this, at most once in HOLD_SECONDS."""
+HOLD_SECONDS = 1.0
+SETTLE_SECONDS = 0.25
+"""After a cut, this long nothing is added: calls that were on their way are answered first."""
+RECOVERY_PER_SECOND = 0.1
+"""Each second of success adds this share of the ceiling."""
+PROBE_PER_SECOND = 0.5
+"""Without a ceiling, each second above the rate that was throttled adds this share of the rate."""
+USUAL_RATE = 1000.0
+"""Without a ceiling, the least rate to climb back to. KMS allows several times as much in every
+Region, so a call throttled at less says little about what we may use."""
+MIN_RATE = 1.0
+"""Throttling never slows down to less than this many calls a second."""
+MAX_WAIT_SECONDS = 0.1
+"""The longest wait that is asked for at once, so that a new rate is obeyed soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateSnapshot:
+    """The limiter at one moment. Rates are in calls a second; ``None`` is "not limited"."""
+
+    ceiling: float | None
+    rate: float | None
+    throttles: int
+
+    @property
+    def paused(self) -> bool:
+        """Nothing is sent until a rate is set."""
+        return self.ceiling == 0
+
+
+class RateLimiter:
+    """Spreads the calls of one process. Safe to share among threads.
+
+    In any one second no more than ``rate`` calls are granted: what the bucket can give at once is
+    taken off what flows in.
+    """
+
+    def __init__(
+        self, rate: float | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Limit to ``rate`` calls a second; ``None`` has no ceiling, 0 pauses.
+
+        Raises:
+            ValueError: the rate is negative.
+        """
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._turnstile = threading.Lock()
+        self._throttles = 0
+        self._filled_at = clock()
+        self._tokens = 0.0
+        self._held_until = -1.0
+        self._raised_at = 0.0
+        self._window_from = clock()
+        self._window_calls = 0
+        self._last_window = 0.0
+        self._free = True
+        self._target: float | None = None  # where the rate climbs back to; None: not limited
+        self.set_rate(rate)
+
+    def set_rate(self, rate: float | None) -> None:
+        """Set the ceiling in calls a second: ``None`` takes it away, 0 pauses.
+
+        Raises:
+            ValueError: the rate is negative.
+        """
+        if rate is not None and not rate >= 0:
+            raise ValueError("a rate is zero calls a second or more")
+        with self._lock:
+            self._ceiling = self._target = rate
+            self._apply(rate)
+            self._tokens = self._burst if rate else 0.0
+            self._filled_at = self._clock()
+
+    def reserve(self, calls: int) -> tuple[int, float]:
+        """Take up to ``calls`` calls without waiting.
+
+        Returns how many may be sent now, and after how many seconds to ask for the rest (0 when
+        all were granted).
+        """
+        if self._free:
+            # Without the lock: two threads may lose a count of each other here. It is only used
+            # to guess a rate if KMS throttles, and an exact one would cost every call.
+            self._measure(calls)
+            return calls, 0.0
+        with self._lock:
+            now = self._fill()
+            granted = min(calls, int(self._tokens))
+            if granted:
+                self._tokens -= granted
+                self._measure(granted, now)
+            if granted == calls:
+                return granted, 0.0
+            if not self._flow:
+                return granted, MAX_WAIT_SECONDS
+            # Wait for half a bucket at least: fewer wake-ups at high rates.
+            wanted = min(calls - granted, max(1.0, self._burst / 2))
+            wait = (wanted - self._tokens) / self._flow
+            return granted, min(max(wait, 0.0001), MAX_WAIT_SECONDS)
+
+    def acquire(self, cancel: threading.Event | None = None) -> bool:
+        """Wait until one call may be sent. Returns False, at once, when ``cancel`` is set."""
+        if self._free:
+            self._measure(1)
+            return cancel is None or not cancel.is_set()
+        stop = cancel or threading.Event()
+        # One thread at a time waits for the bucket, the others for that thread.
+        while not self._turnstile.acquire(timeout=MAX_WAIT_SECONDS):
+            if stop.is_set():
+                return False
+        try:
+            while not stop.is_set():
+                granted, wait = self.reserve(1)
+                if granted:
+                    return True
+                stop.wait(wait)
+            return False
+        finally:
+            self._turnstile.release()
+
+    def throttled(self) -> None:
+        """Say that KMS throttled a call: slow down, at most once in HOLD_SECONDS."""
+        with self._lock:
+            now = self._clock()
+            self._throttles += 1
+            if now < self._held_until or self._rate == 0:
+                return
+            # The real rate may be well below the allowed one; cutting that would change nothing.
+            measured = max(self._measured(now), MIN_RATE)
+            if self._target is None:
+                self._target = max(measured, USUAL_RATE)
+            rate = measured if self._rate is None else min(self._rate, measured)
+            lowest = MIN_RATE if self._ceiling is None else min(MIN_RATE, self._ceiling)
+            self._fill()
+            self._apply(max(rate * BACK_OFF, lowest))
+            self._held_until = now + HOLD_SECONDS
+            self._raised_at = now + SETTLE_SECONDS
+            self._window_from, self._window_calls, self._last_window = now, 0, 0.0
+
+    def succeeded(self) -> None:
+        """Say that KMS answered a call: climb back if the rate was cut."""
+        if self._rate is None or self._rate == self._ceiling:
+            return
+        with self._lock:
+            now = self._clock()
+            if self._rate is None or self._target is None or now <= self._raised_at:
+                return
+            self._fill()
+            if self._rate < self._target:
+                step = self._target * RECOVERY_PER_SECOND
+            else:
+                step = self._rate * PROBE_PER_SECOND
+            rate = self._rate + step * (now - self._raised_at)
+            self._raised_at = now
+            if self._ceiling is not None:
+                self._apply(min(rate, self._ceiling))
+            elif rate >= 2 * self._target:  # twice what was throttled goes through: no limit left
+                self._target = None
+                self._apply(None)
+            else:
+                self._apply(rate)
+
+    def snapshot(self) -> RateSnapshot:
+        """Return the limits and how often KMS throttled so far."""
+        with self._lock:
+            return RateSnapshot(self._ceiling, self._rate, self._throttles)
+
+    def _apply(self, rate: float | None) -> None:
+        self._rate = rate
+        self._free = rate is None
+        self._burst = max(1.0, rate * BURST_SECONDS) if rate else 0.0
+        # A full bucket and a second's flow together make exactly the rate.
+        self._flow = rate + 1.0 - self._burst if rate else 0.0
+        self._tokens = min(self._tokens, self._burst)
+
+    def _fill(self) -> float:
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._flow)
+        self._filled_at = now
+        return now
+
+    def _measure(self, calls: int, now: float | None = None) -> None:
+        """Count granted calls in windows of half a second, to know the real rate."""
+        now = self._clock() if now is None else now
+        elapsed = now - self._window_from
+        if elapsed >= 0.5:
+            self._last_window = self._window_calls / elapsed
+            self._window_from, self._window_calls = now, 0
+        self._window_calls += calls
+
+    def _measured(self, now: float) -> float:
+        elapsed = now - self._window_from
+        current = self._window_calls / max(elapsed, 0.25)
+        return max(current, self._last_window) if elapsed < 1.0 else current

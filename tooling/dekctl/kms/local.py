@@ -1,0 +1,208 @@
+"""Providers that need no cloud: a KEK from the environment, and one that lives in memory.
+
+Both wrap with AES-256-GCM from ``cryptography``, the encryption context as additional data.
+
+A blob is ``0x01 | fingerprint (8 bytes) | nonce (12 bytes) | ciphertext and tag``. The nonce is
+random, so one KEK should wrap no more than 2**32 keys (NIST SP 800-38D, section 8.3).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from dekctl.errors import KMSRefusedError, RowRejectedError, UsageError
+from dekctl.kms.context import encode_context
+from dekctl.kms.interface import (
+    MAX_PLAINTEXT_BYTES,
+    Context,
+    KMSInterface,
+    RewrapRequest,
+    Unwrapped,
+    UnwrapRequest,
+    Wrapped,
+    WrapRequest,
+)
+
+KEK_BYTES = 32
+KEK_VARIABLE = "DEKCTL_KEK"
+OLD_KEKS_VARIABLE = "DEKCTL_OLD_KEKS"
+
+_FORMAT = b"\x01"
+_FINGERPRINT_BYTES = 8
+_NONCE_BYTES = 12
+_HEADER_BYTES = len(_FORMAT) + _FINGERPRINT_BYTES + _NONCE_BYTES
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+
+def _each(
+    requests: Sequence[Asked], answer: Callable[[Asked], Answer]
+) -> list[Answer | RowRejectedError]:
+    """Answer every request; a rejected one becomes the error itself, in its place."""
+    answers: list[Answer | RowRejectedError] = []
+    for request in requests:
+        try:
+            answers.append(answer(request))
+        except RowRejectedError as error:
+            answers.append(error)
+    return answers
+
+
+class _LocalKEK:
+    """One 32-byte KEK in memory. Its ``repr`` shows the fingerprint only."""
+
+    __slots__ = ("_aead", "fingerprint", "kek_id")
+
+    def __init__(self, key: bytes, kek_id: str | None = None) -> None:
+        self._aead = AESGCM(key)
+        self.fingerprint = hashlib.sha256(b"dekctl KEK fingerprint\x00" + key).digest()[
+            :_FINGERPRINT_BYTES
+        ]
+        self.kek_id = kek_id or f"env:{self.fingerprint.hex()}"
+
+    def __repr__(self) -> str:
+        return f"<KEK {self.kek_id}>"
+
+    def seal(self, plaintext: bytes, context: Context | None) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._aead.encrypt(nonce, plaintext, encode_context(context))
+        return _FORMAT + self.fingerprint + nonce + sealed
+
+    def open(self, blob: bytes, context: Context | None) -> bytes:
+        nonce = blob[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES]
+        return self._aead.decrypt(nonce, blob[_HEADER_BYTES:], encode_context(context))
+
+
+class _LocalKMS(KMSInterface):
+    """What both local providers share: the blob format and choosing the KEK by fingerprint."""
+
+    def __init__(self, current: _LocalKEK, others: Sequence[_LocalKEK] = ()) -> None:
+        super().__init__()
+        self._current = current
+        self._keks = {kek.fingerprint: kek for kek in (*others, current)}
+
+    @property
+    def kek_id(self) -> str:
+        return self._current.kek_id
+
+    def known_kek_ids(self) -> list[str]:
+        """Name every KEK that this provider can unwrap with."""
+        return [kek.kek_id for kek in self._keks.values()]
+
+    def _wrap(self, plaintext: bytes, context: Context | None, under: str | None) -> Wrapped:
+        if not 1 <= len(plaintext) <= MAX_PLAINTEXT_BYTES:
+            raise RowRejectedError(f"a key of {len(plaintext)} bytes cannot be wrapped")
+        kek = self._current if under is None else self._named(under)
+        return Wrapped(kek.seal(plaintext, context), kek.kek_id)
+
+    def _named(self, kek_id: str) -> _LocalKEK:
+        for kek in self._keks.values():
+            if kek.kek_id == kek_id:
+                return kek
+        raise KMSRefusedError(
+            f"the KEK {kek_id} is not at hand",
+            hint=f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again",
+            code="NotFoundException",
+        )
+
+    def _unwrap(self, blob: bytes, kek_id: str | None, context: Context | None) -> Unwrapped:
+        if len(blob) <= _HEADER_BYTES or not blob.startswith(_FORMAT):
+            raise RowRejectedError(f"not a blob of the {self.name} provider")
+        kek = self._keks.get(blob[1 : 1 + _FINGERPRINT_BYTES])
+        if kek is None:
+            named = f"{self.name}:{blob[1 : 1 + _FINGERPRINT_BYTES].hex()}"
+            raise KMSRefusedError(
+                f"the KEK {kek_id or named} is not at hand",
+                hint=f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again",
+                code="NotFoundException",
+            )
+        if kek_id is not None and kek_id != kek.kek_id:
+            raise RowRejectedError(
+                f"the row names the KEK {kek_id}, but {kek.kek_id} wrapped its key",
+                code="IncorrectKeyException",
+            )
+        try:
+            return Unwrapped(kek.open(blob, context), kek.kek_id)
+        except InvalidTag:
+            raise RowRejectedError(
+                "the wrapped key is damaged, or belongs to another row or table",
+                code="InvalidCiphertextException",
+            ) from None
+
+    def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
+        return _each(requests, lambda r: self._wrap(r.plaintext, r.context, r.under))
+
+    def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
+        return _each(requests, lambda r: self._unwrap(r.wrapped, r.kek_id, r.context))
+
+    def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        return _each(
+            requests,
+            lambda r: self._wrap(
+                self._unwrap(r.wrapped, r.kek_id, r.context).plaintext, r.new_context, r.under
+            ),
+        )
+
+
+def _decode_kek(text: str, variable: str) -> _LocalKEK:
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except ValueError:  # not base64, or not even ASCII
+        key = b""
+    if len(key) != KEK_BYTES:
+        raise UsageError(
+            f"{variable} does not hold a base64 KEK of {KEK_BYTES} bytes",
+            hint=f'make one with: export {variable}="$(openssl rand -base64 32)"',
+        )
+    return _LocalKEK(key)
+
+
+class EnvKMS(_LocalKMS):
+    """A KEK from the environment: ``DEKCTL_KEK`` wraps; ``DEKCTL_OLD_KEKS`` may also unwrap.
+
+    Both hold base64 of 32 bytes, the second several, separated by commas. ``kek_id`` is
+    ``env:<fingerprint>``, 16 hexadecimal digits of a SHA-256 that reveals nothing of the key.
+    """
+
+    name = "env"
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """Read the KEKs.
+
+        Raises:
+            UsageError: ``DEKCTL_KEK`` is missing or is not 32 bytes of base64.
+        """
+        environ = os.environ if environ is None else environ
+        if not environ.get(KEK_VARIABLE):
+            raise UsageError(
+                f"the env provider needs a KEK in {KEK_VARIABLE}",
+                hint=f'make one with: export {KEK_VARIABLE}="$(openssl rand -base64 32)"',
+            )
+        old = [text for text in environ.get(OLD_KEKS_VARIABLE, "").split(",") if text.strip()]
+        super().__init__(
+            _decode_kek(environ[KEK_VARIABLE], KEK_VARIABLE),
+            [_decode_kek(text, OLD_KEKS_VARIABLE) for text in old],
+        )
+
+
+class InMemoryKMS(_LocalKMS):
+    """A random KEK that is gone when the process ends. For development and tests only."""
+
+    name = "memory"
+
+    def __init__(self, name: str = "dev") -> None:
+        super().__init__(_LocalKEK(os.urandom(KEK_BYTES), f"memory:{name}"))
+
+    def roll(self, name: str) -> str:
+        """Make a new KEK and wrap with it from now on; older ones still unwrap. Returns its id."""
+        self._current = _LocalKEK(os.urandom(KEK_BYTES), f"memory:{name}")
+        self._keks[self._current.fingerprint] = self._current
+        return self._current.kek_id

@@ -1,0 +1,243 @@
+"""Several providers as one: each row is opened by the provider that its ``kek_id`` names.
+
+During a move from one provider to another, rows of both stand side by side. Each right is used by
+the role made for it: Encrypt as wrapper, Decrypt as verifier, ReEncrypt as rewrapper. A provider is
+made when it is first needed, so a command takes on no role that it does not use.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+from dekctl.config import Provider
+from dekctl.errors import RowRejectedError, UsageError
+from dekctl.kms.aws import AWSKMS, is_key_arn
+from dekctl.kms.branch import BranchKeys
+from dekctl.kms.interface import (
+    Context,
+    KMSInterface,
+    RewrapRequest,
+    Unwrapped,
+    UnwrapRequest,
+    Wrapped,
+    WrapRequest,
+)
+
+Role = Literal["wrapper", "verifier", "rewrapper"]
+MakeProvider = Callable[[Provider, Role, str | None], KMSInterface]
+"""Makes a provider for a role, in an AWS Region other than the configured one if that is named."""
+
+Place = tuple[Provider, str | None]
+"""Where a KEK is: its provider, and its Region where that is not the configured one."""
+BRANCH: Place = ("memory", "branch")
+"""Stands for the branch keys, which are at hand: no provider is asked for each row."""
+
+Asked = TypeVar("Asked", UnwrapRequest, RewrapRequest)
+Answer = TypeVar("Answer")
+
+
+def provider_of(kek_id: str | None, default: Provider) -> Provider:
+    """Which provider a stored ``kek_id`` belongs to; rows without one belong to the default."""
+    if kek_id is None:
+        return default
+    if kek_id.startswith("env:"):
+        return "env"
+    if kek_id.startswith("memory:"):
+        return "memory"
+    return "aws"
+
+
+class RoutedKMS(KMSInterface):
+    """Wraps with the configured provider, and opens what any provider wrapped."""
+
+    def __init__(self, target: Provider, make: MakeProvider, region: str | None = None) -> None:
+        """Prepare.
+
+        Args:
+            target: the provider that wraps.
+            make: builds a provider for a role when it is needed.
+            region: the AWS Region that the target works in, where it is known.
+        """
+        super().__init__()
+        self.name = target
+        self.carried = 0
+        """Keys so far that left one provider for another: opened and wrapped in this process."""
+        self.on_carry: Callable[[], None] = lambda: None
+        """Called once, before the first key is carried over."""
+        self._target: Provider = target
+        self._make = make
+        self._region = region
+        self._made: dict[tuple[Provider, Role, str | None], KMSInterface] = {}
+        self._concurrency: int | None = None
+        self.branches: BranchKeys | None = None
+        """The branch keys (V3); None where the database has no table of them."""
+        self._lock = threading.Lock()
+
+    @property
+    def target(self) -> Provider:
+        """The provider that wraps."""
+        return self._target
+
+    def provider(self, name: Provider, role: Role, region: str | None = None) -> KMSInterface:
+        """The provider that acts in a role, in another Region than the target's if one is named."""
+        with self._lock:
+            if (name, role, region) not in self._made:
+                made = self._made[name, role, region] = self._make(name, role, region)
+                if self._concurrency is not None:
+                    made.set_concurrency(self._concurrency)
+            return self._made[name, role, region]
+
+    def resolve(self, kek: str, role: Role) -> str:
+        """The id that rows store for a KEK of the target: an alias or key id is looked up.
+
+        Raises:
+            KMSError: KMS refused or cannot be reached.
+        """
+        if self._target != "aws" or is_key_arn(kek):
+            return kek
+        provider = self.provider("aws", role)
+        assert isinstance(provider, AWSKMS)
+        return str(provider.describe(kek)["Arn"])
+
+    @property
+    def kek_id(self) -> str:
+        return self.provider(self._target, "rewrapper").kek_id
+
+    @property
+    def call_counts(self) -> Counter[str]:
+        """KMS calls of all providers together, by API name."""
+        with self._lock:
+            return sum((provider.calls for provider in self._made.values()), Counter())
+
+    def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
+        if requests and requests[0].hierarchical:  # one call never mixes the two
+            return self._branch_keys.wrap_many(requests)
+        return self.provider(self._target, "wrapper").wrap_many(requests)
+
+    def generate(
+        self, size: int, context: Context | None, under: str | None = None
+    ) -> tuple[Unwrapped, Wrapped]:
+        return self.provider(self._target, "wrapper").generate(size, context, under)
+
+    def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
+        return self._split(
+            requests,
+            lambda place, part: (
+                self._branch_keys.unwrap_many(part)
+                if place == BRANCH
+                else self.provider(place[0], "verifier", place[1]).unwrap_many(part)
+            ),
+        )
+
+    def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        return self._split(requests, self._rewrap_part)
+
+    def _rewrap_part(
+        self, place: Place, part: Sequence[RewrapRequest]
+    ) -> list[Wrapped | RowRejectedError]:
+        new = any(request.new_hierarchical for request in part)
+        if place == BRANCH and new:
+            return self._branch_keys.rewrap_many(part)
+        if place == (self._target, None) and not new:
+            return self.provider(self._target, "rewrapper").rewrap_many(part)
+        return self._carry_over(part)
+
+    def rewrap_branch_keys(
+        self, context_name: str, source: str | None, under: str | None, *, again: bool = False
+    ) -> None:
+        """Move a table's branch keys; see :meth:`dekctl.kms.branch.BranchKeys.rewrap_all`."""
+        if self.branches is not None:
+            self.branches.rewrap_all(context_name, source, under, again=again)
+
+    @property
+    def _branch_keys(self) -> BranchKeys:
+        if self.branches is None:
+            raise UsageError(
+                "hierarchical wrapping (V3) needs the table of branch keys, which is not there",
+                hint="make it with: dekctl schema expand",
+            )
+        return self.branches
+
+    def _place(self, kek_id: str | None) -> Place:
+        """Which provider a row belongs to, and its Region where ReEncrypt cannot reach it.
+
+        A multi-Region key is everywhere that it has a replica.
+        """
+        name = provider_of(kek_id, self._target)
+        if name != "aws" or kek_id is None or self._region is None or not is_key_arn(kek_id):
+            return name, None
+        region = kek_id.split(":")[3]
+        return name, None if region == self._region or ":key/mrk-" in kek_id else region
+
+    def _split(
+        self,
+        requests: Sequence[Asked],
+        answer: Callable[[Place, Sequence[Asked]], Sequence[Answer]],
+    ) -> list[Answer]:
+        """Hand each provider its own requests, and give the answers back in order."""
+        by_place: dict[Place, list[int]] = {}
+        for i, request in enumerate(requests):
+            place = BRANCH if request.hierarchical else self._place(request.kek_id)
+            by_place.setdefault(place, []).append(i)
+        if len(by_place) == 1:
+            return list(answer(place, requests))
+        answers: dict[int, Answer] = {}
+        for place, places in by_place.items():
+            found = answer(place, [requests[i] for i in places])
+            answers.update(zip(places, found, strict=True))
+        return [answers[i] for i in range(len(requests))]
+
+    def _carry_over(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Move keys from another provider: unwrap, wrap, and open the new blob before it counts."""
+        with self._lock:
+            say, self.on_carry = self.on_carry, lambda: None
+        say()
+        opened = self.unwrap_many(
+            [UnwrapRequest(r.wrapped, r.kek_id, r.context, r.hierarchical) for r in requests]
+        )
+        good = [
+            WrapRequest(answer.plaintext, r.new_context, r.under, r.new_hierarchical)
+            for answer, r in zip(opened, requests, strict=True)
+            if isinstance(answer, Unwrapped)
+        ]
+        wrapped = self.wrap_many(good)
+        checked = iter(self._check(good, wrapped))
+        answers = [next(checked) if isinstance(answer, Unwrapped) else answer for answer in opened]
+        with self._lock:
+            self.carried += sum(isinstance(answer, Wrapped) for answer in answers)
+        return answers
+
+    def _check(
+        self, keys: Sequence[WrapRequest], wrapped: Sequence[Wrapped | RowRejectedError]
+    ) -> list[Wrapped | RowRejectedError]:
+        places = [i for i, answer in enumerate(wrapped) if isinstance(answer, Wrapped)]
+        requests = []
+        for i in places:
+            answer = wrapped[i]
+            assert isinstance(answer, Wrapped)
+            requests.append(
+                UnwrapRequest(answer.blob, answer.kek_id, keys[i].context, keys[i].hierarchical)
+            )
+        answers = list(wrapped)
+        for i, again in zip(places, self.unwrap_many(requests), strict=True):
+            if isinstance(again, RowRejectedError):
+                answers[i] = again
+            elif not hmac.compare_digest(again.plaintext, keys[i].plaintext):
+                answers[i] = RowRejectedError("the new wrapped key does not open to the same key")
+        return answers
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """Change how many KMS calls may be in flight, of every provider that makes such calls."""
+        with self._lock:
+            self._concurrency = concurrency
+            for provider in self._made.values():
+                provider.set_concurrency(concurrency)
+
+    def close(self) -> None:
+        with self._lock:
+            for provider in self._made.values():
+                provider.close()

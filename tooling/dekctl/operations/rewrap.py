@@ -1,0 +1,163 @@
+"""Rewrap: move rows to another KEK. The ciphertext of the files is not touched.
+
+Within KMS this is ReEncrypt alone: the plaintext key never leaves KMS. A V1 row becomes V2 on the
+way, so its key is bound to the row from then on.
+
+With hierarchical wrapping (V3) the branch keys are re-encrypted first, all of them; a row of theirs
+then only gets its new ``kek_id``. From V2 to V3 and back a key is opened and wrapped again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dekctl.db.literal import literal
+from dekctl.db.rows import Change, Row
+from dekctl.db.table import DekTable
+from dekctl.errors import RowRejectedError, UsageError
+from dekctl.kms.context import V1, V2, V3, row_context
+from dekctl.kms.interface import RewrapRequest
+from dekctl.kms.router import RoutedKMS
+from dekctl.operations.base import Fault, Operation, Verdict, reason_of
+from dekctl.operations.target import Target, wrapped_columns, wrapped_values
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which wrapped keys to move; all that are not where they should be, if nothing is set.
+
+    Args:
+        source: only those of this KEK.
+        version: only those of this version.
+        before: only those wrapped before this moment (UTC), or nobody knows when. Keys that are
+            where they should be count too: their KEK's material may have been rotated since.
+        same_key: also those that are where they should be.
+    """
+
+    source: str | None = None
+    version: str | None = None
+    before: datetime | None = None
+    same_key: bool = False
+
+    @property
+    def everything(self) -> bool:
+        """Whether no row is left out that is not where it should be."""
+        return self.source is None and self.version is None and self.before is None
+
+
+class Rewrap(Operation):
+    """Rewraps what is not ``version`` under its target KEK, or rows of a :class:`Choice`."""
+
+    name = "rewrap"
+    works_in_dry_run = False
+
+    def __init__(
+        self,
+        table: DekTable,
+        kms: RoutedKMS,
+        choice: Choice | None = None,
+        to: str | None = None,
+        *,
+        version: str = V2,
+    ) -> None:
+        super().__init__(table, kms)
+        self.routed = kms
+        self.version = version
+        self.columns = wrapped_columns(table)
+        self.choice = choice or Choice()
+        self.keks = Target(table, kms, "rewrapper", to)
+        # A table with KEKs of its own needs no KEK of the environment.
+        self.target = None if self.keks.ids else kms.kek_id
+        self.sources: Counter[str] = Counter()
+        self.materials: Counter[str] = Counter()
+        self._count_lock = threading.Lock()
+        if self.choice.before is not None and not table.has("wrapped_at"):
+            raise UsageError(
+                f"{table.config.name} does not keep when its keys were wrapped",
+                hint="name a column for it (wrapped_at_column in [table]), or take them all: "
+                "dekctl rewrap --same-key",
+            )
+
+    def due(self) -> str:
+        wrapped, version, kek = (self.table.quoted(c) for c in ("wrapped", "version", "kek"))
+        choice = self.choice
+        conditions = [f"{wrapped} IS NOT NULL"]
+        if choice.before is None and not choice.same_key:
+            there = f"{kek} = {self.keks.sql(self.target or '')} AND {version} = '{self.version}'"
+            conditions.append(f"({kek} IS NULL OR {version} IS NULL OR NOT ({there}))")
+        if choice.source is not None:
+            # V1 rows may name the key by its id alone.
+            ids = {choice.source, choice.source.rpartition(":key/")[2]}
+            conditions.append(f"{kek} IN ({', '.join(literal(i) for i in sorted(ids))})")
+        if choice.version is not None:
+            missing = f" OR {version} IS NULL" if choice.version == V1 else ""
+            conditions.append(f"({version} = {literal(choice.version)}{missing})")
+        if choice.before is not None:
+            at = self.table.quoted("wrapped_at")
+            conditions.append(f"({at} IS NULL OR {at} < {self._moment(choice.before)})")
+        return " AND ".join(conditions)
+
+    def _moment(self, moment: datetime) -> str:
+        zone = getattr(self.table.column("wrapped_at").type, "timezone", False)
+        text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        return literal(text + "+00:00" if zone else text)
+
+    def begin(self) -> None:
+        choice = self.choice
+        if choice.version not in (None, V3):
+            return
+        under = self.keks.ids[0] if self.keks.ids else None
+        again = choice.same_key or choice.before is not None
+        name = self.table.config.context_name
+        self.routed.rewrap_branch_keys(name, choice.source, under, again=again)
+
+    def work(self, rows: Sequence[Row]) -> list[Verdict]:
+        verdicts: dict[int, Verdict] = {}
+        places: list[int] = []
+        requests: list[RewrapRequest] = []
+        for i, row in enumerate(rows):
+            assert row.wrapped is not None
+            try:
+                context, under = self.context_of(row), self.keks.of(row)
+            except RowRejectedError as error:
+                verdicts[i] = Fault(row, reason_of(error))
+                continue
+            places.append(i)
+            new_context = row_context(self.table.config.context_name, row.pk)
+            old, new = row.version == V3, self.version == V3
+            requests.append(
+                RewrapRequest(row.wrapped, row.kek, context, new_context, under, old, new)
+            )
+        for i, answer in zip(places, self.kms.rewrap_many(requests), strict=True):
+            if isinstance(answer, RowRejectedError):
+                verdicts[i] = Fault(rows[i], reason_of(answer))
+                continue
+            verdicts[i] = Change(rows[i], wrapped_values(self.table, answer, self.version))
+            with self._count_lock:
+                self.sources[rows[i].kek or ""] += 1
+                if answer.key_material_id:
+                    self.materials[answer.key_material_id] += 1
+        return [verdicts[i] for i in range(len(rows))]
+
+    def account(self, *, whole: bool) -> dict[str, Any]:
+        """What the ledger keeps of a run: which KEKs rows came from, and the key material now.
+
+        ``left_none_of`` says of which KEK no row was left behind: ``any`` (but the target), one, or
+        None. ``whole`` tells that the run saw every row and none was set aside.
+        """
+        left: str | None = None
+        if whole and self.choice.everything:
+            left = "any"
+        elif whole and self.choice.version is None and self.choice.before is None:
+            left = self.choice.source
+        return {
+            "targets": self.keks.ids or [self.target],
+            "sources": dict(self.sources),
+            "key_materials": dict(self.materials),
+            "left_none_of": left,
+        }

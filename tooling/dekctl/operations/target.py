@@ -1,0 +1,114 @@
+"""Under which KEK each row is wrapped, and what is written for it.
+
+Most tables have one KEK. With ``kek_by`` it depends on a column, and a page's rows go to KMS
+together, each with its own KEK.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dekctl.config import OTHERS
+from dekctl.db.literal import literal
+from dekctl.db.rows import Row
+from dekctl.db.table import Column, DekTable
+from dekctl.errors import RowRejectedError, UsageError
+from dekctl.kms.interface import Wrapped
+from dekctl.kms.router import Role, RoutedKMS, provider_of
+
+
+class Target:
+    """The KEKs of one table, by name as configured and by id as rows store them."""
+
+    def __init__(self, table: DekTable, kms: RoutedKMS, role: Role, to: str | None = None) -> None:
+        """Look the KEKs up in KMS where they are aliases.
+
+        Args:
+            table: the table.
+            kms: the providers.
+            role: which role looks them up.
+            to: one KEK instead of the configured ones.
+
+        Raises:
+            UsageError: a KEK of another provider is configured, or ``to`` would mix tenants.
+            KMSError: KMS refused or cannot be reached.
+        """
+        config = table.config
+        if to and config.kek_by:
+            raise UsageError(
+                f"{config.name} has a KEK per {config.kek_by.column}; --to would mix them",
+                hint="change kek_by in [table], then run the same command without --to",
+            )
+        self.table = table
+        self._kek_by = config.kek_by
+        strangers = [k for k in config.keks if provider_of(k, kms.target) != kms.target]
+        if strangers and not to:
+            raise UsageError(
+                f"{config.name} names the KEK {strangers[0]}, the provider is {kms.target}",
+                hint="name KEKs of the environment's provider in [table]",
+            )
+        self._ids: dict[str, str] = {}
+        if config.keks and not to:
+            self._ids = {kek: kms.resolve(kek, role) for kek in config.keks}
+
+    @property
+    def ids(self) -> list[str]:
+        """The KEK ids of a table that names its own; empty where the provider's own serves."""
+        return list(self._ids.values())
+
+    def of(self, row: Row) -> str | None:
+        """The KEK id for a row; None stands for the provider's own.
+
+        Raises:
+            RowRejectedError: ``kek_by`` has no KEK for this row.
+        """
+        if not self._ids:
+            return None
+        if self._kek_by is None:
+            return next(iter(self._ids.values()))
+        kek = self._kek_by.kek_of(row.owner)
+        if kek is None:
+            raise RowRejectedError(
+                f"its {self._kek_by.column} has no KEK in kek_by",
+                hint="add it to [table], or add '*' for all others",
+            )
+        return self._ids[kek]
+
+    def sql(self, default: str) -> str:
+        """SQL of the KEK id that a row should have; ``default`` is the provider's own."""
+        if not self._ids:
+            return literal(default)
+        if self._kek_by is None:
+            return literal(next(iter(self._ids.values())))
+        cases = [
+            f"WHEN {self.table.is_owned_by(value)} THEN {literal(self._ids[kek])}"
+            for value, kek in self._kek_by.keks
+            if value != OTHERS
+        ]
+        others = dict(self._kek_by.keks).get(OTHERS)
+        # Rows of nobody are due, so that they are set aside and seen.
+        final = literal(self._ids[others]) if others else "''"
+        return f"CASE {' '.join(cases)} ELSE {final} END" if cases else final
+
+
+def wrapped_columns(table: DekTable) -> tuple[str, ...]:
+    """The columns that a new wrapped key sets."""
+    columns = ("wrapped", "version", "kek")
+    return (*columns, "wrapped_at") if table.has("wrapped_at") else columns
+
+
+def wrapped_values(table: DekTable, answer: Wrapped, version: str) -> tuple[Any, ...]:
+    """The values of a new wrapped key, in the order of :func:`wrapped_columns`."""
+    values = (answer.blob, version, answer.kek_id)
+    if not table.has("wrapped_at"):
+        return values
+    return (*values, stored_time(table, datetime.now(UTC)))
+
+
+def stored_time(table: DekTable, moment: datetime) -> Any:
+    """A UTC time as the driver takes it for the ``wrapped_at`` column."""
+    column: Column = table.column("wrapped_at")
+    if table.database.backend.name == "sqlite":  # it has no type for times, only text
+        return f"{moment.replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"
+    return moment if getattr(column.type, "timezone", False) else moment.replace(tzinfo=None)

@@ -1,0 +1,119 @@
+"""Backfill: wrap the key of every row that has a plaintext and no wrapped key yet."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+from dekctl.db.plaintext import decode_plaintext, refuse_other_form
+from dekctl.db.rows import Change, Row
+from dekctl.db.table import DekTable
+from dekctl.errors import RowRejectedError
+from dekctl.kms.context import V2, V3, row_context
+from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
+from dekctl.kms.router import RoutedKMS
+from dekctl.operations.base import Fault, Operation, Proved, Verdict, reason_of
+from dekctl.operations.target import Target, wrapped_columns, wrapped_values
+
+
+class Wrap(Operation):
+    """Writes ``wrapped_key`` as V2 (or V3), bound to the row; leaves the plaintext where it is.
+
+    With ``stale`` also rows that have both are opened; where the wrapped key is not the plaintext,
+    the plaintext is wrapped again. An application that does not know ``wrapped_key`` yet leaves
+    such rows when it re-keys them: the plaintext is what it wrote last.
+    """
+
+    name = "wrap"
+    works_in_dry_run = False
+
+    def __init__(
+        self, table: DekTable, kms: RoutedKMS, *, stale: bool = False, version: str = V2
+    ) -> None:
+        super().__init__(table, kms)
+        self.version = version
+        self.columns = wrapped_columns(table)
+        self.keks = Target(table, kms, "wrapper")
+        self.stale = stale and table.has("wrapped")
+        # A dry run has to open the wrapped keys to know which ones are stale.
+        self.works_in_dry_run = self.stale
+        self.visits_quarantined = self.stale
+
+    def due(self) -> str:
+        plaintext = f"{self.table.quoted('plaintext')} IS NOT NULL"
+        if self.stale or not self.table.has("wrapped"):  # the latter: a dry run before expand
+            return plaintext
+        return f"{plaintext} AND {self.table.quoted('wrapped')} IS NULL"
+
+    def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        for row in rows:
+            try:
+                self._key_of(row)
+                verdicts.append(Change(row, ()))
+            except RowRejectedError as error:
+                verdicts.append(Fault(row, reason_of(error)))
+        return verdicts
+
+    def _key_of(self, row: Row) -> bytes:
+        """The row's plaintext key.
+
+        Raises:
+            RowRejectedError: there is something wrong with it.
+        """
+        assert row.plaintext is not None
+        config = self.table.config
+        key = decode_plaintext(row.plaintext, config.plaintext_encoding, config.dek_bytes)
+        refuse_other_form(row.plaintext, key, config.plaintext_encoding)
+        return key
+
+    def work(self, rows: Sequence[Row]) -> list[Verdict]:
+        config = self.table.config
+        verdicts: dict[int, Verdict] = {}
+        keys: dict[int, bytes] = {}
+        under: dict[int, str | None] = {}
+        for i, row in enumerate(rows):
+            try:
+                key = self._key_of(row)
+                under[i] = self.keks.of(row)
+            except RowRejectedError as error:
+                verdicts[i] = Fault(row, reason_of(error))
+                continue
+            keys[i] = key
+        for i in self._fresh(rows, keys):
+            verdicts[i] = Proved(rows[i])
+            del keys[i]
+        requests = [
+            WrapRequest(
+                key, row_context(config.context_name, rows[i].pk), under[i], self.version == V3
+            )
+            for i, key in keys.items()
+        ]
+        for i, answer in zip(keys, self.kms.wrap_many(requests) if requests else (), strict=True):
+            if isinstance(answer, RowRejectedError):
+                verdicts[i] = Fault(rows[i], reason_of(answer))
+            else:
+                verdicts[i] = Change(rows[i], wrapped_values(self.table, answer, self.version))
+        return [verdicts[i] for i in range(len(rows))]
+
+    def _fresh(self, rows: Sequence[Row], keys: dict[int, bytes]) -> list[int]:
+        """Which rows have a wrapped key that opens to their plaintext."""
+        places: list[int] = []
+        requests: list[UnwrapRequest] = []
+        for i in keys:
+            wrapped = rows[i].wrapped
+            if wrapped is None:
+                continue
+            try:
+                context = self.context_of(rows[i])
+            except RowRejectedError:
+                continue
+            places.append(i)
+            requests.append(UnwrapRequest(wrapped, rows[i].kek, context, rows[i].version == V3))
+        if not requests:
+            return []
+        return [
+            i
+            for i, answer in zip(places, self.kms.unwrap_many(requests), strict=True)
+            if isinstance(answer, Unwrapped) and hmac.compare_digest(answer.plaintext, keys[i])
+        ]

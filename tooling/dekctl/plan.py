@@ -1,0 +1,195 @@
+"""A Terraform plan as ``terraform show -json`` prints it: every resource before and after.
+
+Nothing here depends on how the modules are called: resources are told by type and values. The
+format is described in "JSON Output Format" of Terraform's documentation (``format_version`` 1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dekctl.errors import DekctlError, UsageError
+from dekctl.iam import Statement, parse_policy, statements_of_data
+from dekctl.outputs import Outputs, read_output
+
+_HINT = "make it with: terraform show -json PLAN > FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceChange:
+    """One resource: its values now (None: not there yet) and as planned (None: gone)."""
+
+    address: str
+    module: str
+    type: str
+    name: str
+    index: str | int | None
+    actions: tuple[str, ...]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    unknown: Mapping[str, Any]
+
+    @property
+    def goes(self) -> bool:
+        """Whether the resource is deleted, for good or to be made anew."""
+        return "delete" in self.actions
+
+    def was(self, name: str) -> Any:
+        """A value now; None where there is none."""
+        return (self.before or {}).get(name)
+
+    def will(self, name: str) -> Any:
+        """A value as planned; None where it is unknown, or the resource goes."""
+        return (self.after or {}).get(name)
+
+    def is_unknown(self, name: str) -> bool:
+        """Whether a planned value is known only after the apply."""
+        return self.unknown.get(name) is True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A parsed plan. ``outputs`` are those of the last apply, None where there was none."""
+
+    changes: tuple[ResourceChange, ...]
+    documents: tuple[ResourceChange, ...]
+    outputs: Outputs | None
+    configuration: Mapping[str, Any] = field(repr=False)
+
+    def of(self, *types: str) -> list[ResourceChange]:
+        """The managed resources of these types, changed or not."""
+        return [change for change in self.changes if change.type in types]
+
+    def policy_after(self, change: ResourceChange) -> tuple[Statement, ...] | None:
+        """The statements of a planned policy; None where the plan does not tell them.
+
+        A policy about a key that does not exist yet is unknown as text, but the plan shows the
+        document that it will be rendered from.
+        """
+        if not change.is_unknown("policy"):
+            text = change.will("policy")
+            return parse_policy(text) if text else ()
+        wanted = self._referred_documents(change)
+        made = [
+            document
+            for document in self.documents
+            if document.module == change.module
+            and document.name in wanted
+            and document.index in (change.index, None)
+        ]
+        if len(made) != 1 or _extends_another(made[0].after or {}):
+            return None
+        return statements_of_data(made[0].after or {})
+
+    def _referred_documents(self, change: ResourceChange) -> set[str]:
+        """Names of the policy documents that the configuration makes this policy from."""
+        module = self.configuration.get("root_module", {})
+        for call in _module_path(change.module):
+            module = module.get("module_calls", {}).get(call, {}).get("module", {})
+        prefix = "data.aws_iam_policy_document."
+        for resource in module.get("resources", []):
+            if (resource.get("type"), resource.get("name")) == (change.type, change.name):
+                references = resource.get("expressions", {}).get("policy", {}).get("references", [])
+                return {
+                    r.removeprefix(prefix).split(".")[0].split("[")[0]
+                    for r in references
+                    if r.startswith(prefix)
+                }
+        return set()
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan's JSON.
+
+    Raises:
+        UsageError: the file is missing, or is no plan.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the plan {path}: {error.strerror}", hint=_HINT) from None
+    except ValueError:
+        raise UsageError(f"{path} is not JSON", hint=_HINT) from None
+    return parse_plan(document, str(path))
+
+
+def parse_plan(document: Any, source: str) -> Plan:
+    """Read a plan that is parsed JSON already.
+
+    Raises:
+        UsageError: it is no plan, or one that Terraform itself calls errored.
+    """
+    if (
+        not isinstance(document, dict)
+        or "planned_values" not in document
+        or not str(document.get("format_version", "")).startswith("1.")
+    ):
+        raise UsageError(f"{source} is not a Terraform plan", hint=_HINT)
+    if document.get("errored"):
+        raise UsageError(
+            f"the plan {source} ended with an error and is not whole", hint="run: make plan"
+        )
+    everything = [_change(raw) for raw in document.get("resource_changes", [])]
+    return Plan(
+        tuple(change for change, mode in everything if mode == "managed"),
+        tuple(
+            change
+            for change, mode in everything
+            if mode == "data" and change.type == "aws_iam_policy_document"
+        ),
+        _outputs(document, source),
+        document.get("configuration", {}),
+    )
+
+
+def _change(raw: Mapping[str, Any]) -> tuple[ResourceChange, str]:
+    change = raw["change"]
+    return (
+        ResourceChange(
+            address=raw["address"],
+            module=raw.get("module_address", ""),
+            type=raw["type"],
+            name=raw["name"],
+            index=raw.get("index"),
+            actions=tuple(change["actions"]),
+            before=change.get("before"),
+            after=change.get("after"),
+            unknown=change.get("after_unknown") or {},
+        ),
+        raw.get("mode", "managed"),
+    )
+
+
+def _outputs(document: Mapping[str, Any], source: str) -> Outputs | None:
+    """The outputs before the plan. An older or foreign project has none that dekctl knows."""
+    values = document.get("prior_state", {}).get("values", {}).get("outputs", {})
+    try:
+        return read_output(values, source, "") if "dekctl" in values else None
+    except DekctlError:
+        return None
+
+
+def _extends_another(document: Mapping[str, Any]) -> bool:
+    """Whether a policy document takes in others, whose text may be unknown."""
+    names = ("source_json", "override_json", "source_policy_documents", "override_policy_documents")
+    return any(document.get(name) for name in names)
+
+
+def _module_path(address: str) -> list[str]:
+    """``module.a["x"].module.b`` as ``["a", "b"]``."""
+    path: list[str] = []
+    rest = address
+    while rest.startswith("module."):
+        rest = rest.removeprefix("module.")
+        end = next((i for i, c in enumerate(rest) if c in ".["), len(rest))
+        path.append(rest[:end])
+        rest = rest[end:]
+        if rest.startswith("["):
+            quoted = rest.startswith('["')
+            rest = rest[rest.index('"]' if quoted else "]") + (2 if quoted else 1) :]
+        rest = rest.removeprefix(".")
+    return path

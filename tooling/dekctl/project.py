@@ -1,0 +1,294 @@
+"""What a command works with: the configuration, the database and its tables, KMS, the ledger."""
+
+from __future__ import annotations
+
+import threading
+
+from dekctl.aws_session import assumed_session, base_session
+from dekctl.config import Config, Provider, TableConfig
+from dekctl.db.branches import BranchTable
+from dekctl.db.database import Database
+from dekctl.db.table import DekTable, Stage
+from dekctl.errors import KMSError, RefusedError, UsageError
+from dekctl.kms.aws import AWSKMS, DEFAULT_CONCURRENCY, is_key_arn
+from dekctl.kms.branch import BranchKeys
+from dekctl.kms.interface import KMSInterface
+from dekctl.kms.limiter import RateLimiter
+from dekctl.kms.local import EnvKMS, InMemoryKMS
+from dekctl.kms.registry import get_kms_provider, set_kms_provider
+from dekctl.kms.router import Role, RoutedKMS, provider_of
+from dekctl.ledger import Ledger
+from dekctl.outputs import Outputs, load_outputs
+
+
+class Project:
+    """One environment of one configuration. Nothing is opened before it is needed."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        assume_role: bool = True,
+        cancel: threading.Event | None = None,
+        give_up: threading.Event | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            config: the parsed configuration.
+            assume_role: act as the role that Terraform made for the work, where it names roles.
+            cancel: when set, a walk finishes the pages in hand and ends.
+            give_up: when set, waiting for KMS and for the database ends too.
+        """
+        self.config = config
+        self.env = config.env
+        self.assume_role = assume_role
+        self.cancel = cancel or threading.Event()
+        self.give_up = give_up or threading.Event()
+        self._outputs: Outputs | None = None
+        self._outputs_read = False
+        self._database: Database | None = None
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            self._database.__exit__()
+
+    @property
+    def outputs(self) -> Outputs | None:
+        """The Terraform outputs; None where the environment names none.
+
+        Raises:
+            UsageError: they cannot be read, or belong to another table or Region.
+        """
+        if not self._outputs_read:
+            self._outputs = load_outputs(self.env)
+            self._outputs_read = True
+            self._refuse_strange_outputs(self._outputs)
+        return self._outputs
+
+    def _refuse_strange_outputs(self, outputs: Outputs | None) -> None:
+        if outputs is None:
+            return
+        if self.env.region and outputs.region != self.env.region:
+            raise UsageError(
+                f"[env.{self.env.name}] says region {self.env.region}, the Terraform outputs say "
+                f"{outputs.region}",
+                hint="are these the outputs of another environment? Remove `region`, or correct it",
+            )
+        names = [table.context_name for table in self.config.tables]
+        if outputs.context_name not in names:
+            raise UsageError(
+                f"the Terraform outputs allow the context {outputs.context_name!r}; [table] has "
+                f"context_name {', '.join(map(repr, names))}",
+                hint="make the two equal: the roles may use no other context",
+            )
+
+    @property
+    def region(self) -> str | None:
+        """The AWS Region: configured, else Terraform's, else boto3's own."""
+        return self.env.region or (self.outputs.region if self.outputs else None)
+
+    @property
+    def database(self) -> Database:
+        """The database; no connection is opened yet."""
+        if self._database is None:
+            self._database = Database.of(self.env)
+            self._database.give_up = self.give_up
+        return self._database
+
+    @property
+    def ledger(self) -> Ledger:
+        """The run ledger."""
+        return Ledger(self.database, self.config.table.schema, self.env.name)
+
+    def table_configs(self, name: str | None = None) -> list[TableConfig]:
+        """The configured tables, or the one of this name or context name.
+
+        Raises:
+            UsageError: there is no such table.
+        """
+        found = [t for t in self.config.tables if name in (None, t.name, t.context_name)]
+        if not found:
+            raise UsageError(
+                f"{self.config.path.name} has no table {name!r}",
+                hint=f"it has: {', '.join(t.name for t in self.config.tables)}",
+            )
+        return found
+
+    def table(self, config: TableConfig) -> DekTable:
+        """Inspect a table as it is now."""
+        table = DekTable(self.database, config)
+        if table.stage is Stage.CONTRACTED and self.ledger.exists():
+            kind = str(self.ledger.facts(config.context_name).get("plaintext_type", "")).upper()
+            table.plaintext_is_text = any(word in kind for word in ("CHAR", "TEXT", "CLOB"))
+        return table
+
+    def table_at(self, config: TableConfig, *stages: Stage) -> DekTable:
+        """Inspect a table and refuse when it is at another stage than these.
+
+        Raises:
+            RefusedError: the stage is another.
+        """
+        table = self.table(config)
+        if table.stage not in stages:
+            raise RefusedError(
+                f"{config.name} is at stage {table.stage.value}; this needs "
+                f"{' or '.join(stage.value for stage in stages)}",
+                hint=_NEXT[table.stage],
+            )
+        return table
+
+    # -- KMS -----------------------------------------------------------------------------------
+
+    def kms(
+        self,
+        *,
+        to: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        limiter: RateLimiter | None = None,
+    ) -> RoutedKMS:
+        """The key provider of this environment, opened role by role as it is used.
+
+        Args:
+            to: wrap under this KEK (ARN, alias, or generation name) instead of the active one.
+            concurrency: most KMS calls in flight.
+            limiter: shared limit on calls a second.
+        """
+
+        def make(name: Provider, role: Role, region: str | None) -> KMSInterface:
+            if name == "aws":
+                return self.aws(
+                    role, kek=to, region=region, concurrency=concurrency, limiter=limiter
+                )
+            local = EnvKMS() if name == "env" else self._memory()
+            if to is not None and name == self.env.provider and to != local.kek_id:
+                raise UsageError(
+                    f"the {name} provider wraps under {local.kek_id}, not under {to}",
+                    hint="leave --to out; to wrap under another KEK, make it the current one "
+                    "(DEKCTL_KEK) and the present one an old one (DEKCTL_OLD_KEKS)",
+                )
+            return local
+
+        kms = RoutedKMS(self.env.provider, make, self.region)
+        store = BranchTable(self.database.run, self.config.table.schema)
+        if store.exists():
+            kms.branches = BranchKeys(
+                kms, store, rows_per_key=self.config.table.rows_per_branch_key
+            )
+        return kms
+
+    def aws(
+        self,
+        role: str,
+        *,
+        kek: str | None = None,
+        region: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        limiter: RateLimiter | None = None,
+    ) -> AWSKMS:
+        """AWS KMS, acting as a role of the Terraform outputs (or as ourselves, without any).
+
+        ``region`` is another Region than the environment's, for the keys of rows that come from it.
+        """
+        outputs = self.outputs
+        session = base_session(self.region)
+        if outputs is not None and self.assume_role:
+            session = assumed_session(
+                session,
+                outputs.roles[role],
+                region=self.region,
+                endpoint_url=self.env.endpoint_url,
+            )
+        return AWSKMS(
+            self.resolve_kek(kek) if kek else self.kek(),
+            region=region or self.region,
+            endpoint_url=self.env.endpoint_url,
+            session=session,
+            known_keks=self.known_keks(),
+            concurrency=concurrency,
+            limiter=limiter,
+            cancel=self.give_up,
+        )
+
+    def kek(self) -> str:
+        """The active KEK as configured: Terraform's active generation, or ``kek``.
+
+        Raises:
+            UsageError: the environment names none.
+        """
+        if self.outputs is not None:
+            return self.outputs.kek_arn
+        if self.env.kek is None:
+            raise UsageError(
+                f"[env.{self.env.name}] names no KEK",
+                hint='add kek = "alias/…", or terraform = "terraform/environments/…" to it',
+            )
+        return self.env.kek
+
+    def known_keks(self) -> list[str]:
+        """Every KEK that may have wrapped a row: Terraform's generations, and those of tables."""
+        generations = self.outputs.kek_arns() if self.outputs else []
+        return [*generations, *(kek for table in self.config.tables for kek in table.keks)]
+
+    def find_kek(self, name: str) -> str:
+        """The KEK that a person named, as rows name it: a generation or an alias becomes an ARN.
+
+        Raises:
+            UsageError: the name means no KEK of this environment.
+            KMSError: KMS cannot be asked what it means.
+        """
+        kek = self.resolve_kek(name)
+        if is_key_arn(kek) or provider_of(kek, "aws") != "aws":
+            return kek
+        if self.env.provider != "aws":
+            raise UsageError(
+                f"{name} is no KEK of this environment",
+                hint="see the KEKs in use with: dekctl status",
+            )
+        return self.described_kek(kek)
+
+    def described_kek(self, kek: str) -> str:
+        """The ARN of a key that KMS knows.
+
+        Raises:
+            UsageError: KMS knows no such key.
+            KMSError: KMS refused or cannot be reached.
+        """
+        kms = self.aws("auditor")
+        try:
+            return str(kms.describe(kek)["Arn"])
+        except KMSError as error:
+            if error.code not in {"NotFoundException", "ValidationException"}:
+                raise
+            raise UsageError(
+                f"KMS knows no key {kek}", hint="see the KEKs in use with: dekctl status"
+            ) from None
+        finally:
+            kms.close()
+
+    def resolve_kek(self, name: str) -> str:
+        """Turn a generation's name into its ARN; leave any other name of a KEK as it is."""
+        if self.outputs is not None:
+            for generation in self.outputs.generations:
+                if generation.name == name:
+                    return generation.arn
+        return name
+
+    @staticmethod
+    def _memory() -> KMSInterface:
+        """The process's own in-memory provider: one that was chosen before, or a new one."""
+        try:
+            chosen = get_kms_provider()
+        except UsageError:
+            return set_kms_provider("memory")
+        return chosen if isinstance(chosen, InMemoryKMS) else set_kms_provider("memory")
+
+
+_NEXT = {
+    Stage.LEGACY: "expand the schema first: dekctl migrate",
+    Stage.EXPANDED: "see where it stands with: dekctl status",
+    Stage.CONTRACTED: "bring the plaintext column back first: dekctl schema rollback",
+}

@@ -1,0 +1,75 @@
+"""The other side of :mod:`dekctl.ranges`: does ranges, in a process of a pool or of a cluster."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from dekctl.config import load_config
+from dekctl.db.table import DekTable
+from dekctl.engine import Walk
+from dekctl.kms.limiter import RateLimiter
+from dekctl.ledger import Run
+from dekctl.operations.rewrap import Rewrap
+from dekctl.project import Project
+from dekctl.ranges import Done, Job
+from dekctl.runs import VERBS, pressure_of, shared_rate
+
+
+class RangeWorker:
+    """Keeps connections between the ranges of one run. Ranges may be done in several threads."""
+
+    def __init__(self, job: Job) -> None:
+        """Connect nothing yet; ``job`` is any of the run."""
+        self.project = Project(load_config(job.config_file, job.env), assume_role=job.assume_role)
+        options = job.options
+        self._share = options.share
+        self._limiter = RateLimiter(shared_rate(options))
+        self._kms = self.project.kms(
+            to=options.target, concurrency=options.concurrency, limiter=self._limiter
+        )
+        self._tables: dict[str, DekTable] = {}
+        self._lock = threading.Lock()
+
+    def do(self, job: Job) -> Done:
+        """Do one range.
+
+        Raises:
+            DekctlError: what stopped it.
+        """
+        with self._lock:
+            if job.options.share != self._share:  # there are more or fewer workers now
+                self._share = job.options.share
+                self._limiter.set_rate(shared_rate(job.options))
+            if job.table not in self._tables:
+                [config] = self.project.table_configs(job.table)
+                self._tables[job.table] = self.project.table(config)
+            table = self._tables[job.table]
+        options = job.options
+        operation = VERBS[job.verb].make(table, self._kms, options)
+        run = None
+        if job.run_id is not None:
+            context_name = table.config.context_name
+            run = Run(job.run_id, job.verb, context_name, options.walk.shard, job.writes)
+        before, carried = self._kms.call_counts, self._kms.carried
+        with pressure_of(self.project, options, self._kms, self._limiter) as pressure:
+            tally = Walk(
+                operation,
+                options.walk,
+                ledger=self.project.ledger if run is not None else None,
+                run=run,
+                cancel=self.project.cancel,
+                give_up=self.project.give_up,
+                pressure=pressure,
+                heartbeat=False,
+            ).go()
+        counts: Counter[str] = self._kms.call_counts - before
+        done = Done(tally, dict(counts), carried=self._kms.carried - carried)
+        if isinstance(operation, Rewrap):
+            done.sources, done.materials = dict(operation.sources), dict(operation.materials)
+        return done
+
+    def close(self) -> None:
+        """Drop connections."""
+        self._kms.close()
+        self.project.__exit__()

@@ -1,0 +1,355 @@
+"""The Alembic steps: expand, contract, and the way back. Plain functions; nothing is printed.
+
+Alembic keeps a version table per managed table, of dekctl's own, because the application has an
+Alembic history already. What a step needs to know about the database is gathered beforehand in a
+:class:`SchemaPlan`, so that the steps themselves also work offline, for ``--sql``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command, op
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.types import UserDefinedType
+
+from dekctl import schema_guards, schema_sqlite
+from dekctl.config import Config, TableConfig
+from dekctl.db.database import Database
+from dekctl.db.table import Column, DekTable, Stage
+from dekctl.ledger import tables as ledger_tables
+
+lower_fence = schema_guards.lower_fence
+REVISIONS = {Stage.LEGACY: "0001", Stage.EXPANDED: "0002", Stage.CONTRACTED: "0003"}
+
+
+class _StoredType(UserDefinedType[Any]):
+    """A column type in the database's own words, as it was noted before contract."""
+
+    cache_ok = True
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.sql
+
+
+@dataclass(slots=True)
+class SchemaPlan:
+    """What the Alembic steps know about one table. Made by :func:`plan_for`."""
+
+    config: TableConfig
+    table: DekTable
+    dialect: str
+    ledger_schema: str | None
+    ledger_exists: bool
+    facts: dict[str, Any]
+    revision: str | None = None
+    offline: bool = False
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    @property
+    def version_table(self) -> str:
+        """Name of Alembic's version table for this table."""
+        slug = re.sub(r"[^a-z0-9]+", "_", self.config.context_name.lower()).strip("_")
+        return f"dekctl_version_{slug}"[:60]
+
+    @property
+    def plaintext(self) -> Column:
+        """The plaintext column as it is."""
+        return self.columns[self.config.plaintext_column]
+
+    @property
+    def blob_type(self) -> sa.types.TypeEngine[Any]:
+        """Type of the wrapped column. KMS blobs reach 6,144 bytes (AWS KMS API reference)."""
+        if self.dialect == "mysql":
+            # VARBINARY is kept in the row: no overflow page for each key.
+            return sa.VARBINARY(6144)
+        return sa.LargeBinary()
+
+    @property
+    def plaintext_type(self) -> sa.types.TypeEngine[Any]:
+        """Type of the plaintext column, as noted at expand."""
+        return _StoredType(self.facts["plaintext_type"])
+
+    def note_facts(self, added: list[str]) -> None:
+        """Keep what the way back needs: the plaintext column's type, and which columns are ours."""
+        engine = self.table.database.engine
+        if not self.facts:
+            self.facts = {
+                "plaintext_type": _type_sql(self.plaintext, engine.dialect),
+                "plaintext_nullable": self.plaintext.nullable,
+                "added": added,
+            }
+        made = ledger_tables(self.ledger_schema)["tables"]
+        op.execute(made.delete().where(made.c.table_name == self.config.context_name))
+        op.execute(
+            made.insert().values(
+                table_name=self.config.context_name, facts=json.dumps(self.facts, sort_keys=True)
+            )
+        )
+
+    def forget_facts(self) -> None:
+        """Drop the notes of a table that is back at its legacy schema."""
+        made = ledger_tables(self.ledger_schema)["tables"]
+        op.execute(made.delete().where(made.c.table_name == self.config.context_name))
+
+    def set_plaintext_nullable(self, *, nullable: bool) -> None:
+        """Let the plaintext column be NULL, or forbid it again."""
+        column = self.plaintext
+        name, schema = self.config.bare_name, self.config.schema
+        if self.dialect == "sqlite":
+            schema_sqlite.rebuild(
+                name, column.name, nullable=nullable, offline=self.offline, table=self.table
+            )
+            return
+        op.alter_column(
+            name,
+            column.name,
+            schema=schema,
+            nullable=nullable,
+            existing_type=column.type,
+            existing_server_default=sa.text(column.default) if column.default else None,
+            existing_comment=column.comment,
+        )
+
+    @property
+    def half_way_back(self) -> bool:
+        """Whether a rollback died after it had dropped some columns (MariaDB, MySQL)."""
+        return (
+            self.table.stage is Stage.LEGACY
+            and bool(self.facts)
+            and self.revision == REVISIONS[Stage.EXPANDED]
+        )
+
+    def refuse_lost_plaintexts(self) -> None:
+        """Stop a contract while a row still has a plaintext; see :func:`contract`."""
+        if self.offline:
+            self._write_guard(schema_guards.has_plaintext(self.table))
+            return
+        bind = op.get_bind()
+        # On PostgreSQL the fence has proved it already, without holding a lock.
+        if not (self.dialect == "postgresql" and schema_guards.is_fenced(bind, self.table)):
+            schema_guards.refuse_lost_plaintexts(self, bind)
+
+    def refuse_lost_wrapped_keys(self) -> None:
+        """Stop a rollback while a row's only key is the wrapped one."""
+        if self.offline:
+            self._write_guard(schema_guards.has_only_wrapped(self.table))
+            return
+        schema_guards.refuse_lost_wrapped_keys(self, op.get_bind())
+
+    def _write_guard(self, condition: str) -> None:
+        for statement in schema_guards.script(self, condition):
+            op.execute(statement)
+
+
+def plan_for(database: Database, config: Config, table_config: TableConfig) -> SchemaPlan:
+    """Inspect the database and gather what the steps need.
+
+    Raises:
+        UsageError: the table is not as configured.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    table = DekTable(database, table_config)
+    ledger_schema = config.table.schema
+    facts: dict[str, Any] = {}
+    with database.transaction() as connection:
+        ledger_exists = sa.inspect(connection).has_table("dekctl_runs", schema=ledger_schema)
+        if ledger_exists:
+            made = ledger_tables(ledger_schema)["tables"]
+            text = connection.execute(
+                sa.select(made.c.facts).where(made.c.table_name == table_config.context_name)
+            ).scalar_one_or_none()
+            facts = json.loads(text) if text else {}
+    plan = SchemaPlan(
+        config=table_config,
+        table=table,
+        dialect=database.backend.name,
+        ledger_schema=ledger_schema,
+        ledger_exists=ledger_exists,
+        facts=facts,
+        columns=table.columns,
+    )
+    plan.revision = current(plan)
+    return plan
+
+
+def expand(plan: SchemaPlan) -> bool:
+    """Add dekctl's columns and the ledger. Returns False where that was done before.
+
+    Raises:
+        RefusedError: the table is contracted, or a column in the way is of a wrong type.
+    """
+    schema_guards.check(plan, "expand")
+    _reconcile(plan)
+    if plan.revision == REVISIONS[Stage.EXPANDED]:
+        if plan.facts and plan.table.stage is Stage.EXPANDED:
+            return False
+        # The ledger was removed, or columns were, by hand or by a rollback that died half-way.
+        _migrate(plan, "stamp", "base" if not plan.facts else REVISIONS[Stage.LEGACY])
+    _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
+    return True
+
+
+def contract(plan: SchemaPlan) -> bool:
+    """Drop the plaintext column, once it is proved empty. Returns False where it is gone.
+
+    PostgreSQL: a CHECK constraint refuses new plaintexts from the first moment and is validated
+    without blocking writers; only then comes the short lock of DROP COLUMN. SQLite: proof and
+    drop are one transaction. MariaDB and MySQL: both happen under a write lock on the table.
+
+    Raises:
+        RefusedError: a row still has a plaintext, or the table was never expanded.
+    """
+    if plan.table.stage is Stage.CONTRACTED:
+        return _reconcile(plan)
+    schema_guards.check(plan, "contract")
+    _reconcile(plan)
+    if plan.dialect == "postgresql":
+        schema_guards.raise_fence(plan)
+    _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
+    return True
+
+
+def rollback(plan: SchemaPlan) -> Stage:
+    """Take one step back: from contracted to expanded, or from expanded to legacy.
+
+    Returns the stage that was reached. The way to legacy drops the wrapped keys under a lock on
+    the table, after a look at every row; that they equal the plaintexts is for the caller to prove.
+
+    Raises:
+        RefusedError: a key would be lost, or there is no step to take back.
+    """
+    schema_guards.check(plan, "rollback")
+    _reconcile(plan)
+    if plan.table.stage is Stage.CONTRACTED:
+        _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
+        return Stage.EXPANDED
+    lower_fence(plan)
+    _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
+    return Stage.LEGACY
+
+
+def _reconcile(plan: SchemaPlan) -> bool:
+    """Set the revision to what the columns say. Returns whether it was another.
+
+    MariaDB and MySQL commit each DDL statement at once, so a step that died may have changed the
+    columns and not the revision.
+    """
+    told = {Stage.CONTRACTED: Stage.EXPANDED, Stage.EXPANDED: Stage.CONTRACTED}
+    stage = plan.table.stage
+    if stage not in told or plan.revision != REVISIONS[told[stage]] or not plan.facts:
+        return False
+    _migrate(plan, "stamp", REVISIONS[stage])
+    return True
+
+
+def current(plan: SchemaPlan) -> str | None:
+    """The revision in dekctl's own version table; None where there is none yet."""
+    with plan.table.database.transaction() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "version_table": plan.version_table,
+                "version_table_schema": plan.ledger_schema,
+            },
+        )
+        return context.get_current_revision()
+
+
+def sql_of(plan: SchemaPlan, step: str) -> str:
+    """The SQL of a step (``expand``, ``contract`` or ``rollback``), for someone else to run.
+
+    It stops by itself while a key would be lost: in a transaction on PostgreSQL; on the others if
+    the client stops at the first error, which SQLite's is told to and MySQL's does in batch mode.
+
+    Raises:
+        RefusedError: the table is at the wrong stage.
+    """
+    schema_guards.check(plan, step, rows=False)
+    plan.offline = True
+    if step == "expand":
+        text = _offline(plan, "upgrade", f"{plan.revision or 'base'}:{REVISIONS[Stage.EXPANDED]}")
+    elif step == "contract":
+        text = _offline(plan, "upgrade", "0002:0003")
+    elif plan.table.stage is Stage.CONTRACTED:
+        text = _offline(plan, "downgrade", "0003:0002")
+    else:
+        text = (
+            "-- Only after `dekctl verify` ended with 0: this drops the wrapped keys unopened.\n\n"
+        )
+        text += _offline(plan, "downgrade", "0002:0001")
+    if plan.dialect == "sqlite":  # its client goes on after an error unless it is told not to
+        return f".bail on\nBEGIN IMMEDIATE;\n\n{text}COMMIT;\n"
+    if plan.dialect == "mysql" and step != "expand":
+        return f"{text}UNLOCK TABLES;\n"
+    return text
+
+
+# -- how a step is run ---------------------------------------------------------------------------
+
+
+def _alembic(plan: SchemaPlan) -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(_script_location()).replace("%", "%%"))
+    config.attributes["plan"] = plan
+    return config
+
+
+def _script_location() -> Path:
+    """``migrations/``: packed into the wheel, or beside ``tooling/`` in a checkout."""
+    here = Path(__file__).resolve()
+    packed = here.parent / "_migrations"
+    return packed if packed.is_dir() else here.parents[2] / "migrations"
+
+
+def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:
+    database = plan.table.database
+
+    def work(connection: Connection) -> None:
+        fresh = DekTable(database, plan.config)  # a retry must see what the last try left
+        plan.table, plan.columns = fresh, fresh.columns
+        if (direction, revision) in _under_lock(plan):
+            for statement in schema_guards.lock(plan):
+                connection.exec_driver_sql(statement)
+        config = _alembic(plan)
+        config.attributes["connection"] = connection
+        try:
+            getattr(command, direction)(config, revision)
+        finally:
+            if plan.dialect == "mysql" and not connection.invalidated:  # else it is closed
+                connection.exec_driver_sql("UNLOCK TABLES")
+
+    database.run(work, write=True, patient=True)
+    fresh = DekTable(database, plan.config)
+    plan.table, plan.columns, plan.revision = fresh, fresh.columns, current(plan)
+
+
+def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
+    """The steps that drop keys, whose guard and drop are under one lock on the table."""
+    steps = [("downgrade", REVISIONS[Stage.LEGACY])]
+    if plan.dialect != "postgresql":  # there the fence spares contract the long lock
+        steps.append(("upgrade", REVISIONS[Stage.CONTRACTED]))
+    return steps
+
+
+def _offline(plan: SchemaPlan, direction: str, revisions: str) -> str:
+    config = _alembic(plan)
+    output = io.StringIO()
+    config.attributes["output"] = output
+    getattr(command, direction)(config, revisions, sql=True)
+    return output.getvalue()
+
+
+def _type_sql(column: Column, dialect: sa.Dialect) -> str:
+    return column.type.compile(dialect=dialect)

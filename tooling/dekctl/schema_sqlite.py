@@ -1,0 +1,178 @@
+"""SQLite has no ALTER COLUMN: Alembic's batch mode copies the table.
+
+A copy made by reflection can lose what reflection does not see (a collation, a CHECK). So the new
+table is compared with the old one as SQLite itself describes both; where they differ in anything
+but the column at hand, the step is refused, and its transaction undone.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy import Connection
+
+from dekctl.db.table import DekTable
+from dekctl.errors import DatabaseError, RefusedError
+
+_WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE", "STRICT")
+"""Words of a definition of which the copy must have as many: the pragmas do not tell of them."""
+
+
+def rebuild(name: str, column: str, *, nullable: bool, offline: bool, table: DekTable) -> None:
+    """Let a column be NULL, or forbid it.
+
+    Raises:
+        RefusedError: the copy would lose something.
+    """
+    if offline:
+        with op.batch_alter_table(name, recreate="always", copy_from=_reflect(table)) as batch:
+            batch.alter_column(column, nullable=nullable)
+        return
+    bind = op.get_bind()
+    # Dropping the old copy must not fire the actions of other tables' foreign keys.
+    if bind.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
+        raise DatabaseError("foreign keys are enforced on dekctl's own SQLite connection")
+    before = _describe(bind, table.quoted_name, name, column)
+    if any(hidden for *_, hidden in before["columns"]):
+        raise _refusal(name, column, "its generated columns", nullable=nullable)
+    definition = _definition(bind, name)
+    more = bind.execute(
+        sa.text(
+            "SELECT name, sql FROM sqlite_master WHERE tbl_name = :name "
+            "AND type IN ('trigger', 'index') AND sql IS NOT NULL"
+        ),
+        {"name": name},
+    ).all()
+    # Views and triggers of other tables that name this one would stop the renaming of the copy.
+    legacy = bind.exec_driver_sql("PRAGMA legacy_alter_table").scalar_one()
+    bind.exec_driver_sql("PRAGMA legacy_alter_table = ON")
+    words = _words(definition)
+    try:
+        # What reflection warns of, the comparison finds.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            op.batch_alter_table(
+                name,
+                recreate="always",
+                table_kwargs={
+                    "sqlite_autoincrement": "AUTOINCREMENT" in words,
+                    "sqlite_with_rowid": "ROWID" not in words,
+                    "sqlite_strict": "STRICT" in words,
+                },
+            ) as batch,
+        ):
+            batch.alter_column(column, nullable=nullable)
+        # As they were written: reflection leaves out triggers, and of an index what is an
+        # expression.
+        for index_or_trigger, sql in more:
+            _make_again(bind, index_or_trigger, sql)
+        _keep_sequence(bind, name, before["sequence"])
+    finally:
+        if not bind.invalidated:  # else it is closed
+            bind.exec_driver_sql(f"PRAGMA legacy_alter_table = {legacy}")
+    after = _describe(bind, table.quoted_name, name, column)
+    lost = [part for part in before if before[part] != after[part]]
+    if lost:
+        raise _refusal(name, column, f"its {' and '.join(lost)}", nullable=nullable)
+
+
+def _refusal(name: str, column: str, what: str, *, nullable: bool) -> RefusedError:
+    return RefusedError(
+        f"dekctl cannot copy the SQLite table {name} without changing {what}",
+        hint=f"make {column} {'nullable' if nullable else 'NOT NULL'} by hand "
+        "(sqlite.org/lang_altertable.html, section 7), then run the same command again",
+    )
+
+
+def _describe(bind: Connection, quoted: str, name: str, column: str) -> dict[str, Any]:
+    """All that SQLite knows of a table; whether ``column`` may be NULL is left out."""
+    columns = [
+        tuple(value for i, value in enumerate(row) if not (row[1] == column and i == 3))
+        for row in bind.exec_driver_sql(f"PRAGMA table_xinfo({quoted})")
+    ]
+    keys = sorted(
+        tuple(row)[1:] for row in bind.exec_driver_sql(f"PRAGMA foreign_key_list({quoted})")
+    )
+    indexes = []
+    for index in bind.exec_driver_sql(f"PRAGMA index_list({quoted})").all():
+        parts = bind.execute(
+            sa.text("SELECT cid, desc, coll, key FROM pragma_index_xinfo(:name)"),
+            {"name": index[1]},
+        )
+        sql = bind.execute(
+            sa.text("SELECT sql FROM sqlite_master WHERE type = 'index' AND name = :name"),
+            {"name": index[1]},
+        ).scalar_one_or_none()
+        # An automatic index (of UNIQUE) has no text, and a name that counts them.
+        label = index[1] if sql else ""
+        indexes.append((label, sql or "", index[2], index[4], tuple(map(tuple, parts))))
+    triggers = bind.execute(
+        sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name"),
+        {"name": name},
+    )
+    words = _words(_definition(bind, name))
+    return {
+        "columns": columns,
+        "foreign keys": keys,
+        "indexes": sorted(indexes, key=repr),
+        "triggers": sorted(map(tuple, triggers)),
+        "sequence": _sequence(bind, name),
+        "AUTOINCREMENT or ROWID": [word in words for word in ("AUTOINCREMENT", "ROWID")],
+        "clauses": {word: words.count(word) for word in _WORDS},
+    }
+
+
+def _definition(bind: Connection, name: str) -> str:
+    return str(
+        bind.execute(
+            sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name"),
+            {"name": name},
+        ).scalar_one()
+    )
+
+
+def _words(definition: str) -> list[str]:
+    """The bare words of a definition: no strings, quoted names or comments."""
+    quoted = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/"
+    return re.findall(r"\w+", re.sub(quoted, " ", definition, flags=re.DOTALL).upper())
+
+
+def _make_again(bind: Connection, name: str, sql: str) -> None:
+    found = bind.execute(
+        sa.text("SELECT type, sql FROM sqlite_master WHERE name = :name"), {"name": name}
+    ).one_or_none()
+    if found is not None and found.sql == sql:
+        return
+    if found is not None:
+        quote = bind.dialect.identifier_preparer.quote
+        bind.exec_driver_sql(f"DROP {found.type} {quote(name)}")
+    bind.exec_driver_sql(sql)
+
+
+def _sequence(bind: Connection, name: str) -> int | None:
+    """The highest primary key that AUTOINCREMENT has given out; None where there is none."""
+    has = bind.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
+    if has.first() is None:
+        return None
+    found: int | None = bind.execute(
+        sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name"), {"name": name}
+    ).scalar_one_or_none()
+    return found
+
+
+def _keep_sequence(bind: Connection, name: str, sequence: int | None) -> None:
+    """The copy knows only rows that are still there; a key given out once must not come again."""
+    if sequence is None:
+        return
+    values = {"name": name, "seq": sequence}
+    bind.execute(sa.text("DELETE FROM sqlite_sequence WHERE name = :name"), values)
+    bind.execute(sa.text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), values)
+
+
+def _reflect(table: DekTable) -> sa.Table:
+    with table.database.transaction() as connection:
+        return sa.Table(table.config.bare_name, sa.MetaData(), autoload_with=connection)

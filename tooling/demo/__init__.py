@@ -1,0 +1,1 @@
+"""The main job, end to end, on an application made for the purpose: ``make demo``."""

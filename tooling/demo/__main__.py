@@ -1,0 +1,54 @@
+"""``make demo``: the story on moto's server and SQLite, in a temporary folder."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from demo.infrastructure import Boto3, DemoError, Infrastructure, Terraform
+from demo.story import Story, say
+from sandbox.moto import MotoServer
+
+
+def main() -> int:
+    """Tell the story. Returns the exit code."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="dekctl-demo-") as name:
+        folder = Path(name)
+        with MotoServer.start(folder / "moto") as aws:
+            say(f"  emulator     moto's server answers as AWS on {aws.endpoint_url}")
+            try:
+                _story(aws.endpoint_url, folder).tell()
+            except DemoError as error:
+                sys.stderr.write(f"error: {error}\n")
+                return 1
+    say(f"Done in {time.monotonic() - started:.0f} s; everything that was started is stopped.")
+    return 0
+
+
+def _story(endpoint_url: str, folder: Path) -> Story:
+    terraform = Terraform("local", endpoint_url, folder / "terraform")
+    infrastructure: Infrastructure = terraform
+    missing = Terraform.missing()
+    if missing is None:
+        try:
+            terraform.make("tf-init")
+        except DemoError as error:
+            reasons = [line for line in str(error).splitlines() if "rror" in line]
+            missing = f"its provider cannot be had ({reasons[-1].strip('│╷ ')})"
+    if missing is not None:
+        say(f"  Terraform    not used: {missing}; boto3 makes the same KEK and alias")
+        infrastructure = Boto3(endpoint_url, folder / "boto3")
+    return Story(
+        infrastructure=infrastructure,
+        endpoint_url=endpoint_url,
+        database_url=f"sqlite:///{folder / 'app.db'}",
+        directory=folder / "app",
+        assume_roles=missing is None,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""``make test-localstack``: the story as an operator runs it, by make targets, to the very end.
+
+Beyond ``make demo``: the second plan is empty, the guard refuses to disable a KEK in use, the old
+KEK is retired and disabled, and everything is destroyed. ``python -m demo.full localstack`` runs on
+a real LocalStack and a real PostgreSQL; ``python -m demo.full local`` on moto's server, with the
+audit trail, and on PostgreSQL where its server is installed, else SQLite.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import sqlalchemy as sa
+
+from demo.infrastructure import DemoError, Terraform
+from demo.story import Story, require, say
+from sandbox.localstack import LocalStackServer
+from sandbox.moto import MotoServer
+from sandbox.postgres import PostgresServer
+from sandbox.process import SandboxError
+
+Env = Literal["local", "localstack"]
+
+
+class FullStory(Story):
+    """The operator's story. Needs Terraform."""
+
+    def tell(self) -> None:
+        """Run every step; destroy what Terraform made, also on failure.
+
+        Raises:
+            DemoError: a step did not prove what it must.
+        """
+        self.write_config()
+        engine = sa.create_engine(self.database_url)
+        try:
+            self.step("make plan", lambda: self._plan("to add"))
+            self.step("make apply", lambda: self.terraform.apply({"g1": "active"}))
+            self.step("second plan", lambda: self._plan("No changes."))
+            self.step("application", lambda: self.create(engine))
+            self.step("make doctor", self._doctor)
+            self.step("make migrate", self._migrate)
+            self.step("read", lambda: self.read(engine))
+            self.step("make scrub", self._scrub)
+            self.step("contract", self._contract_by_make)
+            self.step("KEK roll", lambda: self._apply({"g1": "retired", "g2": "active"}))
+            self.step("make rewrap", self._rewrap)
+            self.step("read", lambda: self.read(engine))
+            self.step("guard", self._guard)
+            self.step("retire", self._retire)
+            self.step("disable g1", lambda: self._apply({"g1": "disabled", "g2": "active"}))
+            self.step("verify", self.verify)
+            self.step("read", lambda: self.read(engine))
+            self.step("make status", self.status)
+        finally:
+            engine.dispose()
+            self.step("make destroy", self._destroy)
+
+    @property
+    def terraform(self) -> Terraform:
+        """The infrastructure, which is Terraform's here."""
+        assert isinstance(self.infrastructure, Terraform)
+        return self.infrastructure
+
+    def _plan(self, expected: str) -> str:
+        option = self.terraform.write_generations({"g1": "active"})
+        printed = self.terraform.make("plan", option)
+        require(expected in printed, f"the plan does not say {expected!r}:\n{printed[-1500:]}")
+        return next(line for line in printed.splitlines() if expected in line).strip()
+
+    def _apply(self, generations: dict[str, str]) -> str:
+        applied = self.terraform.apply(generations)
+        return ", ".join(f"{name} {state}" for name, state in generations.items()) + f" ({applied})"
+
+    def _doctor(self) -> str:
+        checks = self.dekctl("doctor")["checks"]
+        return f"{len(checks)} checks passed, each role's rights among them"
+
+    def _migrate(self) -> str:
+        self.terraform.make("migrate")
+        status = self.dekctl("status")
+        require(status["both"] == self.files, f"not every row is wrapped: {status}")
+        return f"{status['both']:,} rows have both keys, and the two agree"
+
+    def _scrub(self) -> str:
+        self.terraform.make("scrub", "ARGS=--yes")
+        status = self.dekctl("status")
+        require(status["wrapped_only"] == self.files, f"a plaintext is left: {status}")
+        return f"{status['wrapped_only']:,} rows have a wrapped key only"
+
+    def _contract_by_make(self) -> str:
+        self.terraform.make("contract", "ARGS=--yes")
+        stage = self.dekctl("status")["stage"]
+        require(stage == "contracted", f"the stage is {stage}")
+        return "encryption_key is gone"
+
+    def _rewrap(self) -> str:
+        self.terraform.make("rewrap")
+        return self.status()
+
+    def _guard(self) -> str:
+        option = self.terraform.write_generations({"g1": "active", "g2": "disabled"})
+        try:
+            self.terraform.make("apply", option)
+        except DemoError as refusal:
+            require(
+                f"{self.files:,} row" in str(refusal) or f"{self.files} row" in str(refusal),
+                f"refused for another reason: {refusal}",
+            )
+            return f"refused to disable the KEK that {self.files:,} rows need"
+        raise DemoError("a plan that disables the KEK in use was applied")
+
+    def _retire(self) -> str:
+        result = self.dekctl("retire", "g1")
+        require(not result["refused"], f"g1 cannot be retired: {result}")
+        return "no row, no alias and no backup needs g1"
+
+    def _destroy(self) -> str:
+        printed = self.terraform.make("destroy")
+        gone = [line for line in printed.splitlines() if line.startswith("Destroy complete!")]
+        require(bool(gone), f"not destroyed:\n{printed[-1500:]}")
+        return gone[0]
+
+
+def main(env: Env) -> int:
+    """Tell the story in ``env``. Returns the exit code."""
+    started = time.monotonic()
+    missing = Terraform.missing()
+    if missing is not None:
+        sys.stderr.write(f"error: {missing}\nhint: this story is about Terraform; install it\n")
+        return 1
+    try:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dekctl-story-")))
+            endpoint_url = _emulator(env, stack, folder)
+            FullStory(
+                infrastructure=Terraform(env, endpoint_url, folder / "terraform"),
+                endpoint_url=endpoint_url,
+                database_url=_database(env, stack, folder),
+                directory=folder / "app",
+                env=env,
+            ).tell()
+    except (DemoError, SandboxError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    say(f"Done in {time.monotonic() - started:.0f} s; everything that was started is stopped.")
+    return 0
+
+
+def _emulator(env: Env, stack: ExitStack, folder: Path) -> str:
+    if env == "local":
+        moto = stack.enter_context(MotoServer.start(folder / "moto"))
+        say(f"  emulator     moto's server answers as AWS on {moto.endpoint_url}")
+        return moto.endpoint_url
+    server = stack.enter_context(LocalStackServer.start(folder / "localstack"))
+    say(f"  emulator     LocalStack answers as AWS on {server.endpoint_url}")
+    return server.endpoint_url
+
+
+def _database(env: Env, stack: ExitStack, folder: Path) -> str:
+    found, reason = PostgresServer.find()
+    if found is None and env == "local":
+        say(f"  database     SQLite ({reason})")
+        return f"sqlite:///{folder / 'app.db'}"
+    server = stack.enter_context(PostgresServer.start(folder / "postgres"))
+    say(f"  database     PostgreSQL on 127.0.0.1, from {found}")
+    return server.create_database("app")
+
+
+if __name__ == "__main__":
+    sys.exit(main("localstack" if sys.argv[1:] == ["localstack"] else "local"))

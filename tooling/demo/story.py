@@ -1,0 +1,202 @@
+"""The story: raw DEKs, wrapped DEKs, a new KEK. Every step proves something and says so.
+
+Told by ``make demo`` on moto's server and SQLite, and by ``make test-localstack`` on LocalStack
+and PostgreSQL: only where the servers are differs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import sqlalchemy as sa
+
+from dekctl.aws_session import assumed_session
+from dekctl.kms import AWSKMS
+from dekctl.reader import RowKeys
+from demo.application import create_legacy_files, read_every_file
+from demo.infrastructure import REGION, DemoError, Infrastructure
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def say(text: str) -> None:
+    """Print one line of the story."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+@dataclass(slots=True)
+class Story:
+    """One telling, in a folder of its own."""
+
+    infrastructure: Infrastructure
+    endpoint_url: str
+    database_url: str
+    directory: Path
+    files: int = 1000
+    assume_roles: bool = True
+    env: str = "local"
+    started: float = field(default_factory=time.monotonic)
+
+    def tell(self) -> None:
+        """Run every step.
+
+        Raises:
+            DemoError: a step did not prove what it must.
+        """
+        self.write_config()
+        engine = sa.create_engine(self.database_url)
+        try:
+            self.step("Terraform", lambda: self.infrastructure.apply({"g1": "active"}))
+            self.step("application", lambda: self.create(engine))
+            self.step("expand", self._expand)
+            self.step("wrap", lambda: self._rows("wrap", "Encrypt"))
+            self.step("verify", self.verify)
+            self.step("read", lambda: self.read(engine))
+            self.step("scrub", lambda: self._rows("scrub", "Decrypt", "--yes"))
+            self.step("contract", self._contract)
+            self.step("new KEK", self._roll)
+            self.step("rewrap", lambda: self._rows("rewrap", "ReEncrypt"))
+            self.step("verify", self.verify)
+            self.step("read", lambda: self.read(engine))
+            self.step("status", self.status)
+        finally:
+            engine.dispose()
+
+    def step(self, name: str, work: Callable[[], str]) -> None:
+        """Do one step and print its line."""
+        before = time.monotonic()
+        proved = work()
+        say(f"  {name:<12} {proved}  ({time.monotonic() - before:.1f} s)")
+
+    def write_config(self) -> None:
+        """Write the configuration that dekctl, and make's guard, work with."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        file = self.directory / "dekctl.toml"
+        self.infrastructure.environment |= {
+            "DEKCTL_CONFIG": str(file),
+            "DEMO_DATABASE_URL": self.database_url,
+        }
+        file.write_text(
+            f"[env.{self.env}]\n"
+            'database_url = "env:DEMO_DATABASE_URL"\n'
+            'provider = "aws"\n'
+            f'region = "{REGION}"\n'
+            f'endpoint_url = "{self.endpoint_url}"\n'
+            f'terraform_outputs = "{self.infrastructure.outputs}"\n'
+        )
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    def create(self, engine: sa.Engine) -> str:
+        """The application's table, as it is today."""
+        create_legacy_files(engine, self.files)
+        return f"{self.files:,} files, each with its raw DEK in encryption_key"
+
+    def _expand(self) -> str:
+        result = self.dekctl("schema", "expand")
+        require(result["stage"] == "expanded", "the schema is not expanded")
+        return "wrapped_key, wrapped_key_version and kek_id stand beside encryption_key"
+
+    def _rows(self, verb: str, api: str, *options: str) -> str:
+        result = self.dekctl(verb, *options)
+        require(result["changed"] == self.files, f"{verb} changed {result['changed']} rows")
+        calls = result["kms_calls"]
+        require(set(calls) == {api}, f"{verb} made other KMS calls than {api}: {calls}")
+        return f"{result['changed']:,} rows with {calls[api]:,} {api} calls and no other"
+
+    def verify(self) -> str:
+        """Every wrapped key opens."""
+        result = self.dekctl("verify")
+        require(result["verified"] == self.files, f"verified {result['verified']} rows")
+        require(result["failed"] == 0, f"{result['failed']} rows failed")
+        return f"{result['verified']:,} wrapped keys open, each for its own row"
+
+    def read(self, engine: sa.Engine) -> str:
+        """The application reads every file, acting as its own role."""
+        keys = RowKeys(self._application_kms())
+        count = read_every_file(engine, keys)
+        require(count == self.files, f"only {count} files were read")
+        return f"the application decrypted {count:,} files through wrapped_key"
+
+    def _contract(self) -> str:
+        status = self.dekctl("status")
+        require(status["wrapped_only"] == self.files, "a plaintext is left")
+        result = self.dekctl("schema", "contract", "--yes")
+        require(result["stage"] == "contracted", "the plaintext column is still there")
+        return "no row had a plaintext left, and encryption_key is gone"
+
+    def _roll(self) -> str:
+        applied = self.infrastructure.apply({"g1": "retired", "g2": "active"})
+        return f"g2 is active, g1 is retired ({applied})"
+
+    def status(self) -> str:
+        """Every row is under the active KEK."""
+        status = self.dekctl("status")
+        outputs = json.loads(self.infrastructure.outputs.read_text())["dekctl"]["value"]
+        keks = [(kek["kek_id"], kek["rows"]) for kek in status["keks"]]
+        require(keks == [(outputs["kek"]["arn"], self.files)], f"census: {keks}")
+        return f"stage {status['stage']}, {self.files:,} rows, all under {keks[0][0]}"
+
+    # -- tools ---------------------------------------------------------------------------------
+
+    def dekctl(self, *arguments: str) -> dict[str, Any]:
+        """Run the command line as a user would. Returns its JSON.
+
+        Raises:
+            DemoError: it ended with another code than 0.
+        """
+        ambient = () if self.assume_roles else ("--no-assume-role",)
+        done = subprocess.run(
+            [sys.executable, "-m", "dekctl", "--json", "--quiet", *ambient, *arguments],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **CREDENTIALS, "DEMO_DATABASE_URL": self.database_url},
+        )
+        if done.returncode != 0:
+            raise DemoError(
+                f"dekctl {' '.join(arguments)} ended with {done.returncode}:\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def _application_kms(self) -> AWSKMS:
+        """KMS as the application has it: its own role, which may only read and issue keys."""
+        outputs = json.loads(self.infrastructure.outputs.read_text())["dekctl"]["value"]
+        session = boto3.Session(
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=REGION,
+        )
+        if self.assume_roles:
+            session = assumed_session(
+                session, outputs["roles"]["app"], region=REGION, endpoint_url=self.endpoint_url
+            )
+        return AWSKMS(
+            outputs["kek"]["arn"],
+            region=REGION,
+            endpoint_url=self.endpoint_url,
+            session=session,
+        )
+
+
+def require(condition: bool, failure: str) -> None:
+    """Raise DemoError unless the condition holds."""
+    if not condition:
+        raise DemoError(failure)

@@ -1,0 +1,88 @@
+"""The input and output tables of the modules' READMEs: ``python -m tfkit.docs [--check]``.
+
+Each README keeps its own words above the line that starts the tables; below it, everything is
+written from ``variables.tf`` and ``outputs.tf``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from tfkit.terraform import PROJECT
+
+START = "<!-- Below: written by `make tf-fmt` from variables.tf and outputs.tf. -->"
+BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
+ATTRIBUTE = re.compile(r"^  (\w+) += ", re.MULTILINE)
+
+
+def modules() -> list[Path]:
+    """The folders of all modules, and of the bootstrap."""
+    found = sorted(path.parent for path in (PROJECT / "terraform/modules").glob("*/variables.tf"))
+    return [*found, PROJECT / "terraform/bootstrap"]
+
+
+def tables(module: Path) -> str:
+    """The two tables of a module."""
+    inputs = [
+        f"| `{name}` | {_text(a['description'])} | {_code(a['type'])} | {_default(a)} |"
+        for name, a in _blocks(module / "variables.tf")
+    ]
+    outputs = [
+        f"| `{name}` | {_text(a['description'])} |" for name, a in _blocks(module / "outputs.tf")
+    ]
+    return "\n".join(
+        [
+            START,
+            "\n## Inputs\n\n| name | description | type | default |\n|---|---|---|---|",
+            *inputs,
+            "\n## Outputs\n\n| name | description |\n|---|---|",
+            *outputs,
+            "",
+        ]
+    )
+
+
+def readme(module: Path) -> str:
+    """What a module's README should be: its own words, then the tables."""
+    own, _, _ = (module / "README.md").read_text().partition(START)
+    return own + tables(module)
+
+
+def _blocks(path: Path) -> list[tuple[str, dict[str, str]]]:
+    return [(m[2], _attributes(m[3])) for m in BLOCK.finditer(path.read_text())]
+
+
+def _attributes(body: str) -> dict[str, str]:
+    body = body.split("\n  validation {", maxsplit=1)[0]
+    starts = list(ATTRIBUTE.finditer(body))
+    ends = [start.start() for start in starts[1:]] + [len(body)]
+    pairs = zip(starts, ends, strict=True)
+    return {start[1]: body[start.end() : end].strip() for start, end in pairs}
+
+
+def _text(description: str) -> str:
+    heredoc = re.fullmatch(r"<<-EOT\n(.*)\n\s*EOT", description, re.DOTALL)
+    text = heredoc[1] if heredoc else description[1:-1].replace('\\"', '"')
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _code(expression: str) -> str:
+    flat = re.sub(r"\n\s*", ", ", expression)
+    flat = re.sub(r"([({])\s*, ", r"\1 ", flat).replace("({ ", "({").replace(", }", "}")
+    return "`" + re.sub(r" +", " ", flat).replace("|", "\\|") + "`"
+
+
+def _default(attributes: dict[str, str]) -> str:
+    return _code(attributes["default"]) if "default" in attributes else "*required*"
+
+
+if __name__ == "__main__":
+    stale = [m for m in modules() if (m / "README.md").read_text() != readme(m)]
+    if "--check" not in sys.argv:
+        for module in stale:
+            (module / "README.md").write_text(readme(module))
+    elif stale:
+        names = ", ".join(module.name for module in stale)
+        sys.exit(f"error: README tables out of date: {names}\nhint: make tf-fmt")
