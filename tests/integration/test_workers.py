@@ -45,10 +45,15 @@ def wrapped_rows(app: Application) -> int:
 
 
 def on_standin(
-    make_app: Any, database: AppDatabase, dekctl: Dekctl, standin: KmsStandin, rows: int = ROWS
+    make_app: Any,
+    database: AppDatabase,
+    dekctl: Dekctl,
+    standin: KmsStandin,
+    rows: int = ROWS,
+    kek: str | None = None,
 ) -> Application:
     dekctl.environ |= standin.environment()
-    env = {"provider": "aws", "kek": standin.create_key(), "region": standin.region}
+    env = {"provider": "aws", "kek": kek or standin.create_key(), "region": standin.region}
     app: Application = make_app(database, rows=rows, env=env)
     dekctl.json("schema", "expand")
     return app
@@ -130,9 +135,8 @@ def test_options_that_exclude_each_other_are_refused(
 def test_a_refusal_of_kms_ends_all_workers(
     postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
 ) -> None:
-    on_standin(make_app, postgres_database, dekctl, kms_standin, rows=100)
-    for listed in kms_standin.kms().list_keys()["Keys"]:
-        if kms_standin.kms().describe_key(KeyId=listed["KeyId"])["KeyMetadata"]["Enabled"]:
-            kms_standin.kms().disable_key(KeyId=listed["KeyId"])
+    kek = kms_standin.create_key()
+    on_standin(make_app, postgres_database, dekctl, kms_standin, rows=100, kek=kek)
+    kms_standin.kms().disable_key(KeyId=kek)
     done = dekctl.process("wrap", "--workers", "2").expect(5)
     assert "DisabledException" in done.stderr

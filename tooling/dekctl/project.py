@@ -10,7 +10,7 @@ from dekctl.db.branches import BranchTable
 from dekctl.db.database import Database
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import KMSError, RefusedError, UsageError
-from dekctl.kms.aws import AWSKMS, DEFAULT_CONCURRENCY, is_key_arn
+from dekctl.kms.aws import AWSKMS, DEFAULT_CONCURRENCY, foreign_region, is_key_arn
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.interface import KMSInterface
 from dekctl.kms.limiter import RateLimiter
@@ -257,7 +257,8 @@ class Project:
             UsageError: KMS knows no such key.
             KMSError: KMS refused or cannot be reached.
         """
-        kms = self.aws("auditor")
+        # Rows that came from another Region name their KEK there.
+        kms = self.aws("auditor", region=foreign_region(kek, self.region))
         try:
             return str(kms.describe(kek)["Arn"])
         except KMSError as error:

@@ -55,6 +55,14 @@ def is_key_arn(kek_id: str) -> bool:
     return kek_id.startswith("arn:") and ":key/" in kek_id
 
 
+def foreign_region(kek_id: str, home: str | None) -> str | None:
+    """The Region of a key's ARN where ``home`` has neither the key nor a replica of it, else None."""
+    if home is None or not is_key_arn(kek_id) or ":key/mrk-" in kek_id:
+        return None
+    region = kek_id.split(":")[3]
+    return None if region == home else region
+
+
 class AWSKMS(KMSInterface):
     """Wraps and unwraps with a symmetric AWS KMS key.
 

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 from dekctl.config import Provider
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.kms.aws import AWSKMS, is_key_arn
+from dekctl.kms.aws import AWSKMS, foreign_region, is_key_arn
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.interface import (
     Context,
@@ -163,15 +163,11 @@ class RoutedKMS(KMSInterface):
         return self.branches
 
     def _place(self, kek_id: str | None) -> Place:
-        """Which provider a row belongs to, and its Region where ReEncrypt cannot reach it.
-
-        A multi-Region key is everywhere that it has a replica.
-        """
+        """Which provider a row belongs to, and its Region where ReEncrypt cannot reach it."""
         name = provider_of(kek_id, self._target)
-        if name != "aws" or kek_id is None or self._region is None or not is_key_arn(kek_id):
+        if name != "aws" or kek_id is None:
             return name, None
-        region = kek_id.split(":")[3]
-        return name, None if region == self._region or ":key/mrk-" in kek_id else region
+        return name, foreign_region(kek_id, self._region)
 
     def _split(
         self,
