@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dekctl.config import TableConfig
 from dekctl.kms import EnvKMS
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application
@@ -144,6 +145,21 @@ def test_missing_or_wrong_terraform_outputs_are_named(
         (dekctl.folder / "outputs.json").write_text(text)
     assert_says(dekctl("migrate").expect(2), *words)
     assert_says(dekctl("status").expect(2), *words)
+
+
+def test_a_table_that_the_roles_may_not_use_is_named_before_any_row(
+    dekctl: Dekctl, sqlite_database: AppDatabase
+) -> None:
+    Application(sqlite_database).create(3)
+    Application(sqlite_database, TableConfig(name="photos", context_name="photos")).create(3)
+    document = {"dekctl": {"value": outputs(context_names=["encrypted_files"])}}
+    (dekctl.folder / "outputs.json").write_text(json.dumps(document))
+    dekctl.configure(
+        '[[table]]\n[[table]]\nname = "photos"\ncontext_name = "photos"\n'
+        f'[env.x]\ndatabase_url = "{sqlite_database.url}"\nterraform_outputs = "outputs.json"\n'
+    )
+    dekctl("schema", "expand").expect(0)
+    assert_says(dekctl("wrap").expect(2), "'photos'", "further_context_names", "make apply ENV=x")
 
 
 def test_a_missing_terraform_root_is_named(dekctl: Dekctl, sqlite_database: AppDatabase) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         yield applied
 
 
-def _rendered(workspace: Workspace, **opened: bool) -> Rendered:
+def _rendered(workspace: Workspace, **opened: Any) -> Rendered:
     workspace.write_variables({"generations": ROLLED, **opened})
     workspace.apply()
     state = json.loads(workspace.run("show", "-json"))
@@ -86,6 +87,16 @@ def test_branch_keys_add_their_own_context_and_one_right_of_the_wrapper(
     assert {cell.context for cell in added} == {"branch key"}
     assert {cell.role for cell in added} == {"app", "wrapper", "rewrapper", "verifier"}
     assert {cell.action for cell in added if cell.role == "wrapper"} == {"GenerateDataKey"}
+
+
+def test_further_tables_and_keks_of_tenants_have_the_same_rights(
+    workspace: Workspace, strict: set[Cell], branched: set[Cell]
+) -> None:
+    acme = {"acme": {"generations": {"g1": {"state": "retired"}, "g2": {"state": "active"}}}}
+    rendered = _rendered(workspace, further_context_names=["photos"], tenants=acme)
+    assert allowed(rendered) == strict
+    assert allowed(rendered, table="photos") == strict
+    assert allowed(rendered, table="photos", tenant="acme") == strict
 
 
 def test_the_page_in_the_docs_is_what_the_policies_say(

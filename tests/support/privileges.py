@@ -63,25 +63,31 @@ ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
 LIVE = ("active", "retired")
 KEYS = ("active", "retired", "foreign", "trail")
 
-TABLE = "encrypted_files"
 BRANCH = "0123456789abcdef0123456789abcdef"
 TRAIL = "arn:aws:cloudtrail:us-east-1:123456789012:trail/dekctl-local-trail"
-CONTEXTS: dict[str, dict[str, str] | None] = {
-    "right": {"dekctl:table": TABLE, "dekctl:pk": "42"},
-    "branch key": {"dekctl:table": TABLE, "dekctl:branch": BRANCH},
-    "none": None,
-    "wrong table": {"dekctl:table": "invoices", "dekctl:pk": "42"},
-    "branch key of a wrong table": {"dekctl:table": "invoices", "dekctl:branch": BRANCH},
-    "branch key with a primary key": {
-        "dekctl:table": TABLE,
-        "dekctl:pk": "42",
-        "dekctl:branch": BRANCH,
-    },
-    "no primary key": {"dekctl:table": TABLE},
-    "no table": {"dekctl:pk": "42"},
-    "one key too many": {"dekctl:table": TABLE, "dekctl:pk": "42", "tenant": "7"},
-    "trail": {"aws:cloudtrail:arn": TRAIL},
-}
+
+
+def contexts(table: str) -> dict[str, dict[str, str] | None]:
+    """The encryption contexts of a call by name; ``table`` is the right table."""
+    return {
+        "right": {"dekctl:table": table, "dekctl:pk": "42"},
+        "branch key": {"dekctl:table": table, "dekctl:branch": BRANCH},
+        "none": None,
+        "wrong table": {"dekctl:table": "invoices", "dekctl:pk": "42"},
+        "branch key of a wrong table": {"dekctl:table": "invoices", "dekctl:branch": BRANCH},
+        "branch key with a primary key": {
+            "dekctl:table": table,
+            "dekctl:pk": "42",
+            "dekctl:branch": BRANCH,
+        },
+        "no primary key": {"dekctl:table": table},
+        "no table": {"dekctl:pk": "42"},
+        "one key too many": {"dekctl:table": table, "dekctl:pk": "42", "tenant": "7"},
+        "trail": {"aws:cloudtrail:arn": TRAIL},
+    }
+
+
+CONTEXTS = tuple(contexts(""))
 
 
 @dataclass(frozen=True, order=True)
@@ -159,11 +165,12 @@ class Rendered:
         """The policy of a role."""
         return self._documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
 
-    def key(self, key: str) -> tuple[str, Document]:
+    def key(self, key: str, tenant: str | None = None) -> tuple[str, Document]:
         """ARN and policy of a key; a foreign one has the policy that KMS gives by default."""
+        kek = f'tenant["{tenant}"]' if tenant else "kek"
         addresses = {
-            "active": 'module.dekctl.module.kek.aws_kms_key.generation["g2"]',
-            "retired": 'module.dekctl.module.kek.aws_kms_key.generation["g1"]',
+            "active": f'module.dekctl.module.{kek}.aws_kms_key.generation["g2"]',
+            "retired": f'module.dekctl.module.{kek}.aws_kms_key.generation["g1"]',
             "trail": "module.dekctl.module.audit[0].aws_kms_key.trail",
         }
         if key == "foreign":
@@ -187,13 +194,16 @@ def cells() -> Iterator[Cell]:
                     yield Cell(role, action, key, context)
 
 
-def allowed(rendered: Rendered) -> set[Cell]:
-    """The cells that the rendered policies allow."""
+def allowed(
+    rendered: Rendered, table: str = "encrypted_files", tenant: str | None = None
+) -> set[Cell]:
+    """The cells that the rendered policies allow, for a table and the KEK of a tenant or of all."""
     found = set()
+    of_name = contexts(table)
     for cell in cells():
-        arn, key_policy = rendered.key(cell.key)
+        arn, key_policy = rendered.key(cell.key, tenant)
         request = kms_request(
-            rendered.role_arn(cell.role), f"kms:{cell.action}", arn, CONTEXTS[cell.context]
+            rendered.role_arn(cell.role), f"kms:{cell.action}", arn, of_name[cell.context]
         )
         if is_allowed(request, identity=rendered.identity(cell.role), key_policy=key_policy):
             found.add(cell)

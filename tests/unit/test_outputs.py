@@ -51,6 +51,23 @@ def test_the_whole_output_is_read() -> None:
     assert outputs.roles["key_admin"].endswith("role/key_admin")
 
 
+def test_the_keks_of_tenants_are_generations_by_tenant() -> None:
+    own = {
+        "arn": ARN + "t2",
+        "alias": "alias/app-dek-acme",
+        "generations": {
+            "g10": {"arn": ARN + "t2", "state": "active"},
+            "g9": {"arn": ARN + "t1", "state": "retired"},
+        },
+    }
+    value = {**VALUE, "tenants": {"acme": own}, "context_names": ["encrypted_files", "photos"]}
+    outputs = parse_outputs(text(value), "file", "staging")
+    assert [g.name for g in outputs.tenants] == ["acme/g9", "acme/g10"]
+    assert outputs.generation_name(ARN + "t1") == "acme/g9"
+    assert {ARN + "t1", ARN + "t2"} < set(outputs.kek_arns())
+    assert outputs.context_names == ("encrypted_files", "photos")
+
+
 def paths(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if not isinstance(value, dict):
         return [at]

@@ -134,18 +134,15 @@ def _oldest_generation(
     if outputs is None:
         return {}
     order = [generation.name for generation in outputs.generations]
-    foreign = sum(entry["rows"] for entry in keks if entry["generation"] is None)
-    used = [order.index(entry["generation"]) for entry in keks if entry["generation"]]
+    own = [entry for entry in keks if entry["generation"] in order]
+    foreign = sum(entry["rows"] for entry in keks) - sum(entry["rows"] for entry in own)
+    used = [order.index(entry["generation"]) for entry in own]
     active = outputs.generation_name(outputs.kek_arn)
     oldest = order[min(used)] if used else active
     below = 0
     if configured is not None:
         least = order.index(outputs.since(configured)[0].name)
-        below = sum(
-            entry["rows"]
-            for entry in keks
-            if entry["generation"] and order.index(entry["generation"]) < least
-        )
+        below = sum(entry["rows"] for entry in own if order.index(entry["generation"]) < least)
     can_be = None if foreign else oldest
     return {
         "min_generation": {

@@ -40,7 +40,7 @@ def contexts_in(plan: Plan) -> list[str]:
 
     Every one that a present policy names, and one that stands for all others.
     """
-    found = {plan.outputs.context_name} if plan.outputs else set()
+    found = {plan.outputs.context_name, *plan.outputs.context_names} if plan.outputs else set()
     for change in plan.of(*KEYS, *ROLE_POLICIES, "aws_kms_key_policy"):
         for statement in parse_policy(change.was("policy")) if change.was("policy") else ():
             for _, variable, values in statement.conditions:

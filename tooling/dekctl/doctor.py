@@ -61,7 +61,7 @@ def _outputs(project: Project) -> str:
     outputs = project.outputs
     if outputs is None:
         return f"none; the KEK is {project.kek()}, the identity is the ambient one"
-    names = ", ".join(f"{g.name} ({g.state})" for g in outputs.generations)
+    names = ", ".join(f"{g.name} ({g.state})" for g in outputs.all_generations)
     return f"alias {outputs.kek_alias} in {outputs.region}; generations: {names}"
 
 
@@ -106,7 +106,7 @@ def _live_keks(project: Project) -> list[str]:
     """The KEKs that rows may need: Terraform's, but for disabled ones, and the tables' own."""
     try:
         outputs = project.outputs
-        generations = outputs.generations if outputs else ()
+        generations = outputs.all_generations if outputs else ()
         own = [kek for table in project.config.tables for kek in table.keks]
         mine = [g.arn for g in generations if g.state != "disabled"] or [project.kek()]
         return list(dict.fromkeys([*mine, *own]))

@@ -172,7 +172,7 @@ def _is_kek(plan: Plan, arn: str) -> bool:
     """Whether a key may be a KEK of rows that do not name one; the trail's own key is none."""
     if plan.outputs is None:
         return True
-    if any(names(generation.arn, arn) for generation in plan.outputs.generations):
+    if any(names(generation.arn, arn) for generation in plan.outputs.all_generations):
         return True
     return not any(
         change.was("kms_key_id") == arn

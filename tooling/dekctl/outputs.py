@@ -22,7 +22,10 @@ STATES = ("active", "retired", "disabled")
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation of the KEK. ``state`` is ``active``, ``retired`` or ``disabled``."""
+    """One generation of a KEK. ``state`` is ``active``, ``retired`` or ``disabled``.
+
+    The ``name`` of a tenant's is ``TENANT/NAME``.
+    """
 
     name: str
     arn: str
@@ -34,7 +37,9 @@ class Outputs:
     """The Terraform output ``dekctl`` of the contract. It holds no secret.
 
     ``generations`` are in the order of their names, the oldest first: a new one gets a name that
-    sorts after the others (g1, g2, … g10).
+    sorts after the others (g1, g2, … g10). ``tenants`` are those of single tenants'
+    KEKs, ``context_names`` the tables that the roles may use any of them for (none where the
+    outputs do not tell).
     """
 
     region: str
@@ -45,14 +50,21 @@ class Outputs:
     roles: dict[str, str]
     context_name: str
     audit: dict[str, str | None]
+    context_names: tuple[str, ...] = ()
+    tenants: tuple[Generation, ...] = ()
+
+    @property
+    def all_generations(self) -> tuple[Generation, ...]:
+        """The generations of every KEK, those of tenants last."""
+        return self.generations + self.tenants
 
     def kek_arns(self) -> list[str]:
         """ARNs of all generations, in the order to try them in: those disabled open nothing."""
-        return [g.arn for g in sorted(self.generations, key=lambda g: g.state == "disabled")]
+        return [g.arn for g in sorted(self.all_generations, key=lambda g: g.state == "disabled")]
 
     def generation_name(self, kek_id: str | None) -> str | None:
         """The generation of a key ARN, or None where Terraform does not know the key."""
-        return next((g.name for g in self.generations if names(kek_id, g.arn)), None)
+        return next((g.name for g in self.all_generations if names(kek_id, g.arn)), None)
 
     def since(self, name: str) -> tuple[Generation, ...]:
         """The generation of this name and all later ones.
@@ -176,18 +188,30 @@ def read_output(document: Any, source: str, env_name: str) -> Outputs:
 
 def _outputs(value: dict[str, Any]) -> Outputs:
     kek = value["kek"]
-    generations = []
-    for name, generation in kek["generations"].items():
-        if generation["state"] not in STATES:
-            raise DekctlError(f"generation {name} has the unknown state {generation['state']!r}")
-        generations.append(Generation(name, generation["arn"], generation["state"]))
+    tenants = [
+        generation
+        for tenant, own in sorted(value.get("tenants", {}).items())
+        for generation in _generations(own["generations"], f"{tenant}/")
+    ]
     return Outputs(
         region=value["region"],
         account_id=value["account_id"],
         kek_arn=kek["arn"],
         kek_alias=kek["alias"],
-        generations=tuple(sorted(generations, key=_age)),
+        generations=_generations(kek["generations"]),
         roles={role: value["roles"][role] for role in ROLES},
         context_name=value["context_name"],
         audit=dict(value["audit"]),
+        context_names=tuple(value.get("context_names", ())),
+        tenants=tuple(tenants),
     )
+
+
+def _generations(found: dict[str, Any], prefix: str = "") -> tuple[Generation, ...]:
+    """The generations of one KEK, the oldest first."""
+    generations = []
+    for name, generation in found.items():
+        if generation["state"] not in STATES:
+            raise DekctlError(f"generation {name} has the unknown state {generation['state']!r}")
+        generations.append(Generation(prefix + name, generation["arn"], generation["state"]))
+    return tuple(sorted(generations, key=_age))

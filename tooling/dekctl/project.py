@@ -86,6 +86,17 @@ class Project:
                 hint="make the two equal: the roles may use no other context",
             )
 
+    def _refuse_closed_tables(self, outputs: Outputs) -> None:
+        """Say it before KMS does, and before half of the tables are done."""
+        open_to = outputs.context_names
+        closed = [t.context_name for t in self.config.tables if t.context_name not in open_to]
+        if open_to and closed:
+            raise UsageError(
+                f"the roles of Terraform may not use the context {', '.join(map(repr, closed))}",
+                hint=f"add it to further_context_names in terraform/environments/{self.env.name}, "
+                f"then: make apply ENV={self.env.name}",
+            )
+
     @property
     def region(self) -> str | None:
         """The AWS Region: configured, else Terraform's, else boto3's own."""
@@ -196,6 +207,8 @@ class Project:
         outputs = self.outputs
         session = base_session(self.region)
         if outputs is not None and self.assume_role:
+            if role in _USES_ROWS:
+                self._refuse_closed_tables(outputs)
             session = assumed_session(
                 session,
                 outputs.roles[role],
@@ -273,7 +286,7 @@ class Project:
     def resolve_kek(self, name: str) -> str:
         """Turn a generation's name into its ARN; leave any other name of a KEK as it is."""
         if self.outputs is not None:
-            for generation in self.outputs.generations:
+            for generation in self.outputs.all_generations:
                 if generation.name == name:
                     return generation.arn
         return name
@@ -287,6 +300,8 @@ class Project:
             return set_kms_provider("memory")
         return chosen if isinstance(chosen, InMemoryKMS) else set_kms_provider("memory")
 
+
+_USES_ROWS = {"wrapper", "rewrapper", "verifier"}
 
 _NEXT = {
     Stage.LEGACY: "expand the schema first: dekctl migrate",

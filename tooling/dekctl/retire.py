@@ -83,7 +83,7 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
     kek = project.find_kek(name)
     outputs = project.outputs if kek.startswith("arn:") else None
     generation = next(
-        (g for g in (outputs.generations if outputs else ()) if names(g.arn, kek)), None
+        (g for g in (outputs.all_generations if outputs else ()) if names(g.arn, kek)), None
     )
     verdict = Verdict(project.env.name, kek, generation)
     uses = count_uses(project)
@@ -244,8 +244,10 @@ def _change(project: Project, kek: str, generation: Generation | None) -> str:
         return f"remove {kek} from DEKCTL_OLD_KEKS"
     if generation is None:
         return f"disable {kek}, and schedule its deletion after a time without complaints"
-    where = f"generations, in terraform/environments/{env}/generations.auto.tfvars"
+    tenant, _, name = generation.name.rpartition("/")
+    entry = f"tenants.{tenant}.generations" if tenant else "generations"
+    where = f"{entry}, in terraform/environments/{env}/generations.auto.tfvars"
     if generation.state == "disabled":
-        return f"remove {generation.name} from {where}; then: make apply ENV={env}"
+        return f"remove {name} from {where}; then: make apply ENV={env}"
     state = NEXT_STATE[generation.state]
-    return f'set state = "{state}" for {generation.name} in {where}; then: make apply ENV={env}'
+    return f'set state = "{state}" for {name} in {where}; then: make apply ENV={env}'

@@ -12,6 +12,13 @@ variable "context_name" {
   default     = "encrypted_files"
 }
 
+variable "further_context_names" {
+  description = "`context_name` of further tables (`[[table]]` in dekctl.toml) whose DEKs the same KEKs wrap."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
 variable "generations" {
   description = "The KEK's generations; the map is in generations.auto.tfvars."
   type = map(object({
@@ -20,6 +27,21 @@ variable "generations" {
     multi_region = optional(bool, false)
   }))
   nullable = false
+}
+
+variable "tenants" {
+  description = <<-EOT
+    KEKs of their own for tenants (`kek_by` in dekctl.toml), by tenant, each with its generations. The alias of one is
+    `alias/<name_prefix>-<tenant>`; the roles may use it as they use the KEK of all others.
+  EOT
+  type = map(object({
+    generations = map(object({
+      state       = string
+      still_wraps = optional(bool, false)
+    }))
+  }))
+  nullable = false
+  default  = {}
 }
 
 variable "allow_rows_without_context" {

@@ -28,9 +28,11 @@ data "aws_caller_identity" "current" {}
 module "dekctl" {
   source = "../../modules/dekctl"
 
-  name_prefix  = var.name_prefix
-  context_name = var.context_name
-  generations  = var.generations
+  name_prefix           = var.name_prefix
+  context_name          = var.context_name
+  further_context_names = var.further_context_names
+  generations           = var.generations
+  tenants               = var.tenants
 
   allow_rows_without_context = var.allow_rows_without_context
   allow_branch_keys          = var.allow_branch_keys

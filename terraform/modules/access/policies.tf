@@ -41,7 +41,7 @@ data "aws_iam_policy_document" "role" {
       condition {
         test     = "StringEquals"
         variable = "kms:EncryptionContext:dekctl:table"
-        values   = [var.context_name]
+        values   = var.context_names
       }
 
       # ForAllValues alone also admits a request without any context; the two Null conditions close that.
@@ -118,7 +118,7 @@ data "aws_iam_policy_document" "role" {
         "kms:UpdateAlias",
         "kms:UpdateKeyDescription",
       ])
-      resources = concat(local.all_key_arns, [var.alias_arn])
+      resources = concat(local.all_key_arns, var.alias_arns)
     }
   }
 

@@ -84,20 +84,25 @@ variable "keys" {
   }
 }
 
-variable "alias_arn" {
-  description = "ARN of the KEK's alias, which the key admin may move."
-  type        = string
+variable "alias_arns" {
+  description = "ARNs of the KEKs' aliases, which the key admin may move."
+  type        = list(string)
   nullable    = false
 }
 
-variable "context_name" {
-  description = "Value of `dekctl:table` in the encryption context to which every use of a key is bound."
-  type        = string
+variable "context_names" {
+  description = "Values of `dekctl:table` in the encryption context, one for each table, to which every use of a key is bound."
+  type        = list(string)
   nullable    = false
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9_.-]{1,128}$", var.context_name))
-    error_message = "context_name must be 1 to 128 letters, digits, dots, hyphens and underscores (it is not a pattern)."
+    condition     = length(var.context_names) > 0 && alltrue([for name in var.context_names : can(regex("^[A-Za-z0-9_.-]{1,128}$", name))])
+    error_message = "context_names needs at least one name, each of 1 to 128 letters, digits, dots, hyphens and underscores (they are not patterns)."
+  }
+
+  validation {
+    condition     = length(distinct(var.context_names)) == length(var.context_names)
+    error_message = "context_names must be distinct: two tables of one name could exchange their keys."
   }
 }
 

@@ -10,26 +10,8 @@ data "aws_region" "current" {}
 locals {
   region     = data.aws_region.current.id
   account_id = data.aws_caller_identity.current.account_id
-}
 
-module "access" {
-  source = "../access"
-
-  name_prefix                = var.name_prefix
-  trust                      = var.trust
-  context_name               = var.context_name
-  allow_rows_without_context = var.allow_rows_without_context
-  allow_branch_keys          = var.allow_branch_keys
-  max_session_duration       = var.max_session_duration
-  permissions_boundary       = var.permissions_boundary
-  alias_arn                  = "arn:${data.aws_partition.current.partition}:kms:${local.region}:${local.account_id}:${module.kek.alias}"
-
-  audit = one([for a in module.audit : {
-    trail_arn     = a.trail_arn
-    bucket_arn    = a.bucket_arn
-    log_group_arn = a.log_group_arn
-    key_arn       = a.key_arn
-  }])
+  context_names = concat([var.context_name], var.further_context_names)
 
   # A replica has the key id of its primary; only the Region in the ARN differs.
   keys = {
@@ -40,6 +22,37 @@ module "access" {
       ] : [])
     }
   }
+
+  keys_of_tenants = merge([
+    for tenant, kek in module.tenant : {
+      for name, g in kek.generations : "${tenant}/${name}" => { states = kek.counts_as[name], arns = [g.arn] }
+    }
+  ]...)
+}
+
+module "access" {
+  source = "../access"
+
+  name_prefix                = var.name_prefix
+  trust                      = var.trust
+  context_names              = local.context_names
+  allow_rows_without_context = var.allow_rows_without_context
+  allow_branch_keys          = var.allow_branch_keys
+  max_session_duration       = var.max_session_duration
+  permissions_boundary       = var.permissions_boundary
+  keys                       = merge(local.keys, local.keys_of_tenants)
+
+  alias_arns = [
+    for alias in concat([module.kek.alias], [for kek in module.tenant : kek.alias]) :
+    "arn:${data.aws_partition.current.partition}:kms:${local.region}:${local.account_id}:${alias}"
+  ]
+
+  audit = one([for a in module.audit : {
+    trail_arn     = a.trail_arn
+    bucket_arn    = a.bucket_arn
+    log_group_arn = a.log_group_arn
+    key_arn       = a.key_arn
+  }])
 }
 
 module "kek" {
@@ -48,7 +61,21 @@ module "kek" {
   name_prefix             = var.name_prefix
   generations             = var.generations
   rotation_period_in_days = var.rotation_period_in_days
-  context_name            = var.context_name
+  context_names           = local.context_names
+  grants                  = module.access.grants
+  administrator_arns      = var.administrator_arns
+  operator_arns           = [module.access.role_arns["key_admin"]]
+  auditor_arns            = [module.access.role_arns["auditor"]]
+}
+
+module "tenant" {
+  source   = "../kek"
+  for_each = var.tenants
+
+  name_prefix             = "${var.name_prefix}-${each.key}"
+  generations             = each.value.generations
+  rotation_period_in_days = var.rotation_period_in_days
+  context_names           = local.context_names
   grants                  = module.access.grants
   administrator_arns      = var.administrator_arns
   operator_arns           = [module.access.role_arns["key_admin"]]

@@ -5,12 +5,15 @@ output "dekctl" {
     region         = local.region
     account_id     = local.account_id
     context_name   = var.context_name
+    context_names  = local.context_names
 
     kek = {
       arn         = module.kek.arn
       alias       = module.kek.alias
       generations = module.kek.generations
     }
+
+    tenants = { for name, kek in module.tenant : name => { arn = kek.arn, alias = kek.alias, generations = kek.generations } }
 
     roles = module.access.role_arns
 

@@ -11,6 +11,13 @@ variable "context_name" {
   default     = "encrypted_files"
 }
 
+variable "further_context_names" {
+  description = "`context_name` of further tables (`[[table]]` in dekctl.toml) whose DEKs the same KEKs wrap."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
 variable "generations" {
   description = "The KEK's generations by name, with their state: active (exactly one), retired or disabled."
   type = map(object({
@@ -19,6 +26,26 @@ variable "generations" {
     multi_region = optional(bool, false)
   }))
   nullable = false
+}
+
+variable "tenants" {
+  description = <<-EOT
+    KEKs of their own for tenants (`kek_by` in dekctl.toml), by tenant, each with its generations. The alias of one is
+    `alias/<name_prefix>-<tenant>`; the roles may use it as they use the KEK of all others.
+  EOT
+  type = map(object({
+    generations = map(object({
+      state       = string
+      still_wraps = optional(bool, false)
+    }))
+  }))
+  nullable = false
+  default  = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.tenants) : can(regex("^[a-z0-9][a-z0-9-]{0,19}$", name))])
+    error_message = "The name of a tenant must be 1 to 20 lower-case letters, digits and hyphens."
+  }
 }
 
 variable "rotation_period_in_days" {

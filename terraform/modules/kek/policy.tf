@@ -156,7 +156,7 @@ data "aws_iam_policy_document" "key" {
       condition {
         test     = "StringEquals"
         variable = "kms:EncryptionContext:dekctl:table"
-        values   = [var.context_name]
+        values   = var.context_names
       }
 
       # ForAllValues alone also admits a request without any context; the two Null conditions close that.

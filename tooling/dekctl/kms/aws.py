@@ -56,7 +56,7 @@ def is_key_arn(kek_id: str) -> bool:
 
 
 def foreign_region(kek_id: str, home: str | None) -> str | None:
-    """The Region of a key's ARN where ``home`` has neither the key nor a replica of it, else None."""
+    """A key's Region where ``home`` has neither the key nor a replica of it, else None."""
     if home is None or not is_key_arn(kek_id) or ":key/mrk-" in kek_id:
         return None
     region = kek_id.split(":")[3]

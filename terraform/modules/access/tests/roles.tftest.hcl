@@ -19,9 +19,9 @@ override_data {
 }
 
 variables {
-  name_prefix  = "files"
-  context_name = "encrypted_files"
-  alias_arn    = "arn:aws:kms:eu-central-1:111122223333:alias/files"
+  name_prefix   = "files"
+  context_names = ["encrypted_files"]
+  alias_arns    = ["arn:aws:kms:eu-central-1:111122223333:alias/files"]
 
   keys = {
     g1 = { states = ["disabled"], arns = ["arn:aws:kms:eu-central-1:111122223333:key/1"] }

@@ -90,7 +90,8 @@ run "the_output_is_what_dekctl_reads" {
         log_group = "/dekctl/files/cloudtrail"
         trail_arn = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/files-trail"
       }
-      context_name = "encrypted_files"
+      context_name  = "encrypted_files"
+      context_names = ["encrypted_files"]
       kek = {
         alias = "alias/files"
         arn   = "arn:aws:kms:eu-central-1:111122223333:key/2"
@@ -102,6 +103,7 @@ run "the_output_is_what_dekctl_reads" {
       region         = "eu-central-1"
       roles          = { for role in ["app", "auditor", "key_admin", "rewrapper", "verifier", "wrapper"] : role => "arn:aws:iam::111122223333:role/files-role" }
       schema_version = 1
+      tenants        = {}
     })
     error_message = "The output dekctl changed."
   }

@@ -19,7 +19,7 @@ override_data {
 
 variables {
   name_prefix        = "files"
-  context_name       = "encrypted_files"
+  context_names      = ["encrypted_files"]
   administrator_arns = ["arn:aws:iam::111122223333:role/terraform"]
   generations        = { g1 = { state = "active" } }
   grants             = []
@@ -108,9 +108,9 @@ run "the_whole_account_does_not_administer" {
 run "the_context_is_no_pattern" {
   command = plan
   variables {
-    context_name = "files*"
+    context_names = ["files*"]
   }
-  expect_failures = [var.context_name]
+  expect_failures = [var.context_names]
 }
 
 run "rotation_has_limits" {

@@ -19,7 +19,7 @@ override_data {
 
 variables {
   name_prefix        = "files"
-  context_name       = "encrypted_files"
+  context_names      = ["encrypted_files"]
   administrator_arns = ["arn:aws:iam::111122223333:role/terraform"]
   operator_arns      = ["arn:aws:iam::111122223333:role/files-key-admin"]
   auditor_arns       = ["arn:aws:iam::111122223333:role/files-auditor"]
