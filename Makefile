@@ -55,9 +55,12 @@ lock: ## Resolve the dependencies again, into requirements/*.txt (needs uv)
 demo: $(VENV)/.demo ## The main job from raw DEKs to a second KEK, on moto's server and SQLite
 	@$(TOOL) -m demo
 
+# Each process starts servers of its own; the tests of one file share theirs.
+TEST_PROCESSES ?= 2
+
 .PHONY: test
 test: install ## All tests that need neither cloud nor Docker
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-localstack
 test-localstack: install ## The whole story on a real LocalStack and a real PostgreSQL

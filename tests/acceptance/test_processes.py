@@ -251,19 +251,33 @@ def test_a_traceback_shows_with_debug_only_and_holds_no_key(
     assert "local.py" in debug.stderr
 
 
-def test_text_that_is_no_utf8_in_sqlite_is_not_shown(
-    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+@pytest.mark.parametrize("encoding", ["base64", "raw"])
+def test_text_that_is_no_utf8_in_sqlite_is_set_aside_and_not_shown(
+    encoding: str, sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
 ) -> None:
     """The driver's message for it quotes the value, which is a key here."""
-    make_app(sqlite_database, rows=2, storage="text", plaintext_encoding="base64")
+    app = make_app(sqlite_database, storage="text", plaintext_encoding=encoding)
+    for _ in range(2):
+        app.add_dek(b"", "to be replaced")
     key = bytes.fromhex("ff" + "41" * 31)
     dekctl.hidden.append(key)
     dekctl.hidden.append(b"A" * 31)
     sqlite_database.sql("UPDATE encrypted_files SET encryption_key = CAST(:key AS TEXT)", key=key)
-    for command in (["migrate"], ["--debug", "migrate"], ["status"]):
-        result = dekctl(*command)
-        assert result.exit_code in {0, 4, 6}
+    assert dekctl.json("migrate", expect=4)["quarantined"] == 2
+    dekctl("--debug", "migrate").expect(4)
+    dekctl("status").expect(0)
     for (error,) in sqlite_database.sql("SELECT error FROM dekctl_runs"):
         assert_hidden(error or "", dekctl.hidden, "dekctl_runs")
     lost = "SELECT count(*) FROM encrypted_files WHERE encryption_key IS NULL"
     assert sqlite_database.sql(lost) == [(0,)]
+
+
+def test_a_primary_key_that_is_no_utf8_in_sqlite_ends_the_run_and_skips_nothing(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(sqlite_database, key="text", rows=5)
+    dekctl("schema", "expand").expect(0)
+    name = "UPDATE encrypted_files SET id = CAST(x'30ff' AS TEXT) WHERE id = :pk"
+    sqlite_database.sql(name, pk=next(iter(app.rows()))[0])
+    for size in ("1", "100"):
+        assert "not UTF-8" in dekctl("wrap", "--batch-size", size).expect(6).stderr

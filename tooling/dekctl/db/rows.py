@@ -12,10 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dekctl.errors import DatabaseError
+
 PrimaryKey = tuple[Any, ...]
 
 KEY_COLUMNS = ("plaintext", "wrapped", "version", "kek")
 """The columns that dekctl owns, in the order in which the fingerprint takes them."""
+
+
+class NoText(bytes):
+    """What SQLite holds as a text though it is not UTF-8; one such value must not end a run."""
 
 
 @dataclass(slots=True)
@@ -39,20 +45,36 @@ class Row:
         """Which key column holds a value that is no key's; None where all are as they should be.
 
         SQLite takes a number or a text into any column.
+
+        Raises:
+            DatabaseError: no statement can name the row.
         """
+        refuse_nameless(self.pk)
         for name, value, kinds in (
             ("plaintext", self.plaintext, (bytes, str)),
             ("wrapped key", self.wrapped, (bytes,)),
             ("version", self.version, (str,)),
             ("KEK id", self.kek, (str,)),
         ):
-            if value is not None and not isinstance(value, kinds):
+            if isinstance(value, NoText) or (value is not None and not isinstance(value, kinds)):
                 return name
         return None
 
     def fingerprint(self) -> bytes:
         """SHA-256 (32 bytes) over the four key columns."""
         return fingerprint(self.plaintext, self.wrapped, self.version, self.kek)
+
+
+def refuse_nameless(pk: PrimaryKey) -> None:
+    """Refuse a primary key that would be sent back as other than it was read.
+
+    Raises:
+        DatabaseError: a part of it is a text that is not UTF-8.
+    """
+    if any(isinstance(part, NoText) for part in pk):
+        raise DatabaseError(
+            "a primary key is a text that is not UTF-8", hint="correct it, then run again"
+        )
 
 
 @dataclass(slots=True)

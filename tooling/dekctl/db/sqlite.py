@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, event
 
 from dekctl.db.backend import Backend
-from dekctl.db.rows import Change, fingerprint
+from dekctl.db.rows import Change, NoText, fingerprint
 
 if TYPE_CHECKING:
     from dekctl.db.table import DekTable
@@ -22,6 +22,13 @@ _HASH = "dekctl_hash"
 
 def _hash(*key: object) -> int:
     return zlib.crc32(repr(key).encode())
+
+
+def _text(stored: bytes) -> str | NoText:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return NoText(stored)
 
 
 class SQLiteBackend(Backend):
@@ -45,6 +52,7 @@ class SQLiteBackend(Backend):
         def _connect(connection: sqlite3.Connection, _record: object) -> None:
             # The driver's own BEGIN is too late and skips DDL; "begin" below does it right.
             connection.isolation_level = None
+            connection.text_factory = _text
             connection.create_function(_FUNCTION, 4, fingerprint, deterministic=True)
             connection.create_function(_HASH, -1, _hash, deterministic=True)
             # Freed cells are zeroed: a scrubbed key does not stay in a free page.

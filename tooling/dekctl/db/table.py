@@ -15,7 +15,7 @@ from sqlalchemy.exc import NoSuchTableError
 from dekctl.config import OTHERS, TableConfig
 from dekctl.db.database import Database
 from dekctl.db.literal import literal, owner_literal
-from dekctl.db.rows import KEY_COLUMNS, Change, PrimaryKey, Row
+from dekctl.db.rows import KEY_COLUMNS, Change, PrimaryKey, Row, refuse_nameless
 from dekctl.errors import UsageError
 
 
@@ -337,6 +337,7 @@ class DekTable:
         self, key: PrimaryKey, operator: str, prefix: str, parameters: dict[str, Any]
     ) -> str:
         """SQL for ``primary key > key`` (or ``<=``) that an index on the key can serve."""
+        refuse_nameless(key)
         names = [f"{prefix}{i}" for i in range(len(key))]
         parameters.update(zip(names, key, strict=True))
         return self.database.backend.compare_keys(
