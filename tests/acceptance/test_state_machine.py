@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 
 from dekctl.cli.main import cli
 from dekctl.kms import AWSKMS
-from dekctl.ledger import _machine
+from dekctl.ledger.heartbeat import this_machine
 from support.app import AppDatabase
 from support.kms_standin import CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, NO_BODY, Fault, KmsStandin
 from support.oracle import TABLE, Oracle, Writer
@@ -177,7 +177,7 @@ class Story(RuleBasedStateMachine):
             if sa.inspect(connection).has_table("dekctl_runs"):
                 connection.execute(
                     sa.text("UPDATE dekctl_runs SET process_started = :gone WHERE state = :r"),
-                    {"gone": f"{_machine()}/0", "r": "running"},
+                    {"gone": f"{this_machine()}/0", "r": "running"},
                 )
 
     def columns(self) -> set[str]:

@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from dekctl.db import database as database_module
 from dekctl.db.backend import Timeouts
 from dekctl.db.database import Database
-from dekctl.engine import Walk
 from dekctl.errors import DatabaseError
+from dekctl.walk.engine import Walk
 from sandbox.mariadb import MariaDBServer
 from sandbox.postgres import PostgresServer
 from support.app import AppDatabase

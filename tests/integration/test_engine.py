@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from dekctl.db.database import Database
-from dekctl.engine import Walk
 from dekctl.kms import EnvKMS
+from dekctl.walk.engine import Walk
 from support.app import AppDatabase
 from support.cli import Dekctl
 

@@ -196,7 +196,7 @@ def test_slow_answers_are_waited_for(scene: Scene) -> None:
 def test_a_kek_disabled_in_the_middle_keeps_what_is_done_and_the_next_run_goes_on(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dekctl.engine import Walk  # noqa: PLC0415
+    from dekctl.walk.engine import Walk  # noqa: PLC0415
 
     work, pages = Walk._work, [0]
 

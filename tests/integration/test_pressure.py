@@ -11,7 +11,7 @@ import pytest
 
 from dekctl.errors import UsageError
 from dekctl.kms.limiter import RateLimiter
-from dekctl.pressure import HoldBack, Pressure, Settings, parse_control
+from dekctl.walk.pressure import HoldBack, Pressure, Settings, parse_control
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.kms_standin import KmsStandin

@@ -9,7 +9,7 @@ from sqlalchemy.pool import StaticPool
 
 from dekctl.config import load_config
 from dekctl.db.branches import branch_keys_table
-from dekctl.erase import check_erasure
+from dekctl.keks.erase import check_erasure
 from dekctl.kms.branch import BranchKeys
 from dekctl.project import Project
 from dekctl.reader import RowKeys

@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from dekctl.db.database import Database
-from dekctl.engine import Walk
 from dekctl.errors import DatabaseError
+from dekctl.walk.engine import Walk
 from support.app import AppDatabase
 from support.kms_standin import KmsStandin
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dekctl.dangers import find_dangers
-from dekctl.plan import parse_plan
+from dekctl.guard.dangers import find_dangers
+from dekctl.guard.plan import parse_plan
 from support.plans import ACCOUNT, APP, WRAPPER, allow, change, key, plan, policy
 
 KEK = change("aws_kms_key", "kek", key("k1"), key("k1"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dekctl.iam import ANY, Ask, allows, parse_policy, statements_of_data
+from dekctl.guard.iam import ANY, Ask, allows, parse_policy, statements_of_data
 
 APP = "arn:aws:iam::123456789012:role/app"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/k1"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dekctl.errors import UsageError
-from dekctl.keks import may_mean, names
+from dekctl.keks.identity import may_mean, names
 from dekctl.outputs import parse_outputs
 from support.plans import plan
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dekctl import schema
 from dekctl.db.table import Stage
 from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError
+from dekctl.keks.rotation import rotation
 from dekctl.kms.aws import AWSKMS
 from dekctl.kms.context import row_context
 from dekctl.project import Project
-from dekctl.rotation import rotation
+from dekctl.schema import steps as schema
 
 _PROBE_KEY = ("dekctl doctor",)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dekctl.config import EnvConfig
 from dekctl.errors import DekctlError, UsageError
-from dekctl.keks import names
+from dekctl.keks.identity import names
 
 SCHEMA_VERSION = 1
 ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")

@@ -26,7 +26,7 @@ from dekctl.config import Config, TableConfig
 from dekctl.db.branches import BranchTable, RunTransaction
 from dekctl.db.plaintext import decode_plaintext
 from dekctl.errors import DekctlError, RefusedError, RowRejectedError, UsageError
-from dekctl.keks import names
+from dekctl.keks.identity import names
 from dekctl.kms.aws import AWSKMS, is_key_arn
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.context import V2, V3, context_for_version, row_context

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dekctl.cli.state import State
-from dekctl.guard import Inspection, inspect_plan
+from dekctl.guard.decision import Inspection, inspect_plan
 
 
 @click.command()

@@ -11,7 +11,7 @@ from dekctl.cli.state import State
 from dekctl.config import TableConfig
 from dekctl.errors import RefusedError
 from dekctl.project import Project
-from dekctl.runs import RowOptions
+from dekctl.walk.runs import RowOptions
 
 
 def prove_wrapped(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dekctl.cli.state import State
-from dekctl.retire import Verdict, examine_retirement
+from dekctl.keks.retire import Verdict, examine_retirement
 
 
 @click.command()

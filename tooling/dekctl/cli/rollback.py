@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from dekctl import schema
 from dekctl.cli.proof import prove_wrapped
 from dekctl.cli.rows import (
     execute,
@@ -20,7 +19,8 @@ from dekctl.cli.rows import (
 from dekctl.cli.state import State
 from dekctl.db.table import Stage
 from dekctl.errors import RefusedError
-from dekctl.runs import RunResult
+from dekctl.schema import steps as schema
+from dekctl.walk.runs import RunResult
 
 
 @click.command()

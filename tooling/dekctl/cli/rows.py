@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
-from dekctl import estimate
 from dekctl.cli.interrupt import interruptible
 from dekctl.cli.state import State
 from dekctl.cli.terminal import ProgressLine, Terminal
 from dekctl.db.table import Shard, Stage
-from dekctl.engine import WalkOptions
 from dekctl.errors import ExitCode, RefusedError
 from dekctl.kms.aws import DEFAULT_CONCURRENCY
 from dekctl.kms.context import VERSIONS
 from dekctl.operations.rewrap import Choice
 from dekctl.project import Project
-from dekctl.runs import RowOptions, RunResult, ready, run_rows
 from dekctl.traces import traces
+from dekctl.walk import estimate
+from dekctl.walk.engine import WalkOptions
+from dekctl.walk.runs import RowOptions, RunResult, ready, run_rows
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -318,7 +318,7 @@ def restore(ctx: click.Context, /, yes: bool, **options: Any) -> None:
 
 def lower_fences(project: Project, table: str | None) -> None:
     """Let plaintexts in again where an interrupted contract had shut them out."""
-    from dekctl import schema  # noqa: PLC0415 - brings Alembic, which the other commands do without
+    from dekctl.schema import steps as schema  # noqa: PLC0415 - brings Alembic, which the other commands do without
 
     for config in project.table_configs(table):
         schema.lower_fence(schema.plan_for(project.database, project.config, config))
@@ -365,7 +365,7 @@ def rewrap(
 @click.pass_context
 def migrate(ctx: click.Context, /, **options: Any) -> None:
     """Schema expand, wrap, verify. Never scrubs."""
-    from dekctl import schema  # noqa: PLC0415 - see lower_fences
+    from dekctl.schema import steps as schema  # noqa: PLC0415 - see lower_fences
 
     state: State = ctx.obj
     chosen = row_options(**options)

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from dekctl import schema as steps
 from dekctl.cli.proof import prove_wrapped
 from dekctl.cli.rows import yes_option
 from dekctl.cli.state import State
 from dekctl.db.table import Stage
 from dekctl.errors import RefusedError
-from dekctl.schema_guards import check
+from dekctl.schema import steps
+from dekctl.schema.guards import check
 
 sql_option = click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
 table_option = click.option("--table", "table_name", metavar="NAME", help="Only this [[table]].")

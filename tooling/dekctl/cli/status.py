@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from dekctl import census
 from dekctl.cli.state import State
+from dekctl.keks import census
 
 
 @click.command()

@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from dekctl.engine import Tally
 from dekctl.errors import DekctlError
+from dekctl.walk.engine import Tally
 
 LINE_EVERY_SECONDS = 10.0
 """How often progress is reported where stderr is no terminal."""

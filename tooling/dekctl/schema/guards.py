@@ -13,7 +13,7 @@ from dekctl.errors import DatabaseError, RefusedError
 from dekctl.ledger import Ledger
 
 if TYPE_CHECKING:
-    from dekctl.schema import SchemaPlan
+    from dekctl.schema.steps import SchemaPlan
 
 FENCE = "dekctl_fence"
 """A CHECK constraint on PostgreSQL that keeps plaintexts out while contract is under way."""

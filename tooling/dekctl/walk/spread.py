@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dekctl.db.table import DekTable
-from dekctl.engine import Progress, Tally, Walk, WalkOptions
 from dekctl.errors import UsageError
 from dekctl.operations.rewrap import Rewrap
-from dekctl.pressure import Note
 from dekctl.project import Project
+from dekctl.walk.engine import Progress, Tally, Walk, WalkOptions
+from dekctl.walk.pressure import Note
 
 if TYPE_CHECKING:
-    from dekctl.runs import RowOptions, RunResult
+    from dekctl.walk.runs import RowOptions, RunResult
 
 
 def refuse_mixed(project: Project, options: RowOptions) -> None:
@@ -77,8 +77,8 @@ def go_in_ranges(
     Raises:
         DekctlError: the first error of a worker; ranges done before are kept.
     """
-    from dekctl.ranges import Done, Job, Workers, merge_counts, walk_ranges  # noqa: PLC0415
-    from dekctl.workers import LocalWorkers  # noqa: PLC0415 - both need this module themselves
+    from dekctl.walk.ranges import Done, Job, Workers, merge_counts, walk_ranges  # noqa: PLC0415
+    from dekctl.walk.workers import LocalWorkers  # noqa: PLC0415 - both need this module themselves
 
     operation, run = walk.operation, walk.run
 
@@ -105,7 +105,7 @@ def go_in_ranges(
     with contextlib.ExitStack() as stack:
         workers: Workers
         if options.cluster:
-            from dekctl.cluster import ClusterWorkers  # noqa: PLC0415 - needs the extra `cluster`
+            from dekctl.walk.cluster import ClusterWorkers  # noqa: PLC0415 - needs the extra `cluster`
 
             workers = stack.enter_context(ClusterWorkers(options.cluster))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from dekctl.iam import ANY
+from dekctl.guard.iam import ANY
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
 KEYS = ("aws_kms_key", "aws_kms_replica_key", "aws_kms_external_key")

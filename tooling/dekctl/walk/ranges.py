@@ -1,8 +1,9 @@
 """One walk in many processes: the table's key ranges, handed out and settled in any order.
 
-The processes are given as an executor: those of this machine (:mod:`dekctl.workers`) or a cluster
-(:mod:`dekctl.cluster`). A range whose worker died is done again: what is due is decided by the
-rows, so rows that were written before are skipped, and two workers on one range do no harm.
+The processes are given as an executor: those of this machine (:mod:`dekctl.walk.workers`) or a
+cluster (:mod:`dekctl.walk.cluster`). A range whose worker died is done again: what is due is
+decided by the rows, so rows that were written before are skipped, and two workers on one range do
+no harm.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dekctl.db.rows import PrimaryKey
 from dekctl.db.table import DekTable
-from dekctl.engine import Progress, Tally, WalkOptions, add_tally
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat, Ledger, Run
+from dekctl.walk.engine import Progress, Tally, WalkOptions, add_tally
 
 if TYPE_CHECKING:
-    from dekctl.runs import RowOptions
+    from dekctl.walk.runs import RowOptions
 
 ROWS_A_RANGE = 20_000
 """Small enough that progress shows and little is done again, large enough to be worth a message."""

@@ -85,10 +85,10 @@ def table_status(
     listed: list[dict[str, str]] = []
     if ledger is not None:
         with table.database.transaction() as connection:
-            quarantined = ledger.count_quarantined(connection, name)
+            quarantined = ledger.quarantine.count(connection, name)
         listed = [
             {"pk": q.pk, "operation": q.operation, "reason": q.reason, "since": q.since}
-            for q in ledger.quarantine_list(name)
+            for q in ledger.quarantine.listed(name)
         ]
     return {
         "table": table.config.name,

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dekctl.erase import Check, check_erasure
 from dekctl.errors import RefusedError, UsageError
-from dekctl.keks import names
+from dekctl.keks.erase import Check, check_erasure
+from dekctl.keks.identity import names
+from dekctl.keks.usage import count_uses, rows_naming, rows_unclear
+from dekctl.keks.window import backup_window, note_count
 from dekctl.kms.local import KEK_VARIABLE, OLD_KEKS_VARIABLE, EnvKMS
 from dekctl.kms.router import provider_of
 from dekctl.outputs import Generation
 from dekctl.project import Project
-from dekctl.usage import count_uses, rows_naming, rows_unclear
-from dekctl.window import backup_window, note_count
 
 NEXT_STATE = {"active": "retired", "retired": "disabled", "disabled": "deleted"}
 

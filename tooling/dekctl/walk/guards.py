@@ -17,13 +17,13 @@ def refuse_scrub_before_wrap(table: DekTable, ledger: Ledger) -> None:
     key = ", ".join(table.quoted_key)
     name = table.config.context_name
     with table.database.transaction(patient=True) as connection:
-        allowed = ledger.count_quarantined(connection, name)
+        allowed = ledger.quarantine.count(connection, name)
         found = connection.exec_driver_sql(
             f"SELECT {key} FROM {table.quoted_name} "
             f"WHERE {plaintext} IS NOT NULL AND {wrapped} IS NULL LIMIT {allowed + 1}"
         ).all()
         keys = [tuple(row) for row in found]
-        aside = ledger.quarantined_among(connection, name, keys)
+        aside = ledger.quarantine.among(connection, name, keys)
     if set(keys) - aside:
         raise RefusedError(
             f"rows of {table.config.name} have a plaintext and no wrapped key yet",

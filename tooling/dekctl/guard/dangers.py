@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dekctl.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
-from dekctl.iam import Ask, Statement, allows, parse_policy
+from dekctl.guard.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
+from dekctl.guard.iam import Ask, Statement, allows, parse_policy
+from dekctl.guard.plan import Plan, ResourceChange
+from dekctl.guard.reader_rights import decrypt_lost, principals_of
 from dekctl.kms.context import TABLE
-from dekctl.plan import Plan, ResourceChange
-from dekctl.reader_rights import decrypt_lost, principals_of
 
 WRITER_ACTIONS = {"app": "kms:GenerateDataKey", "wrapper": "kms:Encrypt"}
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from dekctl.errors import DekctlError, UsageError
-from dekctl.range_worker import RangeWorker
-from dekctl.ranges import Done, Job, WorkerDiedError
+from dekctl.walk.range_worker import RangeWorker
+from dekctl.walk.ranges import Done, Job, WorkerDiedError
 
 try:
     from distributed import Client, KilledWorker, get_worker

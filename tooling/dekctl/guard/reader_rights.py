@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dekctl.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
-from dekctl.iam import ANY, Ask, Statement, allows, parse_policy
+from dekctl.guard.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
+from dekctl.guard.iam import ANY, Ask, Statement, allows, parse_policy
+from dekctl.guard.plan import Plan, ResourceChange
 from dekctl.kms.context import BRANCH, TABLE, V1, V2, V3
-from dekctl.plan import Plan, ResourceChange
 
 EVERYTHING = parse_policy('{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}')
 """Stands for rights that are granted elsewhere."""

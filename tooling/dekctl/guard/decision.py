@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from dekctl import __version__
-from dekctl.danger import KEYS, Danger
-from dekctl.dangers import contexts_in, find_dangers
 from dekctl.errors import DekctlError, RefusedError, UsageError
-from dekctl.keks import may_mean, names
-from dekctl.plan import Plan, read_plan
+from dekctl.guard.danger import KEYS, Danger
+from dekctl.guard.dangers import contexts_in, find_dangers
+from dekctl.guard.plan import Plan, read_plan
+from dekctl.keks.identity import may_mean, names
+from dekctl.keks.usage import Use, count_uses
+from dekctl.keks.window import backup_window
 from dekctl.project import Project
-from dekctl.usage import Use, count_uses
-from dekctl.window import backup_window
 
 NOTE = "guard"
 

@@ -27,7 +27,7 @@ from dekctl.errors import DatabaseError, KMSError, RefusedError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Fault, Operation, Proved, Verdict
-from dekctl.pressure import Pressure
+from dekctl.walk.pressure import Pressure
 
 PAGES_WITH_KMS = 3
 """Pages that are with KMS at once: enough to keep it busy while one page's last answers come in."""
@@ -172,7 +172,7 @@ class Walk:
             ledger = self.ledger
             name = self.table.config.context_name
             self._had_quarantine = self.table.database.run(
-                lambda connection: ledger.count_quarantined(connection, name) > 0
+                lambda connection: ledger.quarantine.count(connection, name) > 0
             )
         if self.ledger is None or self.run is None or not self._heartbeat:
             self._walk(None)
@@ -273,7 +273,7 @@ class Walk:
         if not page.rows or not self._had_quarantine or self._visits_quarantined or ledger is None:
             return
         left_out = self.table.database.run(
-            lambda connection: ledger.quarantined_among(connection, name, [r.pk for r in page.rows])
+            lambda connection: ledger.quarantine.among(connection, name, [r.pk for r in page.rows])
         )
         page.aside = [row.pk for row in page.rows if row.pk in left_out]
         page.rows = [row for row in page.rows if row.pk not in left_out]
@@ -374,10 +374,10 @@ class Walk:
             if ledger is not None and run is not None:
                 if release:
                     still = set(moved)
-                    ledger.release(
+                    ledger.quarantine.release(
                         connection, run.table_name, [pk for pk in good if pk not in still]
                     )
-                ledger.quarantine(connection, run, [(f.row.pk, f.reason) for f in faults])
+                ledger.quarantine.add(connection, run, [(f.row.pk, f.reason) for f in faults])
             return moved
 
         return self.table.database.run(commit, write=True)

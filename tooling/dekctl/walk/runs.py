@@ -14,10 +14,7 @@ from typing import Any
 from dekctl import __version__
 from dekctl.config import TableConfig
 from dekctl.db.table import DekTable, Shard, Stage
-from dekctl.engine import Progress, Tally, Walk, WalkOptions, add_tally
 from dekctl.errors import DatabaseError, DekctlError, ExitCode, RefusedError, UsageError
-from dekctl.estimate import estimate
-from dekctl.guards import refuse_forgetful_kek, refuse_scrub_before_wrap
 from dekctl.kms.aws import DEFAULT_CONCURRENCY
 from dekctl.kms.context import V3, primary_key_text
 from dekctl.kms.limiter import RateLimiter
@@ -29,9 +26,12 @@ from dekctl.operations.rewrap import Choice, Rewrap
 from dekctl.operations.scrub import Scrub
 from dekctl.operations.verify import Verify
 from dekctl.operations.wrap import Wrap
-from dekctl.pressure import HoldBack, Note, Pressure
 from dekctl.project import Project
-from dekctl.spread import go_in_ranges, refuse_mixed, under_quota
+from dekctl.walk.engine import Progress, Tally, Walk, WalkOptions, add_tally
+from dekctl.walk.estimate import estimate
+from dekctl.walk.guards import refuse_forgetful_kek, refuse_scrub_before_wrap
+from dekctl.walk.pressure import HoldBack, Note, Pressure
+from dekctl.walk.spread import go_in_ranges, refuse_mixed, under_quota
 
 
 @dataclass(frozen=True, slots=True)

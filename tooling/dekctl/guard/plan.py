@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dekctl.errors import DekctlError, UsageError
-from dekctl.iam import Statement, parse_policy, statements_of_data
+from dekctl.guard.iam import Statement, parse_policy, statements_of_data
 from dekctl.outputs import Outputs, read_output
 
 _HINT = "make it with: terraform show -json PLAN > FILE"

@@ -21,11 +21,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.types import UserDefinedType
 
-from dekctl import schema_guards, schema_sqlite
 from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
 from dekctl.db.table import Column, DekTable, Stage
 from dekctl.ledger import tables as ledger_tables
+from dekctl.schema import guards as schema_guards
+from dekctl.schema import sqlite as schema_sqlite
 
 lower_fence = schema_guards.lower_fence
 REVISIONS = {Stage.LEGACY: "0001", Stage.EXPANDED: "0002", Stage.CONTRACTED: "0003"}
@@ -309,8 +310,8 @@ def _alembic(plan: SchemaPlan) -> AlembicConfig:
 def _script_location() -> Path:
     """``migrations/``: packed into the wheel, or beside ``tooling/`` in a checkout."""
     here = Path(__file__).resolve()
-    packed = here.parent / "_migrations"
-    return packed if packed.is_dir() else here.parents[2] / "migrations"
+    packed = here.parents[1] / "_migrations"
+    return packed if packed.is_dir() else here.parents[3] / "migrations"
 
 
 def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:

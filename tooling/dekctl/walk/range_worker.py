@@ -1,4 +1,4 @@
-"""The other side of :mod:`dekctl.ranges`: does ranges, in a process of a pool or of a cluster."""
+"""The other side of :mod:`dekctl.walk.ranges`: does them, in a process of a pool or cluster."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 
 from dekctl.config import load_config
 from dekctl.db.table import DekTable
-from dekctl.engine import Walk
 from dekctl.kms.limiter import RateLimiter
 from dekctl.ledger import Run
 from dekctl.operations.rewrap import Rewrap
 from dekctl.project import Project
-from dekctl.ranges import Done, Job
-from dekctl.runs import VERBS, pressure_of, shared_rate
+from dekctl.walk.engine import Walk
+from dekctl.walk.ranges import Done, Job
+from dekctl.walk.runs import VERBS, pressure_of, shared_rate
 
 
 class RangeWorker:

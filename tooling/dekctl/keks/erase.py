@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import UsageError
-from dekctl.keks import names
+from dekctl.keks.identity import names
 from dekctl.ledger import tables
 from dekctl.project import Project
 

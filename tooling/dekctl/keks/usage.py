@@ -11,7 +11,7 @@ from dekctl.config import TableConfig
 from dekctl.db.branches import BranchTable
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import RefusedError
-from dekctl.keks import may_mean, names
+from dekctl.keks.identity import may_mean, names
 from dekctl.kms.context import V1, V3
 from dekctl.project import Project
 

@@ -18,8 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
 from dekctl.kms.retry import CANCEL_GRACE_SECONDS
-from dekctl.range_worker import RangeWorker
-from dekctl.ranges import Done, Job, WorkerDiedError
+from dekctl.walk.range_worker import RangeWorker
+from dekctl.walk.ranges import Done, Job, WorkerDiedError
 
 _worker: RangeWorker | None = None
 _stopped = threading.Event()

@@ -1,0 +1,124 @@
+"""Quarantine: the rows that were set aside, each with a reason that never shows a key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from dekctl.db.database import Database
+from dekctl.db.rows import PrimaryKey
+from dekctl.kms.context import primary_key_text
+from dekctl.ledger.tables import stamp, tables
+
+if TYPE_CHECKING:
+    from dekctl.ledger.record import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row set aside: which, by what, why, and since when (UTC)."""
+
+    pk: str
+    operation: str
+    reason: str
+    since: str
+
+
+class Quarantine:
+    """The rows in quarantine of one database."""
+
+    def __init__(self, database: Database, schema: str | None) -> None:
+        self._database = database
+        self._table = tables(schema)["quarantine"]
+
+    def add(
+        self, connection: Connection, run: Run, faults: Sequence[tuple[PrimaryKey, str]]
+    ) -> None:
+        """Set rows aside with a reason that never shows a key. Again replaces the reason."""
+        if not faults:
+            return
+        now = stamp(self._database.now(connection))
+        connection.execute(
+            self._upsert(),
+            [
+                {
+                    "table_name": run.table_name,
+                    "pk_hash": _hash(pk),
+                    "pk": primary_key_text(pk),
+                    "operation": run.operation,
+                    "reason": reason,
+                    "run_id": run.run_id,
+                    "since": now,
+                }
+                for pk, reason in faults
+            ],
+        )
+
+    def _upsert(self) -> Any:
+        """Another process may set the same row aside at the same moment: the later one counts."""
+        replaced = ("operation", "reason", "run_id", "since")
+        name = self._database.backend.name
+        if name == "mysql":
+            insert = mysql.insert(self._table)
+            return insert.on_duplicate_key_update({c: insert.inserted[c] for c in replaced})
+        insert_or = (sqlite if name == "sqlite" else postgresql).insert(self._table)
+        return insert_or.on_conflict_do_update(
+            index_elements=["table_name", "pk_hash"],
+            set_={c: insert_or.excluded[c] for c in replaced},
+        )
+
+    def release(self, connection: Connection, table_name: str, keys: Sequence[PrimaryKey]) -> None:
+        """Take rows out of quarantine."""
+        for start in range(0, len(keys), 500):
+            hashes = [_hash(pk) for pk in keys[start : start + 500]]
+            connection.execute(
+                self._table.delete().where(
+                    self._table.c.table_name == table_name,
+                    self._table.c.pk_hash.in_(hashes),
+                )
+            )
+
+    def among(
+        self, connection: Connection, table_name: str, keys: Sequence[PrimaryKey]
+    ) -> set[PrimaryKey]:
+        """Which of these rows are in quarantine."""
+        by_hash = {_hash(pk): pk for pk in keys}
+        hashes = list(by_hash)
+        found: set[PrimaryKey] = set()
+        for start in range(0, len(hashes), 500):
+            rows = connection.execute(
+                sa.select(self._table.c.pk_hash).where(
+                    self._table.c.table_name == table_name,
+                    self._table.c.pk_hash.in_(hashes[start : start + 500]),
+                )
+            )
+            found |= {by_hash[row.pk_hash] for row in rows}
+        return found
+
+    def count(self, connection: Connection, table_name: str) -> int:
+        """How many rows are in quarantine."""
+        return connection.execute(
+            sa.select(sa.func.count()).where(self._table.c.table_name == table_name)
+        ).scalar_one()
+
+    def listed(self, table_name: str, limit: int = 20) -> list[Quarantined]:
+        """The rows in quarantine, oldest first."""
+        q = self._table.c
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                sa.select(q.pk, q.operation, q.reason, q.since)
+                .where(q.table_name == table_name)
+                .order_by(q.since, q.pk_hash)
+                .limit(limit)
+            )
+            return [Quarantined(*row) for row in rows]
+
+
+def _hash(pk: PrimaryKey) -> str:
+    return hashlib.sha256(primary_key_text(pk).encode()).hexdigest()

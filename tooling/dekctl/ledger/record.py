@@ -1,0 +1,252 @@
+"""The run ledger: who ran what, from when to when, with which KEK, how far, and how it ended.
+
+It lives beside the application's table. It is a record and a lock against double work, never the
+truth about a row: rows carry their own state, and the ledger could be emptied without losing a key.
+
+A running command renews its heartbeat. One whose heartbeat is older than the lease, or whose
+process is gone from this machine, is dead: the next start marks it "abandoned".
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from dekctl.db.database import Database
+from dekctl.db.rows import PrimaryKey
+from dekctl.db.table import Shard
+from dekctl.errors import DekctlError, RefusedError, UsageError
+from dekctl.kms.context import primary_key_text
+from dekctl.ledger.heartbeat import process_started, this_machine
+from dekctl.ledger.quarantine import Quarantine
+from dekctl.ledger.tables import stamp, tables
+
+LEASE_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Run:
+    """One command's entry in the ledger."""
+
+    run_id: str
+    operation: str
+    table_name: str
+    shard: Shard | None
+    writes: bool
+    position: PrimaryKey | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+class Ledger:
+    """The ledger of one database."""
+
+    def __init__(self, database: Database, schema: str | None, env: str) -> None:
+        self.database = database
+        self.env = env
+        self.schema = schema
+        made = tables(schema)
+        self._tables, self._runs = made["tables"], made["runs"]
+        self.quarantine = Quarantine(database, schema)
+
+    def exists(self) -> bool:
+        """Whether the schema step that makes the ledger has run."""
+        with self.database.transaction() as connection:
+            return sa.inspect(connection).has_table(self._runs.name, schema=self.schema)
+
+    # -- facts about a table -------------------------------------------------------------------
+
+    def facts(self, table_name: str) -> dict[str, Any]:
+        """What was noted about a table when it was expanded; empty where nothing was."""
+        with self.database.transaction() as connection:
+            text = connection.execute(
+                sa.select(self._tables.c.facts).where(self._tables.c.table_name == table_name)
+            ).scalar_one_or_none()
+        return json.loads(text) if text else {}
+
+    # -- runs ----------------------------------------------------------------------------------
+
+    def start(
+        self,
+        operation: str,
+        table_name: str,
+        *,
+        shard: Shard | None,
+        writes: bool,
+        kek_id: str | None,
+        version: str,
+    ) -> Run:
+        """Enter a run, unless another one is at work on the same rows.
+
+        Raises:
+            RefusedError: another run is at work.
+        """
+        run = Run(str(uuid.uuid4()), operation, table_name, shard, writes)
+
+        def enter(connection: Connection) -> None:
+            # Everyone who starts on this table waits here for one another.
+            known = connection.execute(
+                sa.select(self._tables.c.table_name)
+                .where(self._tables.c.table_name == table_name)
+                .with_for_update()
+            ).first()
+            if known is None and writes:
+                raise UsageError(
+                    f"{table_name} has dekctl's columns but is not in the ledger",
+                    hint="take the table over with: dekctl schema expand",
+                )
+            now = self.database.now(connection)
+            for other in self._running(connection, table_name):
+                if other["run_id"] == run.run_id:
+                    return  # an earlier try was committed, only its answer was lost
+                if self._is_dead(other, now):
+                    self._close(connection, other["run_id"], "abandoned", now)
+                elif writes and not other["dry_run"] and not _disjoint(shard, other["shard"]):
+                    raise RefusedError(
+                        _at_work(other),
+                        hint="wait until it ends, or share the work: --shard 1/2 and --shard 2/2",
+                    )
+            connection.execute(
+                self._runs.insert().values(
+                    run_id=run.run_id,
+                    operation=operation,
+                    table_name=table_name,
+                    env=self.env,
+                    shard=str(shard) if shard else None,
+                    dry_run=not writes,
+                    state="running",
+                    who=_user(),
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    process_started=f"{this_machine()}/{process_started(os.getpid()) or ''}",
+                    started_at=stamp(now),
+                    heartbeat_at=stamp(now),
+                    kek_id=kek_id,
+                    dekctl_version=version,
+                )
+            )
+
+        self.database.run(enter, write=True)
+        return run
+
+    def refuse_while_writing(self, table_name: str) -> None:
+        """Refuse while a run that writes to the table is at work.
+
+        Raises:
+            RefusedError: one is.
+        """
+        with self.database.transaction() as connection:
+            now = self.database.now(connection)
+            for run in self._running(connection, table_name):
+                if not run["dry_run"] and not self._is_dead(run, now):
+                    raise RefusedError(_at_work(run), hint="wait until it ends, or stop it")
+
+    def beat(self, run: Run) -> None:
+        """Renew the heartbeat and note how far the run is.
+
+        Raises:
+            DekctlError: the run was declared dead meanwhile (this process was stopped for long).
+        """
+
+        def renew(connection: Connection) -> int:
+            now = self.database.now(connection)
+            return connection.execute(
+                self._runs.update()
+                .where(self._runs.c.run_id == run.run_id, self._runs.c.state == "running")
+                .values(
+                    heartbeat_at=stamp(now),
+                    position=primary_key_text(run.position) if run.position else None,
+                    result=json.dumps(run.result),
+                )
+            ).rowcount
+
+        # One try: the next beat is near, and nobody should wait for this one at the end of a run.
+        with self.database.transaction(write=True) as connection:
+            renewed = renew(connection)
+        if renewed == 0:
+            raise DekctlError(
+                f"run {run.run_id} was declared abandoned while this process stood still",
+                hint="run the same command again; finished batches are kept",
+            )
+
+    def end(self, run: Run, state: str, error: str | None = None) -> None:
+        """Close a run as ``finished``, ``interrupted`` or ``failed``."""
+
+        def close(connection: Connection) -> None:
+            now = self.database.now(connection)
+            self._close(
+                connection,
+                run.run_id,
+                state,
+                now,
+                result=json.dumps(run.result),
+                position=primary_key_text(run.position) if run.position else None,
+                error=error,
+            )
+
+        self.database.run(close, write=True)
+
+    def history(self, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest runs, newest first, as plain values."""
+        with self.database.transaction() as connection:
+            found = connection.execute(
+                sa.select(self._runs).order_by(self._runs.c.started_at.desc()).limit(limit)
+            ).mappings()
+            return [
+                {**row, "result": json.loads(row["result"]) if row["result"] else None}
+                for row in found
+            ]
+
+    def _running(self, connection: Connection, table_name: str) -> list[dict[str, Any]]:
+        found = connection.execute(
+            sa.select(self._runs).where(
+                self._runs.c.table_name == table_name, self._runs.c.state == "running"
+            )
+        ).mappings()
+        return [dict(row) for row in found]
+
+    def _is_dead(self, run: Mapping[str, Any], now: datetime) -> bool:
+        machine, _, started = str(run["process_started"]).rpartition("/")
+        if run["host"] == socket.gethostname() and machine == this_machine():
+            return process_started(run["pid"]) != started
+        silent = now - datetime.fromisoformat(run["heartbeat_at"])
+        return silent.total_seconds() > LEASE_SECONDS
+
+    def _close(
+        self, connection: Connection, run_id: str, state: str, now: datetime, **values: Any
+    ) -> None:
+        connection.execute(
+            self._runs.update()
+            .where(self._runs.c.run_id == run_id)
+            .values(state=state, ended_at=stamp(now), **values)
+        )
+
+
+def _at_work(run: Mapping[str, Any]) -> str:
+    return (
+        f"{run['operation']} of {run['who']}@{run['host']} (process {run['pid']}, run "
+        f"{run['run_id']}) is at work on {run['table_name']} since {run['started_at']} UTC"
+    )
+
+
+def _disjoint(mine: Shard | None, other: str | None) -> bool:
+    if mine is None or not other:
+        return False
+    index, count = map(int, other.split("/"))
+    return count == mine.count and index != mine.index
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
