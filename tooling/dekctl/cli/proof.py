@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from dekctl.cli.rows import execute, finish
+from dekctl.cli.execute import execute, finish
 from dekctl.cli.state import State
 from dekctl.config import TableConfig
 from dekctl.errors import RefusedError

@@ -6,17 +6,11 @@ from typing import Any
 
 import click
 
+from dekctl.cli.execute import execute, finish, text_of
 from dekctl.cli.proof import prove_wrapped
-from dekctl.cli.rows import (
-    execute,
-    finish,
-    lower_fences,
-    row_options,
-    text_of,
-    walk_options,
-    yes_option,
-)
+from dekctl.cli.rows import lower_fences
 from dekctl.cli.state import State
+from dekctl.cli.walk_options import row_options, walk_options, yes_option
 from dekctl.db.table import Stage
 from dekctl.errors import RefusedError
 from dekctl.schema import steps as schema

@@ -2,209 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from dekctl.cli.interrupt import interruptible
+from dekctl.cli.execute import execute, finish, text_of
 from dekctl.cli.state import State
-from dekctl.cli.terminal import ProgressLine, Terminal
-from dekctl.db.table import Shard, Stage
+from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options, yes_option
+from dekctl.db.table import Stage
 from dekctl.errors import ExitCode, RefusedError
-from dekctl.kms.aws import DEFAULT_CONCURRENCY
 from dekctl.kms.context import VERSIONS
 from dekctl.operations.rewrap import Choice
 from dekctl.project import Project
 from dekctl.traces import traces
-from dekctl.walk import estimate
-from dekctl.walk.engine import WalkOptions
-from dekctl.walk.runs import RowOptions, RunResult, ready, run_rows
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class ShardType(click.ParamType[Shard]):
-    """``I/N``, from 1/N to N/N."""
-
-    name = "I/N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Shard:
-        """Parse ``2/8``."""
-        if isinstance(value, Shard):
-            return value
-        index, _, count = str(value).partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            self.fail("write it as I/N with I from 1 to N, for example 1/4", param, ctx)
-        return Shard(int(index), int(count))
-
-
-_WALK_OPTIONS = (
-    click.option("--dry-run", is_flag=True, help="Write nothing; say what would be done."),
-    click.option(
-        "--batch-size",
-        type=click.IntRange(1, 20_000),
-        default=2000,
-        show_default=True,
-        help="Rows a page, and rows a transaction.",
-    ),
-    click.option(
-        "--concurrency",
-        type=click.IntRange(1, 4096),
-        default=DEFAULT_CONCURRENCY,
-        show_default=True,
-        help="KMS calls in flight.",
-    ),
-    click.option(
-        "--rate",
-        type=click.FloatRange(0, min_open=True),
-        metavar="N",
-        help="Most KMS calls a second.",
-    ),
-    click.option(
-        "--quota-share",
-        type=click.FloatRange(0, 1, min_open=True),
-        metavar="PART",
-        help="At most this part of the account's live KMS quota, for example 0.5.",
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(1, 256),
-        default=1,
-        show_default=True,
-        help="Processes on this machine.",
-    ),
-    click.option("--cluster", metavar="ADDRESS", help="Workers of a Dask cluster."),
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Take up at most N rows."),
-    click.option("--shard", type=ShardType(), help="Only this part of the table, I of N."),
-    click.option("--retry-quarantined", is_flag=True, help="Try rows in quarantine again."),
-    click.option(
-        "--keep-going",
-        is_flag=True,
-        help="Set rows aside even if the first ones are all rejected.",
-    ),
-    click.option(
-        "--control",
-        type=click.Path(dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Rate, batch_size, concurrency and pause while it runs; else "
-        ".dekctl/ENV/control.toml.",
-    ),
-    click.option(
-        "--hold-back",
-        metavar="SQL",
-        help="Wait while this query gives true, or a number above hold_back_above.",
-    ),
-    click.option("--table", metavar="NAME", help="Only this [[table]]."),
-)
-
-
-def walk_options(command: Command) -> Command:
-    """Add the options that every row command has."""
-    for option in reversed(_WALK_OPTIONS):
-        command = option(command)
-    return command
-
-
-def row_options(
-    *,
-    dry_run: bool,
-    batch_size: int,
-    concurrency: int,
-    rate: float | None,
-    limit: int | None,
-    shard: Shard | None,
-    retry_quarantined: bool,
-    keep_going: bool,
-    control: Path | None,
-    hold_back: str | None,
-    table: str | None,
-    **extra: Any,
-) -> RowOptions:
-    """Gather parsed options for the engine."""
-    walk = WalkOptions(
-        dry_run=dry_run,
-        batch_size=batch_size,
-        limit=limit,
-        shard=shard,
-        retry_quarantined=retry_quarantined,
-        keep_going=keep_going,
-    )
-    return RowOptions(
-        walk=walk,
-        concurrency=concurrency,
-        rate=rate,
-        table=table,
-        control=control,
-        hold_back=hold_back,
-        **extra,
-    )
-
-
-hierarchical_option = click.option(
-    "--hierarchical",
-    is_flag=True,
-    help="Wrap locally under branch keys that KMS wraps (V3); else as [table] says.",
-)
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
-
-def execute(state: State, project: Project, verb: str, options: RowOptions) -> RunResult:
-    """Run a verb with progress and interrupt."""
-    progress = ProgressLine(state.terminal, verb)
-    progress.begin()
-    # What is loaded by now stays: to look through it again and again costs a tenth of the speed.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    with interruptible(state.cancel, state.give_up, state.terminal):
-        try:
-            return run_rows(project, verb, options, progress, state.terminal.note)
-        finally:
-            progress.close()
-
-
-def finish(ctx: click.Context, terminal: Terminal, result: RunResult) -> None:
-    """Print a result and end with its exit code."""
-    terminal.result(result.as_json(), text_of(result))
-    if result.tally.interrupted:
-        terminal.note("interrupted; finished batches are kept: run the same command to go on")
-    elif result.tally.quarantined:
-        again = f"dekctl {result.operation} --retry-quarantined"
-        terminal.note(
-            f"{result.tally.quarantined:,} rows were set aside; see: dekctl status; "
-            f"once they are corrected: {again}"
-        )
-    ctx.exit(int(result.exit_code))
-
-
-def text_of(result: RunResult) -> str:
-    """A result for people."""
-    tally = result.tally
-    calls = ", ".join(f"{count:,} {name}" for name, count in sorted(result.kms_calls.items()))
-    would = "would change" if result.dry_run else "changed"
-    parts = [f"{tally.scanned:,} rows read", f"{tally.changed:,} {would}"]
-    if result.operation == "verify":
-        parts[1] = f"{tally.proved:,} verified"
-    elif tally.proved:
-        parts.append(f"{tally.proved:,} proved")
-    if tally.pending or result.operation == "verify":
-        parts.append(f"{tally.pending:,} not wrapped yet")
-    parts.append(f"{tally.skipped:,} had nothing to do")
-    if tally.moved:
-        parts.append(f"{tally.moved:,} changed under us and were read again")
-    failed = "failed" if result.operation == "verify" else "quarantined"
-    parts.append(f"{tally.quarantined:,} {failed}")
-    lines = [f"{result.operation}: " + ", ".join(parts)]
-    lines.append(f"KMS calls: {calls or 'none'}; {result.seconds:.1f} seconds")
-    if "estimate" in result.extra:
-        lines += estimate.text(result.extra["estimate"])
-    lines += [f"  {row['pk']}: {row['reason']}" for row in result.as_json()["set_aside"]]
-    return "\n".join(lines)
+from dekctl.walk.runs import RowOptions, ready
 
 
 def _guards_first(project: Project, verb: str, options: RowOptions, *, yes: bool) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from dekctl.cli.proof import prove_wrapped
-from dekctl.cli.rows import yes_option
 from dekctl.cli.state import State
+from dekctl.cli.walk_options import yes_option
 from dekctl.db.table import Stage
 from dekctl.errors import RefusedError
 from dekctl.schema import steps

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from dekctl.errors import DekctlError
-from dekctl.walk.engine import Tally
+from dekctl.walk.tally import Tally
 
 LINE_EVERY_SECONDS = 10.0
 """How often progress is reported where stderr is no terminal."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -28,6 +28,7 @@ from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Fault, Operation, Proved, Verdict
 from dekctl.walk.pressure import Pressure
+from dekctl.walk.tally import Progress, Tally
 
 PAGES_WITH_KMS = 3
 """Pages that are with KMS at once: enough to keep it busy while one page's last answers come in."""
@@ -58,30 +59,6 @@ class WalkOptions:
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a walk did, in rows."""
-
-    scanned: int = 0
-    due: int = 0
-    changed: int = 0
-    skipped: int = 0
-    moved: int = 0
-    quarantined: int = 0
-    proved: int = 0
-    pending: int = 0
-    interrupted: bool = False
-    position: PrimaryKey | None = None
-    samples: list[tuple[PrimaryKey, str]] = field(default_factory=list)
-    """The first few rows that were set aside, with the reason."""
-
-    def set_aside(self, pk: PrimaryKey, reason: str) -> None:
-        """Count a quarantined row."""
-        self.quarantined += 1
-        if len(self.samples) < 10:
-            self.samples.append((pk, reason))
-
-
-@dataclass(slots=True)
 class Page:
     """Rows read together: those to work on, and what to count for the others."""
 
@@ -90,29 +67,6 @@ class Page:
     scanned: int
     due: int
     aside: list[PrimaryKey] = field(default_factory=list)
-
-
-def add_tally(total: Tally, part: Tally) -> None:
-    """Add what another walk did; positions are not added."""
-    for name in _COUNTS:
-        setattr(total, name, getattr(total, name) + getattr(part, name))
-    total.interrupted = total.interrupted or part.interrupted
-    total.samples = (total.samples + part.samples)[:10]
-
-
-_COUNTS = (
-    "scanned",
-    "due",
-    "changed",
-    "skipped",
-    "moved",
-    "quarantined",
-    "proved",
-    "pending",
-)
-
-
-Progress = Callable[[Tally], None]
 
 
 class Walk:

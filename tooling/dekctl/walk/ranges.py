@@ -20,7 +20,8 @@ from dekctl.db.rows import PrimaryKey
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat, Ledger, Run
-from dekctl.walk.engine import Progress, Tally, WalkOptions, add_tally
+from dekctl.walk.engine import WalkOptions
+from dekctl.walk.tally import Progress, Tally, add_tally
 
 if TYPE_CHECKING:
     from dekctl.walk.runs import RowOptions

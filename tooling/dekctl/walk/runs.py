@@ -27,11 +27,12 @@ from dekctl.operations.scrub import Scrub
 from dekctl.operations.verify import Verify
 from dekctl.operations.wrap import Wrap
 from dekctl.project import Project
-from dekctl.walk.engine import Progress, Tally, Walk, WalkOptions, add_tally
+from dekctl.walk.engine import Walk, WalkOptions
 from dekctl.walk.estimate import estimate
 from dekctl.walk.guards import refuse_forgetful_kek, refuse_scrub_before_wrap
 from dekctl.walk.pressure import HoldBack, Note, Pressure
 from dekctl.walk.spread import go_in_ranges, refuse_mixed, under_quota
+from dekctl.walk.tally import Progress, Tally, add_tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
 from dekctl.operations.rewrap import Rewrap
 from dekctl.project import Project
-from dekctl.walk.engine import Progress, Tally, Walk, WalkOptions
+from dekctl.walk.engine import Walk, WalkOptions
 from dekctl.walk.pressure import Note
+from dekctl.walk.tally import Progress, Tally
 
 if TYPE_CHECKING:
     from dekctl.walk.runs import RowOptions, RunResult
