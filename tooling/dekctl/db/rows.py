@@ -20,6 +20,11 @@ KEY_COLUMNS = ("plaintext", "wrapped", "version", "kek")
 """The columns that dekctl owns, in the order in which the fingerprint takes them."""
 
 
+_KEY = frozenset((bytes, str, type(None)))
+_BLOB = frozenset((bytes, type(None)))
+_TEXT = frozenset((str, type(None)))
+
+
 class NoText(bytes):
     """What SQLite holds as a text though it is not UTF-8; one such value must not end a run."""
 
@@ -50,15 +55,21 @@ class Row:
             DatabaseError: no statement can name the row.
         """
         refuse_nameless(self.pk)
+        if (
+            type(self.plaintext) in _KEY
+            and type(self.wrapped) in _BLOB
+            and type(self.version) in _TEXT
+            and type(self.kek) in _TEXT
+        ):  # a subclass is strange: NoText is one of bytes
+            return None
         for name, value, kinds in (
-            ("plaintext", self.plaintext, (bytes, str)),
-            ("wrapped key", self.wrapped, (bytes,)),
-            ("version", self.version, (str,)),
-            ("KEK id", self.kek, (str,)),
+            ("plaintext", self.plaintext, _KEY),
+            ("wrapped key", self.wrapped, _BLOB),
+            ("version", self.version, _TEXT),
         ):
-            if isinstance(value, NoText) or (value is not None and not isinstance(value, kinds)):
+            if type(value) not in kinds:
                 return name
-        return None
+        return "KEK id"
 
     def fingerprint(self) -> bytes:
         """SHA-256 (32 bytes) over the four key columns."""
@@ -71,10 +82,11 @@ def refuse_nameless(pk: PrimaryKey) -> None:
     Raises:
         DatabaseError: a part of it is a text that is not UTF-8.
     """
-    if any(isinstance(part, NoText) for part in pk):
-        raise DatabaseError(
-            "a primary key is a text that is not UTF-8", hint="correct it, then run again"
-        )
+    for part in pk:
+        if type(part) is NoText:
+            raise DatabaseError(
+                "a primary key is a text that is not UTF-8", hint="correct it, then run again"
+            )
 
 
 @dataclass(slots=True)
@@ -120,10 +132,12 @@ def fingerprint(*values: bytes | str | float | None) -> bytes:
     for value in values:
         if value is None:
             parts.append(b"-")
-        elif isinstance(value, int | float):
+        elif isinstance(value, bytes):
+            parts.append(b"%d:%b" % (len(value), value))
+        elif isinstance(value, str):
+            data = value.encode()
+            parts.append(b"%d:%b" % (len(data), data))
+        else:
             data = repr(value).encode()
             parts.append(b"#%d:%b" % (len(data), data))
-        else:
-            data = value.encode() if isinstance(value, str) else value
-            parts.append(b"%d:%b" % (len(data), data))
     return hashlib.sha256(b"".join(parts)).digest()
