@@ -2,7 +2,7 @@
 
 Afterwards no key is lost, no row is left half-way, and every killed run is marked. By hand::
 
-    DEKCTL_PROOF_KILLS=70 make test ARGS=tests/acceptance/test_crashes.py
+    DEKCTL_PROOF_KILLS=70 make test TEST_PROCESSES=0 ARGS=tests/acceptance/test_crashes.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ After every step each row's key can be had and is the one it was given, and no w
 another row's place. See docs/reliability.md for the size of the runs by hand::
 
     DEKCTL_PROOF_EXAMPLES=200 DEKCTL_PROOF_STEPS=50 \\
-        make test ARGS=tests/acceptance/test_state_machine.py
+        make test TEST_PROCESSES=0 ARGS=tests/acceptance/test_state_machine.py
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from support.kms_standin import Grant, KmsStandin
 from support.live_app import LiveApp
 
 ROWS = 12
-MANY = int(os.environ.get("DEKCTL_ROTATION_ROWS", "3000"))
-"""Rows of the large rewrap; by hand: DEKCTL_ROTATION_ROWS=100000."""
+MANY = int(os.environ.get("DEKCTL_ROTATION_ROWS", "100000"))
+"""Rows of the large rewrap."""
 
 
 @pytest.fixture
