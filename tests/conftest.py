@@ -17,6 +17,7 @@ from sandbox.moto import MotoServer
 from sandbox.postgres import PostgresServer
 from support.app import AppDatabase, Application, Kind
 from support.cli import Dekctl
+from support.generations import Generations
 from support.kms_standin import KmsStandin
 
 _numbers = itertools.count(1)
@@ -110,6 +111,14 @@ def dekctl(tmp_path: Path) -> Dekctl:
     runner = Dekctl(folder)
     runner.use_env_kek()
     return runner
+
+
+@pytest.fixture
+def generations(kms_standin: KmsStandin, dekctl: Dekctl) -> Generations:
+    """A KEK with one generation on the strict KMS, and the Terraform outputs that name it."""
+    for alias in kms_standin.kms().list_aliases()["Aliases"]:
+        kms_standin.kms().delete_alias(AliasName=alias["AliasName"])
+    return Generations.begin(kms_standin, dekctl)
 
 
 MakeApp = Callable[..., Application]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import sqlalchemy as sa
 
@@ -17,20 +16,13 @@ from dekctl.kms import AWSKMS, EnvKMS
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
-from support.generations import ALIAS, Generations
+from support.generations import ALIAS, Generations, session_of
 from support.kms_standin import Grant, KmsStandin
 from support.live_app import LiveApp
 
 ROWS = 12
 MANY = int(os.environ.get("DEKCTL_ROTATION_ROWS", "100000"))
 """Rows of the large rewrap."""
-
-
-@pytest.fixture
-def generations(kms_standin: KmsStandin, dekctl: Dekctl) -> Generations:
-    for alias in kms_standin.kms().list_aliases()["Aliases"]:
-        kms_standin.kms().delete_alias(AliasName=alias["AliasName"])
-    return Generations.begin(kms_standin, dekctl)
 
 
 @pytest.fixture
@@ -44,15 +36,6 @@ def app(
     dekctl("migrate").expect(0)
     dekctl("scrub", "--yes").expect(0)
     return made
-
-
-def session_of(standin: KmsStandin) -> boto3.Session:
-    """The administrator of the strict KMS."""
-    return boto3.Session(
-        aws_access_key_id=standin.admin.access_key,
-        aws_secret_access_key=standin.admin.secret_key,
-        region_name=standin.region,
-    )
 
 
 def provider(generations: Generations) -> AWSKMS:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from support.cli import Dekctl
 from support.kms_standin import Grant, KmsStandin
 
@@ -19,6 +21,15 @@ RIGHTS = {
     "auditor": ("kms:DescribeKey", "kms:GetKeyRotationStatus", "kms:ListKeyRotations"),
     "key_admin": (),
 }
+
+
+def session_of(standin: KmsStandin) -> boto3.Session:
+    """The administrator of the strict KMS."""
+    return boto3.Session(
+        aws_access_key_id=standin.admin.access_key,
+        aws_secret_access_key=standin.admin.secret_key,
+        region_name=standin.region,
+    )
 
 
 @dataclass

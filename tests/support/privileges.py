@@ -223,6 +223,10 @@ A foreign key is any other key of the account that leaves the decision to IAM.
 
 This is no proof by AWS: `tests/support/iam.py` is the documented evaluation logic, written down a
 second time. Trust policies, service control policies and session policies are not part of it.
+moto's own enforcement is no second opinion: it holds every KMS call against the resource `*` and
+fails every statement with a condition (moto 5.2). The commands themselves run on the strict KMS
+stand-in instead, as these roles: `tests/integration/test_privileges_used.py` fails when one of them
+makes a call that is not below, or when a cryptographic right below is used by none.
 
 ## Cryptography
 
