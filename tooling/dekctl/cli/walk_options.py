@@ -10,7 +10,7 @@ import click
 
 from dekctl.db.table import Shard
 from dekctl.kms.aws import DEFAULT_CONCURRENCY
-from dekctl.walk.engine import WalkOptions
+from dekctl.walk.engine import ROWS_A_PAGE, ROWS_A_PAGE_V3, WalkOptions
 from dekctl.walk.runs import RowOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -38,9 +38,8 @@ _WALK_OPTIONS = (
     click.option(
         "--batch-size",
         type=click.IntRange(1, 20_000),
-        default=2000,
-        show_default=True,
-        help="Rows a page, and rows a transaction.",
+        help=f"Rows a page, and rows a transaction.  [default: {ROWS_A_PAGE}; with branch keys "
+        f"{ROWS_A_PAGE_V3}]",
     ),
     click.option(
         "--concurrency",
@@ -103,7 +102,7 @@ def walk_options(command: Command) -> Command:
 def row_options(
     *,
     dry_run: bool,
-    batch_size: int,
+    batch_size: int | None,
     concurrency: int,
     rate: float | None,
     limit: int | None,

@@ -32,6 +32,8 @@ class Backend(ABC):
     """One database's dialect."""
 
     name: str
+    writers = 1
+    """How many pages are written at once, in transactions of their own."""
     clock: str
     """SQL that gives the time now in UTC, as a timestamp without zone."""
     writes_in_place = False

@@ -37,6 +37,7 @@ class PostgreSQLBackend(Backend):
     """PostgreSQL 11 or newer through psycopg 3."""
 
     name = "postgresql"
+    writers = 2  # one page's rows go over while the other's UPDATE runs: a fifth faster
     clock = "timezone('utc', clock_timestamp())"
 
     def engine_options(self) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The row engine: walks a table page by page, hands rows to KMS, writes by compare-and-swap.
 
 Reading, KMS and writing overlap: while one page is written, the next ones are with KMS. Every page
-is written in one short transaction, in primary-key order, so a run can be killed anywhere and
-started again: what is due is decided by the rows alone.
+is written in one short transaction. A run can be killed anywhere and started again: what is due is
+decided by the rows alone.
 
-At most :data:`PAGES_WITH_KMS` pages are with KMS and two with the writer, whatever the table's
-size. The tally belongs to the writer's thread: it counts what was settled, never what was read
-ahead and dropped.
+Pages go to the writers in primary-key order. Where the database gains by it, two of them write at
+once, so the tally is kept by page: it counts what was settled, in that order, and its position is
+never ahead of a write. At most :data:`PAGES_WITH_KMS` pages are with KMS and
+:data:`PAGES_WITH_WRITERS` with the writers, whatever the table's size.
 
 The engine neither prints nor exits. It reports through a callback and returns a :class:`Tally`.
 """
@@ -26,13 +27,16 @@ from dekctl.db.table import DekTable, Shard
 from dekctl.errors import DatabaseError, KMSError, RefusedError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
-from dekctl.operations.base import Fault, Operation, Proved, Verdict
+from dekctl.operations.base import Fault, Operation, Pending, Proved, Verdict
 from dekctl.walk.pressure import Pressure
-from dekctl.walk.tally import Progress, Tally
+from dekctl.walk.tally import Progress, Tally, add_tally
 
 PAGES_WITH_KMS = 3
 """Pages that are with KMS at once: enough to keep it busy while one page's last answers come in."""
-PAGES_WITH_WRITER = 2
+PAGES_WITH_WRITERS = 3
+ROWS_A_PAGE = 2000
+ROWS_A_PAGE_V3 = 4000
+"""Without a call to KMS for each row, what a page costs once shows more."""
 ROUNDS_FOR_MOVED = 5
 """How often a row that another writer keeps changing is read and tried again."""
 SPARSE = 0.1
@@ -49,7 +53,7 @@ class WalkOptions:
     """
 
     dry_run: bool = False
-    batch_size: int = 2000
+    batch_size: int | None = None
     limit: int | None = None
     shard: Shard | None = None
     after: PrimaryKey | None = None
@@ -62,6 +66,7 @@ class WalkOptions:
 class Page:
     """Rows read together: those to work on, and what to count for the others."""
 
+    number: int
     rows: list[Row]
     last: PrimaryKey
     scanned: int
@@ -92,7 +97,7 @@ class Walk:
             options: how to walk.
             ledger: where faults are quarantined; None in a dry run before the ledger exists.
             run: the ledger's entry for this walk; None where there is no ledger.
-            progress: called after every page, from the engine's writing thread.
+            progress: called after every page, by one thread at a time, not always the same.
             cancel: when set, the walk finishes the pages in hand and returns.
             give_up: when set, waiting for KMS and the database has been ended as well.
             pressure: what the operator asks for while the walk is on; else ``options`` all along.
@@ -106,13 +111,17 @@ class Walk:
         self.progress = progress
         self.cancel = cancel or threading.Event()
         self.give_up = give_up or threading.Event()
-        self.pressure = pressure or Pressure(batch_size=options.batch_size)
+        self.pressure = pressure or Pressure(batch_size=options.batch_size or ROWS_A_PAGE)
         self._heartbeat = heartbeat
         self.tally = Tally()
         self._due = operation.due()
         self._had_quarantine = False
         self._held: list[Fault] = []
+        self._trusting = options.keep_going or options.retry_quarantined
         self._write_failed = False
+        self._accounting = threading.Lock()
+        self._settled: dict[int, tuple[PrimaryKey, Tally]] = {}
+        self._accounted = 0
 
     def go(self) -> Tally:
         """Walk to the end of the table, the limit, or the interrupt.
@@ -128,28 +137,35 @@ class Walk:
             self._had_quarantine = self.table.database.run(
                 lambda connection: ledger.quarantine.count(connection, name) > 0
             )
-        if self.ledger is None or self.run is None or not self._heartbeat:
-            self._walk(None)
-            return self.tally
-        with Heartbeat(self.ledger, self.run) as heartbeat:
-            self._walk(heartbeat)
+        try:
+            if self.ledger is None or self.run is None or not self._heartbeat:
+                self._walk(None)
+            else:
+                with Heartbeat(self.ledger, self.run) as heartbeat:
+                    self._walk(heartbeat)
+        finally:
+            for _, part in self._settled.values():  # written beyond a page that failed
+                add_tally(self.tally, part)
+        self.tally.interrupted = self.cancel.is_set()
         return self.tally
 
     def _walk(self, heartbeat: Heartbeat | None) -> None:
         kms = ThreadPoolExecutor(PAGES_WITH_KMS, thread_name_prefix="dekctl-kms")
-        writer = ThreadPoolExecutor(1, thread_name_prefix="dekctl-write")
-        with kms, writer:
+        writers = ThreadPoolExecutor(
+            self.table.database.backend.writers, thread_name_prefix="dekctl-write"
+        )
+        with kms, writers:
             working: deque[tuple[Page, Future[list[Verdict]]]] = deque()
             writing: deque[Future[None]] = deque()
             try:
                 for page in self._pages():
                     working.append((page, kms.submit(self._work, page.rows)))
                     if len(working) == PAGES_WITH_KMS:
-                        self._hand_over(working, writing, writer)
+                        self._hand_over(working, writing, writers)
                     if heartbeat is not None and heartbeat.lost is not None:
                         raise heartbeat.lost
                 while working:
-                    self._hand_over(working, writing, writer)
+                    self._hand_over(working, writing, writers)
                 while writing:
                     writing.popleft().result()
                 self._release_held()
@@ -160,20 +176,20 @@ class Walk:
             finally:
                 for _, future in working:
                     future.cancel()
-        self.tally.interrupted = self.cancel.is_set()
 
     def _hand_over(
         self,
         working: deque[tuple[Page, Future[list[Verdict]]]],
         writing: deque[Future[None]],
-        writer: ThreadPoolExecutor,
+        writers: ThreadPoolExecutor,
     ) -> None:
-        """Take the oldest page from KMS to the writer; wait while the writer is behind."""
+        """Take the oldest page from KMS to the writers; wait while they are behind."""
         page, future = working[0]
         verdicts = future.result()
         working.popleft()
-        writing.append(writer.submit(self._settle, page, verdicts))
-        while len(writing) >= PAGES_WITH_WRITER or (writing and writing[0].done()):
+        faults = self._hold(verdicts)
+        writing.append(writers.submit(self._settle, page, verdicts, faults))
+        while len(writing) > PAGES_WITH_WRITERS or (writing and writing[0].done()):
             writing.popleft().result()
 
     # -- reading -------------------------------------------------------------------------------
@@ -183,7 +199,7 @@ class Walk:
         after = self.options.after
         limit = self.options.limit
         wider = 1
-        taken = 0
+        taken = number = 0
         while not self.cancel.is_set() and (limit is None or taken < limit):
             self.pressure.wait(self.cancel)
             if self.cancel.is_set():
@@ -204,6 +220,7 @@ class Walk:
                 part = due[start : start + batch]
                 final = start + batch >= len(due)
                 page = Page(
+                    number,
                     part,
                     after if final else part[-1].pk,
                     len(rows) - len(due) + len(part) if final else len(part),
@@ -211,6 +228,7 @@ class Walk:
                 )
                 self._leave_quarantined(page)
                 yield page
+                number += 1
                 if self.cancel.is_set():
                     return
 
@@ -257,28 +275,35 @@ class Walk:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def _settle(self, page: Page, verdicts: list[Verdict]) -> None:
-        """Write a page, unless an earlier one failed: positions must not run ahead of writes."""
+    def _settle(self, page: Page, verdicts: list[Verdict], faults: list[Fault]) -> None:
+        """Write a page, unless another one failed before it began."""
         if self._write_failed:
             return
         try:
-            self._settle_page(page, verdicts)
+            part = self._settle_page(page, verdicts, faults)
         except BaseException:
             self._write_failed = True
             raise
+        with self._accounting:
+            self._settled[page.number] = page.last, part
+            while self._accounted in self._settled:
+                position, part = self._settled.pop(self._accounted)
+                self._accounted += 1
+                add_tally(self.tally, part)
+                self.tally.position = position
+                if self.run is not None:
+                    self.run.position = position
+            self.progress(self.tally)
 
-    def _settle_page(self, page: Page, verdicts: list[Verdict]) -> None:
+    def _settle_page(self, page: Page, verdicts: list[Verdict], faults: list[Fault]) -> Tally:
         """Write what was decided for a page; rows that moved meanwhile are decided anew."""
-        tally = self.tally
-        moved = self._write(verdicts)
-        tally.scanned += page.scanned
-        tally.due += page.due
-        tally.skipped += page.scanned - page.due
+        part = Tally(scanned=page.scanned, due=page.due, skipped=page.scanned - page.due)
+        moved = self._write(verdicts, faults, part)
         for pk in page.aside:
-            tally.set_aside(
+            part.set_aside(
                 pk, "in quarantine since an earlier run; once corrected: --retry-quarantined"
             )
-        tally.moved += len(moved)
+        part.moved += len(moved)
         for _ in range(ROUNDS_FOR_MOVED):
             if not moved:
                 break
@@ -287,30 +312,29 @@ class Walk:
                 lambda connection, keys=keys: self.table.fetch(connection, keys, self._due)  # type: ignore[misc]
             )
             due = [row for row in again if row.due]
-            tally.skipped += len(keys) - len(due)
-            moved = self._write(self._work(due))
+            part.skipped += len(keys) - len(due)
+            verdicts = self._work(due)
+            # No circuit breaker: the same page had good rows.
+            moved = self._write(verdicts, [v for v in verdicts if isinstance(v, Fault)], part)
         for pk in moved:
-            tally.set_aside(pk, "another writer kept changing it; run the same command again")
-        tally.position = page.last  # pages are settled in order
-        if self.run is not None:
-            self.run.position = tally.position
-        self.progress(tally)
+            part.set_aside(pk, "another writer kept changing it; run the same command again")
+        return part
 
-    def _write(self, verdicts: Sequence[Verdict]) -> list[PrimaryKey]:
+    def _write(
+        self, verdicts: Sequence[Verdict], faults: list[Fault], part: Tally
+    ) -> list[PrimaryKey]:
         """Write changes and quarantine. Returns the keys of rows that had moved."""
         changes = [v for v in verdicts if isinstance(v, Change)]
-        faults = [v for v in verdicts if isinstance(v, Fault)]
         proved = [v for v in verdicts if isinstance(v, Proved)]
-        self.tally.pending += len(verdicts) - len(changes) - len(faults) - len(proved)
-        faults = self._hold(faults, hope=bool(changes or proved))
+        part.pending += sum(isinstance(v, Pending) for v in verdicts)
         moved: list[PrimaryKey] = []
         if not self.options.dry_run:
             good = [v.row.pk for v in changes] + [v.row.pk for v in proved]
             moved = self._commit(good, changes, faults)
         for fault in faults:
-            self.tally.set_aside(fault.row.pk, fault.reason)
-        self.tally.changed += len(changes) - len(moved)
-        self.tally.proved += len(proved)
+            part.set_aside(fault.row.pk, fault.reason)
+        part.changed += len(changes) - len(moved)
+        part.proved += len(proved)
         return moved
 
     def _commit(
@@ -338,19 +362,23 @@ class Walk:
 
     # -- the circuit breaker -------------------------------------------------------------------
 
-    def _hold(self, faults: list[Fault], *, hope: bool) -> list[Fault]:
+    def _hold(self, verdicts: Sequence[Verdict]) -> list[Fault]:
         """Hold rejected rows back until one row succeeds; refuse when none of the first does.
 
         A wrong setting (context name, encoding, KEK) rejects every row alike. That is for the
         operator to correct, not a reason to set a billion rows aside.
+
+        Returns:
+            The rows to set aside now.
         """
-        most = self.operation.hopeless_after
-        trusting = self.options.keep_going or self.options.retry_quarantined
-        if hope or trusting or self.tally.changed or self.tally.proved:
+        faults = [v for v in verdicts if isinstance(v, Fault)]
+        if any(isinstance(v, Change | Proved) for v in verdicts):
+            self._trusting = True
+        if self._trusting:
             faults, self._held = self._held + faults, []
             return faults
         self._held += faults
-        if len(self._held) >= most:
+        if len(self._held) >= self.operation.hopeless_after:
             first = self._held[0]
             raise RefusedError(
                 f"{self.operation.name} stopped: the first {len(self._held):,} rows were all "

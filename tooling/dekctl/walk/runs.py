@@ -27,7 +27,7 @@ from dekctl.operations.scrub import Scrub
 from dekctl.operations.verify import Verify
 from dekctl.operations.wrap import Wrap
 from dekctl.project import Project
-from dekctl.walk.engine import Walk, WalkOptions
+from dekctl.walk.engine import ROWS_A_PAGE, ROWS_A_PAGE_V3, Walk, WalkOptions
 from dekctl.walk.estimate import estimate
 from dekctl.walk.guards import refuse_forgetful_kek, refuse_scrub_before_wrap
 from dekctl.walk.pressure import HoldBack, Note, Pressure
@@ -195,7 +195,7 @@ def pressure_of(
     query = options.hold_back or env.hold_back_query
     control = project.config.path.parent / ".dekctl" / env.name / "control.toml"
     return Pressure(
-        batch_size=options.walk.batch_size,
+        batch_size=options.walk.batch_size or _rows_a_page(project, options),
         rate=options.rate,
         concurrency=options.concurrency,
         limiter=limiter,
@@ -205,6 +205,12 @@ def pressure_of(
         note=note,
         share=options.share,
     )
+
+
+def _rows_a_page(project: Project, options: RowOptions) -> int:
+    tables = project.table_configs(options.table)
+    hierarchical = options.hierarchical or all(table.wrapping == V3 for table in tables)
+    return ROWS_A_PAGE_V3 if hierarchical else ROWS_A_PAGE
 
 
 def ready(project: Project, verb: str, config: TableConfig, options: RowOptions) -> DekTable:
