@@ -119,7 +119,7 @@ def test_a_cluster_does_every_row_though_a_worker_is_killed(
 def test_an_address_where_nobody_answers_is_a_usage_error(
     sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dekctl.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("dekctl.walk.cluster.CONNECT_SECONDS", 1)
     make_app(sqlite_database, rows=1)
     dekctl.json("schema", "expand")
     done = dekctl("wrap", "--cluster", "tcp://127.0.0.1:1").expect(2)

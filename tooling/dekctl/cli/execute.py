@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -18,14 +20,24 @@ def execute(state: State, project: Project, verb: str, options: RowOptions) -> R
     """Run a verb with progress and interrupt."""
     progress = ProgressLine(state.terminal, verb)
     progress.begin()
-    # What is loaded by now stays: to look through it again and again costs a tenth of the speed.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    with interruptible(state.cancel, state.give_up, state.terminal):
+    with interruptible(state.cancel, state.give_up, state.terminal), _seldom_collected():
         try:
             return run_rows(project, verb, options, progress, state.terminal.note)
         finally:
             progress.close()
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """What is loaded by now stays: to look through it again costs a tenth of the speed."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def finish(ctx: click.Context, terminal: Terminal, result: RunResult) -> None:
