@@ -111,7 +111,9 @@ def test_the_commands_ask_for_what_the_table_lists_and_for_all_of_it(
 ) -> None:
     wrapping = "V3" if version == "V3" else "V2"
     app = make_app(sqlite_database, rows=ROWS, env=generations.env, wrapping=wrapping)
-    if version == "V3":  # allow_branch_keys = true
+    if version == "V3":
+        dekctl("schema", "expand").expect(0)
+        assert "allow_branch_keys = true" in dekctl("wrap").expect(5).stderr
         actions = (*RIGHTS["wrapper"], "kms:GenerateDataKey")
         generations.standin.put_role("files-wrapper", [Grant(actions)])
     generations.standin.reset_counters()

@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dekctl.config import ROWS_PER_BRANCH_KEY
-from dekctl.errors import KMSUnavailableError, RowRejectedError
+from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kms.context import TABLE, branch_context, encode_context
 from dekctl.kms.interface import (
     KMSInterface,
@@ -160,7 +160,16 @@ class BranchKeys:
 
     def _make(self, context_name: str, under: str | None) -> _Opened:
         branch_id = uuid.uuid4().hex
-        key, wrapped = self._kms.generate(KEY_BYTES, branch_context(context_name, branch_id), under)
+        context = branch_context(context_name, branch_id)
+        try:
+            key, wrapped = self._kms.generate(KEY_BYTES, context, under)
+        except KMSRefusedError as error:
+            if error.code == "AccessDeniedException":
+                error.hint = (
+                    "V3 needs allow_branch_keys = true in Terraform, then: make apply; "
+                    'or wrap each key by KMS, with wrapping = "V2" and without --hierarchical'
+                )
+            raise
         if len(key.plaintext) != KEY_BYTES:
             raise KMSUnavailableError("KMS gave a branch key of another size than asked for")
         self._store.add(
