@@ -385,3 +385,33 @@ def test_a_row_wrapped_by_the_memory_provider_is_of_no_use_to_the_next_process(
     assert app.counts()["both"] == 2
     with pytest.raises(Exception, match="not at hand"):
         app.assert_files_open(InMemoryKMS())
+
+
+def test_tables_at_different_stages_do_not_hold_up_one_another(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    first = make_app(app_database, rows=3)
+    second = make_app(app_database, rows=2, name="attachments", context_name="attachments")
+    dekctl.configure(
+        '[[table]]\nname = "encrypted_files"\n[[table]]\nname = "attachments"\n'
+        'context_name = "attachments"\n'
+        f'[env.test]\ndatabase_url = "{app_database.url}"\nprovider = "env"\n'
+    )
+    ready = [["migrate"], ["scrub", "--yes"], ["schema", "contract", "--yes"]]
+    for step in ready:
+        dekctl(*step, "--table", "encrypted_files").expect(0)
+
+    # The second table comes later; the first has no work left.
+    for step in ready:
+        said = dekctl(*step).expect(0)
+    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"contracted"}
+
+    # A rollback that ended between two tables goes on with the other, and may be said again.
+    dekctl("rollback", "--yes", "--table", "encrypted_files").expect(0)
+    for _ in range(2):
+        said = dekctl("rollback", "--yes").expect(0)
+        assert "back at the legacy schema" in said.stdout
+    dekctl("schema", "rollback", "--yes").expect(0)
+    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"legacy"}
+    for app in (first, second):
+        app.assert_files_open(EnvKMS(dekctl.environ))

@@ -129,6 +129,19 @@ class Project:
             )
         return found
 
+    def tables_left(self, name: str | None, past: Stage) -> list[TableConfig]:
+        """The chosen tables that are not at stage ``past`` yet, or all where each one is.
+
+        With several tables, those on which a command has no work left do not hold up the others.
+
+        Raises:
+            UsageError: there is no such table.
+        """
+        chosen = self.table_configs(name)
+        if len(chosen) == 1:
+            return chosen
+        return [c for c in chosen if self.table(c).stage is not past] or chosen
+
     def table(self, config: TableConfig) -> DekTable:
         """Inspect a table as it is now."""
         table = DekTable(self.database, config)

@@ -29,10 +29,10 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
     state: State = ctx.obj
     chosen = row_options(**options)
     with state.project() as project:
-        plans = [
-            schema.plan_for(project.database, project.config, config)
-            for config in project.table_configs(chosen.table)
-        ]
+        plans = schema.plans_left(project, "rollback", chosen.table)
+        if all(plan.taken_back for plan in plans):
+            _say_done(state, RunResult("rollback", project.env.name, chosen.walk.dry_run))
+            return
         half_way = [plan for plan in plans if plan.half_way_back]
         for plan in plans:
             if plan not in half_way:
@@ -52,7 +52,7 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
         for plan in plans:
             if plan.table.stage is Stage.CONTRACTED:
                 schema.rollback(plan)
-        lower_fences(project, chosen.table)
+        lower_fences(project, [plan.config for plan in plans])
         result = execute(state, project, "restore", chosen)
         if result.exit_code:
             finish(ctx, state.terminal, result)

@@ -10,19 +10,20 @@ import click
 from dekctl.cli.execute import execute, finish, text_of
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options, yes_option
+from dekctl.config import TableConfig
 from dekctl.db.table import Stage
 from dekctl.errors import ExitCode, RefusedError
 from dekctl.kms.context import VERSIONS
 from dekctl.operations.rewrap import Choice
 from dekctl.project import Project
 from dekctl.traces import traces
-from dekctl.walk.runs import RowOptions, ready
+from dekctl.walk.runs import RowOptions, configs_of, ready
 
 
 def _guards_first(project: Project, verb: str, options: RowOptions, *, yes: bool) -> None:
     """Refuse before anything is asked; where nothing is asked, the run itself does it."""
     if not yes:
-        for config in project.table_configs(options.table):
+        for config in configs_of(project, verb, options):
             ready(project, verb, config, options)
 
 
@@ -77,7 +78,7 @@ def scrub(ctx: click.Context, /, yes: bool, **options: Any) -> None:
         _guards_first(project, "scrub", chosen, yes=yes)
         tables = [
             project.table_at(config, Stage.EXPANDED)
-            for config in project.table_configs(chosen.table)
+            for config in configs_of(project, "scrub", chosen)
         ]
         _ask(
             state,
@@ -123,16 +124,16 @@ def restore(ctx: click.Context, /, yes: bool, **options: Any) -> None:
             dry_run=chosen.walk.dry_run,
         )
         if not chosen.walk.dry_run:
-            lower_fences(project, chosen.table)
+            lower_fences(project, configs_of(project, "restore", chosen))
         result = execute(state, project, "restore", chosen)
     finish(ctx, state.terminal, result)
 
 
-def lower_fences(project: Project, table: str | None) -> None:
+def lower_fences(project: Project, configs: list[TableConfig]) -> None:
     """Let plaintexts in again where an interrupted contract had shut them out."""
     from dekctl.schema import steps as schema  # noqa: PLC0415 - brings Alembic, which the other commands do without
 
-    for config in project.table_configs(table):
+    for config in configs:
         schema.lower_fence(schema.plan_for(project.database, project.config, config))
 
 
@@ -183,11 +184,10 @@ def migrate(ctx: click.Context, /, **options: Any) -> None:
     chosen = row_options(**options)
     with state.project() as project:
         expanded = []
-        for config in project.table_configs(chosen.table):
-            plan = schema.plan_for(project.database, project.config, config)
+        for plan in schema.plans_left(project, "expand", chosen.table):
             legacy = plan.table.stage is Stage.LEGACY
             done = legacy if chosen.walk.dry_run else schema.expand(plan)
-            expanded.append({"table": config.name, "expanded": done})
+            expanded.append({"table": plan.config.name, "expanded": done})
         wrapped = execute(state, project, "wrap", chosen)
         steps: dict[str, Any] = {"schema": expanded, "wrap": wrapped.as_json()}
         lines = [text_of(wrapped)]

@@ -30,10 +30,7 @@ def _run(
     results: list[dict[str, Any]] = []
     scripts: list[str] = []
     with state.project() as project:
-        plans = [
-            steps.plan_for(project.database, project.config, config)
-            for config in project.table_configs(table_name)
-        ]
+        plans = steps.plans_left(project, step, table_name)
         if not sql and (question or len(plans) > 1):
             for plan in plans:  # all of them, before the first one changes
                 check(plan, step)

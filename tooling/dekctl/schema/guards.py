@@ -32,6 +32,8 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
             lose its only key.
     """
     stage = plan.table.stage
+    if step == "rollback" and plan.taken_back:
+        return
     if rows and step != "expand" and plan.ledger_exists:
         ledger = Ledger(plan.table.database, plan.ledger_schema, env="")
         ledger.refuse_while_writing(plan.config.context_name)

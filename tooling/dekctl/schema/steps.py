@@ -25,6 +25,7 @@ from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
 from dekctl.db.table import Column, DekTable, Stage
 from dekctl.ledger import tables as ledger_tables
+from dekctl.project import Project
 from dekctl.schema import guards as schema_guards
 from dekctl.schema import sqlite as schema_sqlite
 
@@ -124,6 +125,15 @@ class SchemaPlan:
         )
 
     @property
+    def taken_back(self) -> bool:
+        """Whether the table was expanded once, and a rollback has come to its end since."""
+        return (
+            self.table.stage is Stage.LEGACY
+            and not self.facts
+            and self.revision == REVISIONS[Stage.LEGACY]
+        )
+
+    @property
     def half_way_back(self) -> bool:
         """Whether a rollback died after it had dropped some columns (MariaDB, MySQL)."""
         return (
@@ -131,6 +141,13 @@ class SchemaPlan:
             and bool(self.facts)
             and self.revision == REVISIONS[Stage.EXPANDED]
         )
+
+    def past(self, step: str) -> bool:
+        """Whether a step has no work left on this table."""
+        stage = self.table.stage
+        if step == "rollback":
+            return stage is Stage.LEGACY and not self.half_way_back
+        return step == "expand" and stage is Stage.CONTRACTED
 
     def refuse_lost_plaintexts(self) -> None:
         """Stop a contract while a row still has a plaintext; see :func:`contract`."""
@@ -185,6 +202,21 @@ def plan_for(database: Database, config: Config, table_config: TableConfig) -> S
     return plan
 
 
+def plans_left(project: Project, step: str, table_name: str | None) -> list[SchemaPlan]:
+    """The plans of the chosen tables on which a step has work left, or all where none has.
+
+    With several tables, one that is done already does not hold up the others.
+
+    Raises:
+        UsageError: there is no such table.
+    """
+    plans = [
+        plan_for(project.database, project.config, config)
+        for config in project.table_configs(table_name)
+    ]
+    return [plan for plan in plans if not plan.past(step)] or plans
+
+
 def expand(plan: SchemaPlan) -> bool:
     """Add dekctl's columns and the ledger. Returns False where that was done before.
 
@@ -222,23 +254,26 @@ def contract(plan: SchemaPlan) -> bool:
     return True
 
 
-def rollback(plan: SchemaPlan) -> Stage:
+def rollback(plan: SchemaPlan) -> bool:
     """Take one step back: from contracted to expanded, or from expanded to legacy.
 
-    Returns the stage that was reached. The way to legacy drops the wrapped keys under a lock on
-    the table, after a look at every row; that they equal the plaintexts is for the caller to prove.
+    Returns whether it did something: a table that was rolled back before stays as it is. The way
+    to legacy drops the wrapped keys under a lock on the table, after a look at every row; that they
+    equal the plaintexts is for the caller to prove.
 
     Raises:
         RefusedError: a key would be lost, or there is no step to take back.
     """
+    if plan.taken_back:
+        return False
     schema_guards.check(plan, "rollback")
     _reconcile(plan)
     if plan.table.stage is Stage.CONTRACTED:
         _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
-        return Stage.EXPANDED
+        return True
     lower_fence(plan)
     _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
-    return Stage.LEGACY
+    return True
 
 
 def _reconcile(plan: SchemaPlan) -> bool:

@@ -110,6 +110,8 @@ class Verb:
 
     make: Callable[[DekTable, RoutedKMS, RowOptions], Operation]
     stages: tuple[Stage, ...]
+    past: Stage | None = None
+    """A table at this stage has no work left; with several tables it is left out."""
     rehearsal_stages: tuple[Stage, ...] = ()
 
 
@@ -117,11 +119,14 @@ VERBS: dict[str, Verb] = {
     "wrap": Verb(
         lambda t, k, o: Wrap(t, k, stale=o.stale, version=_version(t, o)),
         (Stage.EXPANDED,),
+        Stage.CONTRACTED,
         (Stage.LEGACY,),
     ),
     "verify": Verb(lambda t, k, _: Verify(t, k), (Stage.EXPANDED, Stage.CONTRACTED)),
-    "scrub": Verb(lambda t, k, _: Scrub(t, k), (Stage.EXPANDED,)),
-    "restore": Verb(lambda t, k, _: Restore(t, k), (Stage.EXPANDED,), (Stage.CONTRACTED,)),
+    "scrub": Verb(lambda t, k, _: Scrub(t, k), (Stage.EXPANDED,), Stage.CONTRACTED),
+    "restore": Verb(
+        lambda t, k, _: Restore(t, k), (Stage.EXPANDED,), Stage.LEGACY, (Stage.CONTRACTED,)
+    ),
     "rewrap": Verb(
         lambda t, k, o: Rewrap(t, k, o.choice, o.target, version=_version(t, o)),
         (Stage.EXPANDED, Stage.CONTRACTED),
@@ -160,8 +165,11 @@ def run_rows(
         )
     try:
         tables = [
-            ready(project, verb, config, options) for config in project.table_configs(options.table)
+            ready(project, verb, config, options) for config in configs_of(project, verb, options)
         ]
+        left_out = len(project.table_configs(options.table)) - len(tables)
+        if left_out:
+            note(f"{verb}: {left_out} tables have no work left and are left out")
         with pressure_of(project, options, kms, limiter, note) as pressure:
             for table in tables:
                 tally = _run_table(project, verb, table, kms, options, result, progress, pressure)
@@ -211,6 +219,14 @@ def _rows_a_page(project: Project, options: RowOptions) -> int:
     tables = project.table_configs(options.table)
     hierarchical = options.hierarchical or all(table.wrapping == V3 for table in tables)
     return ROWS_A_PAGE_V3 if hierarchical else ROWS_A_PAGE
+
+
+def configs_of(project: Project, verb: str, options: RowOptions) -> list[TableConfig]:
+    """The tables that a verb is for, of those that the options choose."""
+    past = VERBS[verb].past
+    if past is None:
+        return project.table_configs(options.table)
+    return project.tables_left(options.table, past)
 
 
 def ready(project: Project, verb: str, config: TableConfig, options: RowOptions) -> DekTable:
