@@ -20,7 +20,7 @@ ALIAS = "alias/bench"
 TABLE = """CREATE TABLE encrypted_files (
     id bigint PRIMARY KEY, filename text NOT NULL, size bigint NOT NULL, encryption_key bytea)"""
 ROWS = """INSERT INTO encrypted_files
-    SELECT i, 'file-' || i || '.bin', i * 1000, sha256(convert_to('seed' || i, 'UTF8'))
+    SELECT i, 'file-' || i || '.bin', i::bigint * 1000, sha256(convert_to('seed' || i, 'UTF8'))
     FROM generate_series({first}, {last}) AS i"""
 ROWS_A_STATEMENT = 1_000_000
 
