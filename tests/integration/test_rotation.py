@@ -180,6 +180,24 @@ def test_rows_of_the_seed_s_script_are_taken_over(
     assert dekctl.json("retire", "g1")["refused"] is False
 
 
+def test_status_says_whether_rows_still_need_to_be_opened_without_a_context(
+    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    app = make_app(sqlite_database, rows=3, env=generations.env)
+    seed_script(app, generations.standin)
+    dekctl("schema", "expand").expect(0)
+    assert dekctl.json("status")["without_context"] == {"rows": 3, "allowed": False}
+    assert "set allow_rows_without_context = true" in dekctl("status").expect(0).stdout
+    generations.allows_v1 = True
+    generations.write()
+    assert "3 rows have no encryption context" in dekctl("status").expect(0).stdout
+    dekctl("rewrap").expect(0)
+    assert "set it to false" in dekctl("status").expect(0).stdout
+    generations.allows_v1 = False
+    generations.write()
+    assert "allow_rows_without_context" not in dekctl("status").expect(0).stdout
+
+
 def test_from_env_to_aws_and_back_every_key_is_the_same(
     postgres_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
 ) -> None:

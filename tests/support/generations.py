@@ -40,6 +40,7 @@ class Generations:
     file: Path
     arns: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
+    allows_v1: bool = False
 
     @classmethod
     def begin(cls, standin: KmsStandin, dekctl: Dekctl) -> Generations:
@@ -88,6 +89,7 @@ class Generations:
             "region": self.standin.region,
             "account_id": self.standin.account,
             "context_name": "encrypted_files",
+            "allow_rows_without_context": self.allows_v1,
             "kek": {
                 "arn": self.active,
                 "alias": ALIAS,

@@ -39,7 +39,8 @@ class Outputs:
     ``generations`` are in the order of their names, the oldest first: a new one gets a name that
     sorts after the others (g1, g2, … g10). ``tenants`` are those of single tenants'
     KEKs, ``context_names`` the tables that the roles may use any of them for (none where the
-    outputs do not tell).
+    outputs do not tell). ``allows_v1`` says whether the roles may open rows without an encryption
+    context; None where the outputs do not tell.
     """
 
     region: str
@@ -52,6 +53,7 @@ class Outputs:
     audit: dict[str, str | None]
     context_names: tuple[str, ...] = ()
     tenants: tuple[Generation, ...] = ()
+    allows_v1: bool | None = None
 
     @property
     def all_generations(self) -> tuple[Generation, ...]:
@@ -204,6 +206,7 @@ def _outputs(value: dict[str, Any]) -> Outputs:
         audit=dict(value["audit"]),
         context_names=tuple(value.get("context_names", ())),
         tenants=tuple(tenants),
+        allows_v1=value.get("allow_rows_without_context"),
     )
 
 

@@ -7,6 +7,8 @@ output "dekctl" {
     context_name   = var.context_name
     context_names  = local.context_names
 
+    allow_rows_without_context = var.allow_rows_without_context
+
     kek = {
       arn         = module.kek.arn
       alias       = module.kek.alias

@@ -21,6 +21,7 @@ def status(ctx: click.Context, table_name: str | None) -> None:
     parts = [_text(table) for table in value.get("tables", [value])]
     if "min_generation" in value:
         parts.append(_floor(value["min_generation"]))
+        parts += _door(value["without_context"])
     state.terminal.result(value, "\n\n".join(parts))
 
 
@@ -36,6 +37,23 @@ def _floor(floor: dict[str, Any]) -> str:
     if floor["can_be"] == floor["configured"]:
         return text + ", the oldest generation that rows need"
     return text + f"; it can be {floor['can_be']}"
+
+
+def _door(rows: dict[str, Any]) -> list[str]:
+    """Whether ``allow_rows_without_context`` is right in Terraform."""
+    if rows["rows"] and rows["allowed"] is False:
+        return [
+            f"{rows['rows']:,} rows have no encryption context (V1), and Terraform lets nobody "
+            "open them: set allow_rows_without_context = true, make apply, then: dekctl rewrap"
+        ]
+    if rows["rows"]:
+        return [
+            f"{rows['rows']:,} rows have no encryption context (V1) and need "
+            "allow_rows_without_context; give them one with: dekctl rewrap"
+        ]
+    if rows["allowed"]:
+        return ["no row needs allow_rows_without_context any more: set it to false, make apply"]
+    return []
 
 
 def _text(table: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.db.table import DekTable
+from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
 from dekctl.outputs import Outputs
 from dekctl.project import Project
@@ -29,16 +30,16 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     runs = ledger.history(5) if ledger else []
     head: dict[str, Any] = {"env": project.env.name}
     if len(tables) == 1:
-        oldest = _oldest_generation(tables[0]["keks"], outputs, project.env.min_generation)
-        return {**head, **tables[0], **oldest, "runs": runs}
+        terraform = _for_terraform(tables[0]["keks"], outputs, project.env.min_generation)
+        return {**head, **tables[0], **terraform, "runs": runs}
     total: dict[str, Any] = {
         key: sum(table[key] for table in tables) for key in ("rows", *STATES, "quarantined")
     }
     stages = {table["stage"] for table in tables}
     total["stage"] = stages.pop() if len(stages) == 1 else "mixed"
     total["keks"] = _together([kek for table in tables for kek in table["keks"]])
-    oldest = _oldest_generation(total["keks"], outputs, project.env.min_generation)
-    return {**head, **total, **oldest, "tables": tables, "runs": runs}
+    terraform = _for_terraform(total["keks"], outputs, project.env.min_generation)
+    return {**head, **total, **terraform, "tables": tables, "runs": runs}
 
 
 def table_status(
@@ -127,12 +128,25 @@ def _time(value: Any) -> str | None:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _oldest_generation(
-    keks: list[dict[str, Any]], outputs: Outputs | None, configured: str | None
+def _for_terraform(
+    keks: list[dict[str, Any]], outputs: Outputs | None, min_generation: str | None
 ) -> dict[str, Any]:
-    """Whether ``min_generation`` can be raised: to the oldest generation that a row still needs."""
+    """Which settings the rows no longer need."""
     if outputs is None:
         return {}
+    return {
+        "min_generation": _oldest_generation(keks, outputs, min_generation),
+        "without_context": {
+            "rows": sum(entry["rows"] for entry in keks if entry["version"] in (None, V1)),
+            "allowed": outputs.allows_v1,
+        },
+    }
+
+
+def _oldest_generation(
+    keks: list[dict[str, Any]], outputs: Outputs, configured: str | None
+) -> dict[str, Any]:
+    """Whether ``min_generation`` can be raised: to the oldest generation that a row still needs."""
     order = [generation.name for generation in outputs.generations]
     own = [entry for entry in keks if entry["generation"] in order]
     foreign = sum(entry["rows"] for entry in keks) - sum(entry["rows"] for entry in own)
@@ -145,12 +159,10 @@ def _oldest_generation(
         below = sum(entry["rows"] for entry in own if order.index(entry["generation"]) < least)
     can_be = None if foreign else oldest
     return {
-        "min_generation": {
-            "configured": configured,
-            "rows_below": below,
-            "rows_of_no_generation": foreign,
-            "can_be": can_be,
-        }
+        "configured": configured,
+        "rows_below": below,
+        "rows_of_no_generation": foreign,
+        "can_be": can_be,
     }
 
 

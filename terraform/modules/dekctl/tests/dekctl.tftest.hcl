@@ -84,7 +84,8 @@ run "the_output_is_what_dekctl_reads" {
 
   assert {
     condition = jsonencode(output.dekctl) == jsonencode({
-      account_id = "111122223333"
+      account_id                 = "111122223333"
+      allow_rows_without_context = false
       audit = {
         bucket    = "files-trail-111122223333"
         log_group = "/dekctl/files/cloudtrail"
