@@ -74,7 +74,11 @@ def test_v3_rows_go_the_whole_way_on_every_database(
     assert versions(app) == {"V3"}
     assert len(branches(app)) == BRANCHES
     assert dekctl.json("verify")["verified"] == ROWS
-    assert dekctl.json("status")["keks"][0]["version"] == "V3"
+    status = dekctl.json("status")
+    assert status["keks"][0]["version"] == "V3"
+    [under] = status["branch_keys"]
+    assert (under["kek_id"], under["keys"]) == (provider.kek_id, BRANCHES)
+    assert f"{BRANCHES} branch keys under {provider.kek_id}" in dekctl("status").expect(0).stdout
     assert dekctl.json("scrub", "--yes")["changed"] == ROWS
     app.assert_files_open(provider)
 
@@ -111,6 +115,23 @@ def test_kms_is_called_once_for_each_branch_key_and_not_for_rows(
     assert calls == {"ReEncrypt": BRANCHES}
     assert keks(app) == {target}
     app.assert_files_open(provider_of(kms_standin, target))
+
+
+def test_each_table_has_its_own_number_of_rows_a_branch_key(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(sqlite_database, rows=ROWS)
+    make_app(sqlite_database, rows=ROWS, name="photos", context_name="photos")
+    dekctl.configure(
+        '[[table]]\nname = "encrypted_files"\nwrapping = "V3"\n'
+        '[[table]]\nname = "photos"\ncontext_name = "photos"\nwrapping = "V3"\n'
+        f"rows_per_branch_key = {ROWS_PER_KEY}\n"
+        f'[env.test]\ndatabase_url = "{sqlite_database.url}"\nprovider = "env"\n'
+    )
+    dekctl.json("migrate")
+    files, photos = dekctl.json("status")["tables"]
+    assert [len(files["branch_keys"]), files["branch_keys"][0]["keys"]] == [1, 1]
+    assert photos["branch_keys"][0]["keys"] == BRANCHES
 
 
 def test_rewrap_moves_rows_between_v2_and_v3(
@@ -236,7 +257,7 @@ def requests(count: int) -> list[WrapRequest]:
 
 def test_a_branch_key_wraps_no_more_rows_than_allowed(dekctl: Dekctl) -> None:
     stock = Stock()
-    keys = BranchKeys(EnvKMS(dekctl.environ), stock, rows_per_key=10)
+    keys = BranchKeys(EnvKMS(dekctl.environ), stock, rows_per_key={"t": 10})
     blobs = []
     for count in (7, 7, 7):
         blobs += [answer.blob for answer in keys.wrap_many(requests(count))]  # type: ignore[union-attr]  # a rejection fails here

@@ -129,6 +129,11 @@ class Project:
             )
         return found
 
+    @property
+    def branch_table(self) -> BranchTable:
+        """Where the branch keys (V3) of all tables are, beside the ledger."""
+        return BranchTable(self.database.run, self.config.table.schema)
+
     def tables_left(self, name: str | None, past: Stage) -> list[TableConfig]:
         """The chosen tables that are not at stage ``past`` yet, or all where each one is.
 
@@ -197,11 +202,9 @@ class Project:
             return local
 
         kms = RoutedKMS(self.env.provider, make, self.region)
-        store = BranchTable(self.database.run, self.config.table.schema)
-        if store.exists():
-            kms.branches = BranchKeys(
-                kms, store, rows_per_key=self.config.table.rows_per_branch_key
-            )
+        if self.branch_table.exists():
+            rows_per_key = {t.context_name: t.rows_per_branch_key for t in self.config.tables}
+            kms.branches = BranchKeys(kms, self.branch_table, rows_per_key=rows_per_key)
         return kms
 
     def aws(

@@ -70,6 +70,9 @@ def _text(table: dict[str, Any]) -> str:
         lines.append(f"  {kek['rows']:>12,} rows {kek['version']} under {kek['kek_id']}{name}")
         if kek["oldest_wrap"]:
             lines.append(f"{'':>15}wrapped {kek['oldest_wrap']} to {kek['newest_wrap']}")
+    for kek in table["branch_keys"]:
+        name = f" ({kek['generation']})" if kek["generation"] else ""
+        lines.append(f"  {kek['keys']:>12,} branch keys under {kek['kek_id']}{name}")
     if table["quarantine"]:
         lines.append("  set aside (once corrected, run the verb again with --retry-quarantined):")
     for row in table["quarantine"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from dekctl.config import TableConfig
 from dekctl.db.table import DekTable
 from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
@@ -25,6 +26,7 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     ledger = project.ledger if project.ledger.exists() else None
     tables = [
         table_status(project.table(config), ledger, outputs)
+        | {"branch_keys": _branch_keys(project, config, outputs)}
         for config in project.table_configs(table_name)
     ]
     runs = ledger.history(5) if ledger else []
@@ -100,6 +102,21 @@ def table_status(
         "quarantine": listed,
         "keks": _together(keks),
     }
+
+
+def _branch_keys(
+    project: Project, config: TableConfig, outputs: Outputs | None
+) -> list[dict[str, Any]]:
+    """The branch keys of a table (V3) by the KEK that wraps them, the most first."""
+    found = project.branch_table.keks(config.context_name)
+    return [
+        {
+            "kek_id": kek_id,
+            "keys": keys,
+            "generation": outputs.generation_name(kek_id) if outputs else None,
+        }
+        for kek_id, keys in sorted(found.items(), key=lambda entry: -entry[1])
+    ]
 
 
 def _together(keks: list[dict[str, Any]]) -> list[dict[str, Any]]:

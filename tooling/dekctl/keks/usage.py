@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from dekctl.config import TableConfig
-from dekctl.db.branches import BranchTable
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import RefusedError
 from dekctl.keks.identity import may_mean, names
@@ -76,11 +75,10 @@ def _uses_of_branch_keys(
     project: Project, config: TableConfig, of_rows: Sequence[Use]
 ) -> list[Use]:
     """KEKs that wrap branch keys (V3) but are named by no row: a rewrap may have ended half-way."""
-    store = BranchTable(project.database.run, project.config.table.schema)
     named = {use.kek_id for use in of_rows}
     return [
         Use(config.name, config.context_name, kek_id, V3, keys)
-        for kek_id, keys in store.keks(config.context_name).items()
+        for kek_id, keys in project.branch_table.keks(config.context_name).items()
         if kek_id not in named
     ]
 

@@ -101,7 +101,7 @@ class BranchKeys:
         kms: KMSInterface,
         store: BranchStore,
         *,
-        rows_per_key: int = ROWS_PER_BRANCH_KEY,
+        rows_per_key: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; no call is made yet.
@@ -109,12 +109,13 @@ class BranchKeys:
         Args:
             kms: wraps and opens the branch keys themselves.
             store: where they are kept.
-            rows_per_key: how many keys one branch key may wrap.
+            rows_per_key: how many keys one branch key may wrap, by the table's context name; 10,000
+                for one that is not named.
             clock: seconds, for the age of keys in memory.
         """
         self._kms = kms
         self._store = store
-        self.rows_per_key = rows_per_key
+        self._rows_per_key = rows_per_key or {}
         self._clock = clock
         self._wrapping: dict[tuple[str, str | None], _Opened] = {}
         self._opened: OrderedDict[str, tuple[float, _Opened]] = OrderedDict()
@@ -172,10 +173,9 @@ class BranchKeys:
             raise
         if len(key.plaintext) != KEY_BYTES:
             raise KMSUnavailableError("KMS gave a branch key of another size than asked for")
-        self._store.add(
-            BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, self.rows_per_key)
-        )
-        return _Opened(branch_id, key.plaintext, wrapped.kek_id, self._clock(), self.rows_per_key)
+        uses = self._rows_per_key.get(context_name, ROWS_PER_BRANCH_KEY)
+        self._store.add(BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, uses))
+        return _Opened(branch_id, key.plaintext, wrapped.kek_id, self._clock(), uses)
 
     # -- opening -------------------------------------------------------------------------------
 
