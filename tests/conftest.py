@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from support.app import AppDatabase, Application, Kind
 from support.cli import Dekctl
 from support.generations import Generations
 from support.kms_standin import KmsStandin
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start be interrupted, wherever the tests were started from."""
+    # A shell's background job ignores Ctrl-C, and so would every process that it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 _numbers = itertools.count(1)
 
