@@ -14,7 +14,8 @@ from dekctl.kms.context import row_context
 from dekctl.project import Project
 from dekctl.schema import steps as schema
 
-_PROBE_KEY = ("dekctl doctor",)
+PROBE_PRIMARY_KEY = "dekctl doctor"
+"""Stands in the encryption context of a probe, where a row's primary key would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _probe(project: Project, role: str, operation: str) -> str:
     KMS answers a permitted dry run with DryRunOperationException. An emulator that ignores the
     flag simply does the work, on a key of zeros that nobody uses.
     """
-    context = row_context(project.config.table.context_name, _PROBE_KEY)
+    context = row_context(project.config.table.context_name, (PROBE_PRIMARY_KEY,))
     kms = project.aws(role)
     try:
         return _ask(project, kms, operation, context)

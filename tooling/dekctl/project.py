@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import boto3
+
 from dekctl.aws_session import assumed_session, base_session
 from dekctl.config import Config, Provider, TableConfig
 from dekctl.db.branches import BranchTable
@@ -220,17 +222,7 @@ class Project:
 
         ``region`` is another Region than the environment's, for the keys of rows that come from it.
         """
-        outputs = self.outputs
-        session = base_session(self.region)
-        if outputs is not None and self.assume_role:
-            if role in _USES_ROWS:
-                self._refuse_closed_tables(outputs)
-            session = assumed_session(
-                session,
-                outputs.roles[role],
-                region=self.region,
-                endpoint_url=self.env.endpoint_url,
-            )
+        session = self.session(role)
         return AWSKMS(
             self.resolve_kek(kek) if kek else self.kek(),
             region=region or self.region,
@@ -240,6 +232,26 @@ class Project:
             concurrency=concurrency,
             limiter=limiter,
             cancel=self.give_up,
+        )
+
+    def session(self, role: str) -> boto3.Session:
+        """A session that acts as a role of the Terraform outputs (or as ourselves, without any).
+
+        Raises:
+            UsageError: a configured table is one that the roles may not use.
+            KMSError: there are no credentials to begin with.
+        """
+        outputs = self.outputs
+        session = base_session(self.region)
+        if outputs is None or not self.assume_role:
+            return session
+        if role in _USES_ROWS:
+            self._refuse_closed_tables(outputs)
+        return assumed_session(
+            session,
+            outputs.roles[role],
+            region=self.region,
+            endpoint_url=self.env.endpoint_url,
         )
 
     def kek(self) -> str:

@@ -16,9 +16,11 @@ from dekctl.cli.terminal import Terminal
 from dekctl.errors import DekctlError, ExitCode, UsageError
 
 MODULES = {
+    "audit": "audit",
     "doctor": "doctor",
     "guard": "guard",
     "migrate": "rows",
+    "report": "report",
     "residue": "residue",
     "restore": "rows",
     "retire": "retire",

@@ -197,13 +197,28 @@ class Ledger:
 
     def history(self, limit: int = 20) -> list[dict[str, Any]]:
         """The newest runs, newest first, as plain values."""
+        return self._read(
+            sa.select(self._runs).order_by(self._runs.c.started_at.desc()).limit(limit)
+        )
+
+    def runs_since(self, begins: datetime, ends: datetime) -> list[dict[str, Any]]:
+        """This environment's runs of a time (UTC), those that reach into it too; oldest first."""
+        runs = self._runs.c
+        return self._read(
+            sa.select(self._runs)
+            .where(
+                runs.env == self.env,
+                runs.started_at <= stamp(ends),
+                sa.or_(runs.ended_at.is_(None), runs.ended_at >= stamp(begins)),
+            )
+            .order_by(runs.started_at)
+        )
+
+    def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self.database.transaction() as connection:
-            found = connection.execute(
-                sa.select(self._runs).order_by(self._runs.c.started_at.desc()).limit(limit)
-            ).mappings()
             return [
                 {**row, "result": json.loads(row["result"]) if row["result"] else None}
-                for row in found
+                for row in connection.execute(query).mappings()
             ]
 
     def _running(self, connection: Connection, table_name: str) -> list[dict[str, Any]]:

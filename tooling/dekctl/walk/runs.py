@@ -266,6 +266,10 @@ def _run_table(
     ledger = project.ledger if project.ledger.exists() else None
     run = None
     before, elsewhere = kms.call_counts, Counter(result.kms_calls)
+
+    def calls() -> Counter[str]:
+        return kms.call_counts - before + (Counter(result.kms_calls) - elsewhere)
+
     if ledger is not None:
         run = ledger.start(
             verb,
@@ -296,15 +300,14 @@ def _run_table(
             tally = walk.go()
     except BaseException as error:
         if ledger is not None and run is not None:
-            run.result = _summary(walk.tally)
+            run.result = {**_summary(walk.tally), "kms_calls": dict(calls())}
             text = error.message if isinstance(error, DekctlError) else type(error).__name__
             # What stopped the run counts, not that the ledger could not be told.
             with contextlib.suppress(DatabaseError):
                 ledger.end(run, "failed", text)
         raise
     if ledger is not None and run is not None:
-        calls = kms.call_counts - before + (Counter(result.kms_calls) - elsewhere)
-        run.result = {**_summary(tally), "kms_calls": dict(calls)}
+        run.result = {**_summary(tally), "kms_calls": dict(calls())}
         if isinstance(operation, Rewrap):
             whole = not tally.interrupted and not tally.quarantined
             whole = whole and walk_options.limit is None and walk_options.shard is None

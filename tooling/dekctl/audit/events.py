@@ -1,0 +1,126 @@
+"""One KMS event of CloudTrail, as far as the audit needs it.
+
+Source: AWS KMS Developer Guide, "Logging AWS KMS API calls"; AWS CloudTrail User Guide, "CloudTrail
+record contents".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dekctl.errors import UsageError
+from dekctl.keks.identity import names
+from dekctl.kms.context import PRIMARY_KEY, TABLE
+
+KMS_SOURCE = "kms.amazonaws.com"
+DENIALS = frozenset({"AccessDenied", "AccessDeniedException"})
+CRYPTOGRAPHY = frozenset(
+    {
+        "Decrypt",
+        "DeriveSharedSecret",
+        "Encrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateMac",
+        "ReEncrypt",
+        "Sign",
+        "Verify",
+        "VerifyMac",
+    }
+)
+"""KMS's cryptographic operations on a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A call to KMS. ``principal`` is the role's ARN where a role was assumed, else the caller's.
+
+    ``table`` and ``pk`` are those of the encryption context; None where it has none.
+    """
+
+    event_id: str
+    time: datetime
+    api: str
+    principal: str
+    session: str
+    keks: tuple[str, ...]
+    alias: str | None
+    table: str | None
+    pk: str | None
+    error: str | None
+
+    @property
+    def is_cryptography(self) -> bool:
+        """Whether the call used a key, and did not only manage or describe it."""
+        return self.api in CRYPTOGRAPHY
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether KMS refused it for want of a right."""
+        return self.error in DENIALS
+
+    def concerns(self, keks: Collection[str], aliases: Collection[str], tables: Any) -> bool:
+        """Whether it is about one of these KEKs or aliases, or a row of one of these tables."""
+        return (
+            self.table in tables
+            or (self.alias is not None and self.alias in aliases)
+            or any(names(named, kek) for named in self.keks for kek in keks)
+        )
+
+
+def kms_event(record: Mapping[str, Any]) -> Event | None:
+    """Read a CloudTrail record; None where it is not about KMS.
+
+    Raises:
+        UsageError: it is no CloudTrail record.
+    """
+    try:
+        if record["eventSource"] != KMS_SOURCE:
+            return None
+        asked = record.get("requestParameters") or {}
+        context = _context(record["eventName"], asked)
+        principal, session = _caller(record.get("userIdentity") or {})
+        return Event(
+            event_id=str(record["eventID"]),
+            time=datetime.strptime(record["eventTime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC),
+            api=str(record["eventName"]),
+            principal=principal,
+            session=session,
+            keks=_keks(record, asked),
+            alias=asked.get("aliasName"),
+            table=context.get(TABLE),
+            pk=context.get(PRIMARY_KEY),
+            error=record.get("errorCode"),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"a record is not CloudTrail's: {type(error).__name__}",
+            hint="--events takes CloudTrail's own files (*.json.gz), as they are in the bucket",
+        ) from None
+
+
+def _context(api: str, asked: Mapping[str, Any]) -> Mapping[str, str]:
+    # ReEncrypt has two; the one a row is moved to is the one it will be opened with.
+    name = "destinationEncryptionContext" if api == "ReEncrypt" else "encryptionContext"
+    found: Mapping[str, str] = asked.get(name) or {}
+    return found
+
+
+def _keks(record: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:
+    resources = [entry.get("ARN") for entry in record.get("resources") or ()]
+    parameters = [asked.get(p) for p in ("keyId", "sourceKeyId", "destinationKeyId", "targetKeyId")]
+    return tuple(dict.fromkeys(str(name) for name in (*resources, *parameters) if name))
+
+
+def _caller(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """Who called: the principal's ARN, and the session's name where a role was assumed."""
+    arn = str(identity.get("arn") or identity.get("invokedBy") or identity.get("type") or "unknown")
+    issuer = (identity.get("sessionContext") or {}).get("sessionIssuer") or {}
+    if issuer.get("arn"):
+        return str(issuer["arn"]), arn.rpartition("/")[2]
+    return arn, ""

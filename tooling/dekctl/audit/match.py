@@ -1,0 +1,207 @@
+"""Matches CloudTrail's KMS events with the run ledger and the roles.
+
+The two records are kept by different hands: the ledger by dekctl, in the database; the trail by
+AWS, out of reach of both. What only one of them knows is a finding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from dekctl.audit.events import Event
+from dekctl.audit.work import Stretch
+from dekctl.doctor import PROBE_PRIMARY_KEY
+from dekctl.outputs import Outputs
+
+ACTIONS: dict[str, frozenset[str]] = {
+    "app": frozenset({"Decrypt", "GenerateDataKey"}),
+    "wrapper": frozenset({"Encrypt", "GenerateDataKey"}),
+    "rewrapper": frozenset({"ReEncrypt"}),
+    "verifier": frozenset({"Decrypt"}),
+}
+"""What each role made for rows uses a KEK for; the others use none."""
+WORKERS = frozenset(ACTIONS) - {"app"}
+"""Roles that dekctl takes on during a run. The application reads whenever it likes."""
+DELIVERY = timedelta(minutes=15)
+"""Within this time CloudTrail has delivered (its User Guide says: about 5 minutes on average)."""
+LISTED = 100
+"""Findings of one kind that are listed one by one; all are counted."""
+READS = ("Describe", "Get", "List")
+"""How the names of APIs begin that change nothing."""
+
+
+class Kind(StrEnum):
+    """What only one of the two records knows."""
+
+    STRANGER = "stranger"
+    """A KEK was used by a principal that is none of the roles."""
+    WRONG_ROLE = "wrong-role"
+    """A role used a KEK in a way that is not its task."""
+    NO_CONTEXT = "context"
+    """A KEK was used without a row's encryption context, or with another table's."""
+    UNEXPLAINED = "unexplained"
+    """A role of dekctl used a KEK while the ledger knows of no run."""
+    SURPLUS = "surplus"
+    """More calls succeeded than the runs of that time made."""
+    MISSING = "missing"
+    """Rows were changed, and the trail does not hold the calls for them."""
+    DENIED = "denied"
+    """KMS refused a call for want of a right."""
+    TRAIL = "trail"
+    """The trail does not record, or does not deliver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to look into. It names rows by primary key and holds no key material."""
+
+    kind: Kind
+    detail: str
+    time: datetime | None = None
+    event_id: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "kind": self.kind.value,
+            "time": f"{self.time:%Y-%m-%dT%H:%M:%SZ}" if self.time else None,
+            "event_id": self.event_id,
+            "detail": self.detail,
+        }
+
+
+@dataclass(slots=True)
+class Findings:
+    """All of them, counted; the first of each kind are kept."""
+
+    kept: list[Finding] = field(default_factory=list)
+    counts: Counter[Kind] = field(default_factory=Counter)
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it if there are not too many of its kind."""
+        self.counts[finding.kind] += 1
+        if self.counts[finding.kind] <= LISTED:
+            self.kept.append(finding)
+
+
+@dataclass(slots=True)
+class Matched:
+    """What came of it. ``calls`` counts by principal (a role's name or an ARN), API and error."""
+
+    events: int = 0
+    calls: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
+    administration: list[dict[str, Any]] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+
+def match(
+    events: Iterable[Event],
+    work: Sequence[Stretch],
+    outputs: Outputs,
+    tables: Sequence[str],
+    now: datetime,
+) -> Matched:
+    """Hold every event against the roles and the ledger's stretches of work.
+
+    Args:
+        events: the KMS events of the time, each once.
+        work: the stretches of work of the same time.
+        outputs: Terraform's outputs, for the roles.
+        tables: the context names of the configured tables.
+        now: stretches that ended shortly before it may lack events that are still under way.
+    """
+    matched = Matched()
+    roles = {arn: name for name, arn in outputs.roles.items()}
+    for event in events:
+        matched.events += 1
+        role = roles.get(event.principal)
+        matched.calls[role or event.principal, event.api, event.error] += 1
+        if event.is_denied:
+            _find(matched, Kind.DENIED, event, role, event.error or "")
+        elif not event.is_cryptography:
+            _administration(matched, event, role)
+        else:
+            _cryptography(matched, event, role, work, outputs, tables)
+    for stretch in work:
+        _balance(matched.findings, stretch, now)
+    return matched
+
+
+def _administration(matched: Matched, event: Event, role: str | None) -> None:
+    if event.api.startswith(READS):
+        return
+    matched.administration.append(
+        {
+            "time": f"{event.time:%Y-%m-%dT%H:%M:%SZ}",
+            "api": event.api,
+            "principal": role or event.principal,
+            "session": event.session,
+            "key": event.alias or (event.keks[0] if event.keks else None),
+            "error": event.error,
+            "event_id": event.event_id,
+        }
+    )
+
+
+def _cryptography(
+    matched: Matched,
+    event: Event,
+    role: str | None,
+    work: Sequence[Stretch],
+    outputs: Outputs,
+    tables: Sequence[str],
+) -> None:
+    if event.pk == PROBE_PRIMARY_KEY and role in ACTIONS:
+        return  # `dekctl doctor` asks what each role may do
+    stretch = next((s for s in work if s.covers(event.table, event.time)), None)
+    if event.error is not None:
+        if stretch is not None:
+            stretch.failed += 1
+        return
+    if role is None:
+        _find(matched, Kind.STRANGER, event, role, "is none of the roles")
+        return
+    if event.api not in ACTIONS.get(role, ()):
+        _find(matched, Kind.WRONG_ROLE, event, role, "is not this role's task")
+        return
+    if event.table not in tables and not (event.table is None and outputs.allows_v1 is not False):
+        _find(matched, Kind.NO_CONTEXT, event, role, f"table {event.table or 'not given'}")
+    if role not in WORKERS:
+        return
+    if stretch is None:
+        _find(matched, Kind.UNEXPLAINED, event, role, "the ledger has no run at that time")
+    else:
+        stretch.seen[event.api] += 1
+
+
+def _find(matched: Matched, kind: Kind, event: Event, role: str | None, why: str) -> None:
+    row = f" for {event.table} {event.pk}" if event.pk else ""
+    session = f" ({event.session})" if event.session else ""
+    text = f"{event.api}{row} by {role or event.principal}{session}: {why}"
+    matched.findings.add(Finding(kind, text, event.time, event.event_id))
+
+
+def _balance(findings: Findings, stretch: Stretch, now: datetime) -> None:
+    name = f"{', '.join(stretch.operations)} on {stretch.table} at {stretch.begins:%Y-%m-%d %H:%M}"
+    for api, count in stretch.surplus.items():
+        findings.add(
+            Finding(
+                Kind.SURPLUS,
+                f"{name}: {count:,} more {api} calls than its runs made (a worker that was lost "
+                "leaves such calls too)",
+                stretch.begins,
+            )
+        )
+    if stretch.missing and stretch.ends + DELIVERY < now:
+        findings.add(
+            Finding(
+                Kind.MISSING,
+                f"{name}: {stretch.missing:,} of {stretch.least:,} calls are not in the trail",
+                stretch.begins,
+            )
+        )

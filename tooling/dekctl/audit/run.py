@@ -1,0 +1,178 @@
+"""The audit from the ledger and the trail to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from dekctl.audit.match import DELIVERY, Finding, Kind, Matched, match
+from dekctl.audit.trail import Bucket, Folder, Reading, Source, read_events, utc
+from dekctl.audit.work import CLOCKS, Stretch, stretches
+from dekctl.errors import RefusedError, UsageError
+from dekctl.outputs import Outputs
+from dekctl.project import Project
+
+
+@dataclass(slots=True)
+class Audit:
+    """What the two records say. Times are UTC."""
+
+    env: str
+    source: str
+    since: datetime
+    until: datetime
+    reading: Reading
+    matched: Matched
+    work: list[Stretch]
+    trail: dict[str, Any] | None = None
+    pending: list[str] = field(default_factory=list)
+    """Runs so recent that CloudTrail may not have delivered all of their events."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing to look into."""
+        return not self.matched.findings.counts
+
+    def as_json(self) -> dict[str, Any]:
+        """The public form."""
+        findings = self.matched.findings
+        return {
+            "operation": "audit",
+            "env": self.env,
+            "source": self.source,
+            "since": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
+            "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}",
+            "files": self.reading.files,
+            "events": self.matched.events,
+            "trail": self.trail,
+            "calls": [
+                {"principal": principal, "api": api, "error": error, "events": count}
+                for (principal, api, error), count in sorted(
+                    self.matched.calls.items(), key=lambda entry: (-entry[1], entry[0][:2])
+                )
+            ],
+            "work": [stretch.as_json() for stretch in self.work],
+            "pending": self.pending,
+            "administration": self.matched.administration,
+            "findings": [finding.as_json() for finding in findings.kept],
+            "counts": {kind.value: count for kind, count in sorted(findings.counts.items())},
+        }
+
+
+def audit(
+    project: Project,
+    since: datetime,
+    until: datetime | None = None,
+    paths: Sequence[Path] = (),
+) -> Audit:
+    """Match CloudTrail's KMS events of a time with the ledger's runs and the roles.
+
+    Args:
+        project: the environment; its provider is ``aws`` and Terraform's outputs name the roles.
+        since: from when, UTC.
+        until: to when, UTC; now if None.
+        paths: CloudTrail's files, or folders of them; the trail's bucket if none.
+
+    Raises:
+        UsageError: there are no roles or no trail to match with, or a file is not CloudTrail's.
+        RefusedError: there is no ledger yet.
+        KMSError: the bucket cannot be read.
+        DatabaseError: the ledger cannot be read.
+    """
+    outputs = _outputs(project)
+    source: Source = Folder(paths) if paths else _bucket(project, outputs)
+    if not project.ledger.exists():
+        raise RefusedError(
+            "there is no ledger to match the trail with",
+            hint="expand the schema first: dekctl migrate",
+        )
+    with project.database.transaction() as connection:
+        now = utc(project.database.now(connection))
+    begins, ends = utc(since), min(utc(until), now) if until else now
+    if begins >= ends:
+        raise UsageError("--since is not before --until", hint="see: dekctl audit --help")
+    work = [
+        stretch
+        for stretch in stretches(project.ledger.runs_since(begins, ends), now)
+        if stretch.least or stretch.expected or not stretch.closed
+    ]
+    tables = [table.context_name for table in project.config.tables]
+    keks = [*project.known_keks(), outputs.kek_arn]
+    reading = Reading()
+    # The whole of the first and the last stretch, or their sums would not come out.
+    first = min([begins, *(stretch.begins - CLOCKS for stretch in work)])
+    last = max([ends, *(stretch.ends + CLOCKS for stretch in work)])
+    events = read_events(
+        source, first, last, lambda e: e.concerns(keks, [outputs.kek_alias], tables), reading
+    )
+    matched = match(events, work, outputs, tables, now)
+    result = Audit(project.env.name, source.name, begins, ends, reading, matched, work)
+    result.pending = [
+        run
+        for stretch in work
+        if stretch.missing and stretch.ends + DELIVERY >= now
+        for run in stretch.runs
+    ]
+    if not paths:
+        result.trail = _trail(project, outputs)
+        if result.trail["logging"] is False:
+            matched.findings.add(Finding(Kind.TRAIL, f"{outputs.audit['trail_arn']} is stopped"))
+        if result.trail["delivery_error"]:
+            text = f"the trail cannot deliver: {result.trail['delivery_error']}"
+            matched.findings.add(Finding(Kind.TRAIL, text))
+    return result
+
+
+def _outputs(project: Project) -> Outputs:
+    env = project.env.name
+    if project.env.provider != "aws":
+        raise UsageError(
+            f"[env.{env}] uses the provider {project.env.provider}, which CloudTrail knows "
+            "nothing of",
+            hint='audit an environment with provider = "aws"',
+        )
+    outputs = project.outputs
+    if outputs is None:
+        raise UsageError(
+            f"[env.{env}] names no Terraform outputs, and so no roles to match with",
+            hint='add terraform = "terraform/environments/…" or terraform_outputs to it',
+        )
+    return outputs
+
+
+def _bucket(project: Project, outputs: Outputs) -> Bucket:
+    bucket = outputs.audit.get("bucket")
+    if not bucket:
+        raise UsageError(
+            f"the audit trail is off in {project.env.name}",
+            hint="set `audit` in Terraform and run make apply, or name files of another trail: "
+            "dekctl audit --events FOLDER",
+        )
+    return Bucket(_client(project, "s3"), bucket, outputs.account_id)
+
+
+def _client(project: Project, service: str) -> Any:
+    # botocore's own session: boto3's types know only the services that are installed for them.
+    session = project.session("auditor")._session
+    return session.create_client(
+        service, region_name=project.region, endpoint_url=project.env.endpoint_url
+    )
+
+
+def _trail(project: Project, outputs: Outputs) -> dict[str, Any]:
+    """Whether the trail is recording, and since when its newest file is there."""
+    try:
+        status = _client(project, "cloudtrail").get_trail_status(Name=outputs.audit["trail_arn"])
+    except (ClientError, BotoCoreError):
+        return {"logging": None, "delivered": None, "delivery_error": None}
+    delivered = status.get("LatestDeliveryTime")
+    return {
+        "logging": bool(status.get("IsLogging")),
+        "delivered": f"{utc(delivered):%Y-%m-%dT%H:%M:%SZ}" if delivered else None,
+        "delivery_error": status.get("LatestDeliveryError") or None,
+    }

@@ -1,0 +1,110 @@
+"""The ledger's side of the audit: stretches of work, and the KMS calls that they account for.
+
+Runs on one table that overlap, or nearly, form one stretch: which of them a call belonged to cannot
+be told from the outside, their sums can.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from dekctl.audit.events import CRYPTOGRAPHY
+from dekctl.audit.trail import utc
+from dekctl.ledger.record import LEASE_SECONDS
+
+CLOCKS = timedelta(seconds=60)
+"""How far the clocks of the database and of AWS may be apart."""
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Runs on one table, and the events of its time.
+
+    ``expected`` are the cryptographic calls that the runs made, attempts included; ``least`` are
+    those that must have succeeded, by the rows that were changed or proved. ``closed`` is false
+    while that is not known: a run is at work, or was killed.
+    """
+
+    table: str
+    begins: datetime
+    ends: datetime
+    runs: list[str] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
+    expected: Counter[str] = field(default_factory=Counter)
+    least: int = 0
+    closed: bool = True
+    seen: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+
+    def covers(self, table: str | None, moment: datetime) -> bool:
+        """Whether an event of this table (None: a V1 row, any table) may be of this work."""
+        near = self.begins - CLOCKS <= moment <= self.ends + CLOCKS
+        return near and table in (None, self.table)
+
+    @property
+    def surplus(self) -> dict[str, int]:
+        """Calls that succeeded and that no run accounts for, by API."""
+        return dict(self.seen - self.expected) if self.closed else {}
+
+    @property
+    def missing(self) -> int:
+        """Calls that must have succeeded and are not in the trail."""
+        return max(0, self.least - self.seen.total()) if self.closed else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "runs": self.runs,
+            "operations": self.operations,
+            "table": self.table,
+            "from": f"{self.begins:%Y-%m-%dT%H:%M:%SZ}",
+            "to": f"{self.ends:%Y-%m-%dT%H:%M:%SZ}",
+            "expected": dict(self.expected),
+            "seen": dict(self.seen),
+            "failed": self.failed,
+            "surplus": self.surplus,
+            "missing": self.missing,
+            "complete": self.closed,
+        }
+
+
+def stretches(runs: Iterable[Mapping[str, Any]], now: datetime) -> list[Stretch]:
+    """Put the ledger's runs (oldest first) together by table and time."""
+    found: list[Stretch] = []
+    latest: dict[str, Stretch] = {}
+    for run in runs:
+        begins, ends = utc(datetime.fromisoformat(run["started_at"])), _end(run, now)
+        last = latest.get(run["table_name"])
+        if last is None or begins - CLOCKS > last.ends + CLOCKS:
+            last = latest[run["table_name"]] = Stretch(run["table_name"], begins, ends)
+            found.append(last)
+        _add(last, run, ends)
+    return found
+
+
+def _add(stretch: Stretch, run: Mapping[str, Any], ends: datetime) -> None:
+    result = run["result"] or {}
+    stretch.runs.append(run["run_id"])
+    if run["operation"] not in stretch.operations:
+        stretch.operations.append(run["operation"])
+    stretch.ends = max(stretch.ends, ends)
+    calls = {a: n for a, n in result.get("kms_calls", {}).items() if a in CRYPTOGRAPHY}
+    stretch.expected.update(calls)
+    # One call a row, or (under branch keys) one call for many.
+    rows = max(result.get("changed", 0), result.get("proved", 0))
+    stretch.least += min(rows, sum(calls.values()))
+    # A killed run noted how far it was, not each call.
+    stretch.closed &= run["state"] not in ("running", "abandoned") and "kms_calls" in result
+
+
+def _end(run: Mapping[str, Any], now: datetime) -> datetime:
+    if run["state"] == "running":
+        return now
+    if run["state"] == "abandoned":  # closed by whoever came next; its last sign of life counts
+        beat = utc(datetime.fromisoformat(run["heartbeat_at"]))
+        return beat + timedelta(seconds=LEASE_SECONDS)
+    return utc(datetime.fromisoformat(run["ended_at"]))

@@ -1,0 +1,44 @@
+"""``dekctl report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dekctl.cli.state import State
+from dekctl.errors import UsageError
+from dekctl.report.page import page
+
+
+@click.command()
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where the page goes; a file that is there is replaced.",
+)
+@click.pass_context
+def report(ctx: click.Context, output: Path) -> None:
+    """Write one self-contained HTML page: the state, the census, the history, with charts."""
+    state: State = ctx.obj
+    with state.project() as project:
+        text = page(project)
+    _write(output, text)
+    value = {"operation": "report", "output": str(output), "bytes": len(text.encode())}
+    state.terminal.result(value, f"{output}: {value['bytes']:,} bytes")
+
+
+def _write(output: Path, text: str) -> None:
+    """Replace the file as a whole: a full disk leaves the one before."""
+    part = output.with_name(f".{output.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(
+            f"cannot write {output}: {error.strerror}",
+            hint="name a file in a folder that is there: dekctl report --output FILE",
+        ) from None
