@@ -244,6 +244,16 @@ contract: outputs ## Drop the plaintext column; asks, or ARGS=--yes
 rewrap: outputs ## Move every row to the active KEK
 	@$(DEKCTL) rewrap $(ARGS)
 
+.PHONY: audit
+audit: outputs ## Match CloudTrail's KMS events with the ledger and the roles
+	@$(DEKCTL) audit $(ARGS)
+
+REPORT ?= $(STATE_DIR)/report.html
+
+.PHONY: report
+report: outputs ## Write the state and the history as one HTML page: make report REPORT=FILE
+	@$(DEKCTL) report --output $(REPORT)
+
 ## ---- Terraform's formatter and linter -----------------------------------------------------------
 
 # Checkov has a virtual environment of its own, because it pins dozens of packages.

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dekctl import __version__
 from dekctl.db.table import DekTable, Shard
 from dekctl.errors import DekctlError, RowRejectedError, UsageError
 from dekctl.kms.context import V3, context_for_version, primary_key_text
 from dekctl.kms.interface import KMSInterface, UnwrapRequest
+from dekctl.project import Project
 
 FORMAT = "dekctl residue sample 1"
 PAGE_ROWS = 500
@@ -138,6 +140,38 @@ def open_sample(file: Path, kms: KMSInterface) -> list[bytes]:
         raise UsageError(
             f"no key of {file} opens any more", hint="was its KEK replaced? take a new sample"
         )
+    return keys
+
+
+def open_on_record(project: Project, file: Path) -> list[bytes]:
+    """Open a sample, and let the ledger keep who did: the audit explains KMS's calls by it.
+
+    Raises:
+        UsageError: the file is not a sample, or none of its keys opens any more.
+        KMSError: KMS refused what every key needs.
+        DatabaseError: the ledger cannot be written.
+    """
+    kms = project.kms()
+    try:
+        if not project.ledger.exists():
+            return open_sample(file, kms)
+        table = project.config.table.context_name
+        run = project.ledger.start(
+            "residue", table, shard=None, writes=False, kek_id=None, version=__version__
+        )
+        state, error = "failed", None
+        try:
+            keys = open_sample(file, kms)
+            state = "finished"
+            run.result["proved"] = len(keys)
+        except DekctlError as failure:
+            error = failure.message
+            raise
+        finally:
+            run.result["kms_calls"] = dict(kms.call_counts)
+            project.ledger.end(run, state, error)
+    finally:
+        kms.close()
     return keys
 
 

@@ -69,11 +69,7 @@ def search_files(ctx: click.Context, sample_file: Path, paths: tuple[Path, ...])
             state.terminal.note(f"{path}: {done / 1e6:,.0f} MB searched")
 
     with state.project() as project:
-        kms = project.kms()
-        try:
-            keys = search.open_sample(sample_file, kms)
-        finally:
-            kms.close()
+        keys = search.open_on_record(project, sample_file)
     results = search.search(keys, paths, progress)
     everywhere: set[int] = set().union(*(found.keys for found in results))
     value: dict[str, Any] = {
