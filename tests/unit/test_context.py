@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dekctl.errors import UsageError
+from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.context import (
     context_for_version,
     encode_context,
@@ -73,7 +73,7 @@ def test_each_version_has_its_context(version: str | None, expected: Any) -> Non
 
 
 def test_an_unknown_version_is_an_error() -> None:
-    with pytest.raises(ValueError, match="V9"):
+    with pytest.raises(RowRejectedError, match="V9"):
         context_for_version("V9", "files", (7,))
 
 

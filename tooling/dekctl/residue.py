@@ -98,7 +98,7 @@ def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[d
             assert row.wrapped is not None
             try:
                 context = context_for_version(row.version, table.config.context_name, row.pk)
-            except ValueError:
+            except RowRejectedError:
                 continue  # verify says what is wrong with such a row
             left -= 1
             yield {

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from dekctl.errors import UsageError
+from dekctl.errors import RowRejectedError, UsageError
 
 TABLE = "dekctl:table"
 PRIMARY_KEY = "dekctl:pk"
@@ -94,13 +94,17 @@ def context_for_version(
     A row without a version is a V1 row: the seed's columns allow it.
 
     Raises:
-        ValueError: no such version.
+        RowRejectedError: no such version.
+        UsageError: the primary key has no agreed text.
     """
     if version is None or version == V1:
         return None
     if version in (V2, V3):
         return row_context(context_name, primary_key)
-    raise ValueError(f"unknown wrapped_key_version {version!r}")
+    raise RowRejectedError(
+        f"unknown wrapped_key_version {version!r}",
+        hint="is this dekctl older than the one that wrapped the row?",
+    )
 
 
 def encode_context(context: Mapping[str, str] | None) -> bytes:

@@ -87,12 +87,7 @@ class Operation(ABC):
         Raises:
             RowRejectedError: the row's version is unknown.
         """
-        try:
-            return context_for_version(row.version, self.table.config.context_name, row.pk)
-        except ValueError as error:
-            raise RowRejectedError(
-                str(error), hint="is this dekctl older than the one that wrapped the row?"
-            ) from None
+        return context_for_version(row.version, self.table.config.context_name, row.pk)
 
 
 def reason_of(error: RowRejectedError) -> str:
