@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from dekctl.kms import EnvKMS
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from dekctl.config import KekBy, TableConfig
+from dekctl.kms import EnvKMS, InMemoryKMS
+from dekctl.reader import RowKeys
 from support.app import AppDatabase
 from support.cli import Dekctl
 
@@ -49,3 +55,29 @@ def test_a_row_goes_under_the_kek_that_the_database_finds_for_it(
     found = database.sql("SELECT kek_id FROM encrypted_files ORDER BY id")
     assert [kek for (kek,) in found] == [acme, others, others]
     assert dekctl.json("rewrap")["changed"] == 0, "nothing may be due for ever"
+
+
+def test_a_key_is_issued_under_the_kek_that_wrap_would_take(app_database: AppDatabase) -> None:
+    database, kms = app_database, InMemoryKMS("common")
+    common, acme = kms.kek_id, kms.roll("acme")
+    binary = BINARY[database.kind].replace("(32)", "(6144)")
+    database.sql(
+        f"CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, tenant {COLUMN[database.kind]}, "
+        f"wrapped_key {binary}, wrapped_key_version VARCHAR(10), kek_id VARCHAR(255))"
+    )
+
+    class Base(DeclarativeBase):
+        pass
+
+    class File(Base):
+        __table__ = sa.Table("encrypted_files", Base.metadata, autoload_with=database.engine)
+
+    keys = RowKeys(kms, TableConfig(kek_by=KekBy("tenant", (("acme", acme), ("*", common)))))
+    with Session(database.engine) as session, session.begin():
+        for number, tenant in enumerate((OWNER[database.kind], "globex", None)):
+            file: Any = File(id=number, tenant=tenant)
+            session.add(file)
+            session.flush()
+            keys.issue(file)
+    found = database.sql("SELECT kek_id FROM encrypted_files ORDER BY id")
+    assert [kek for (kek,) in found] == [acme, common, common]

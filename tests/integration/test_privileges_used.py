@@ -78,9 +78,7 @@ def use_as_the_application(generations: Generations, app: Application) -> None:
     with Session(app.database.engine) as database:
         for row in database.scalars(sa.select(File)):
             keys.read(row)
-    row = File()
-    row.id = 1_000_000  # type: ignore[attr-defined] # a reflected column
-    keys.issue(row)
+        keys.issue(row)
     provider.close()
 
 

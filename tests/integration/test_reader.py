@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from dekctl.config import TableConfig
-from dekctl.errors import DekctlError, RowRejectedError
+from dekctl.config import KekBy, TableConfig
+from dekctl.errors import DekctlError, RowRejectedError, UsageError
 from dekctl.kms import EnvKMS, InMemoryKMS
 from dekctl.reader import RowKeys
 from support.app import AppDatabase
@@ -154,3 +154,115 @@ def test_a_blob_of_another_row_does_not_open() -> None:
     keys.issue(one)
     with pytest.raises(RowRejectedError):
         keys.read({**one, "id": 2})
+
+
+def test_no_key_is_issued_for_a_model_that_is_not_flushed(session: Session) -> None:
+    keys, row = RowKeys(InMemoryKMS(), TableConfig(name="uniques")), Unique(id=uuid.uuid4())
+    with pytest.raises(DekctlError, match="not in the database as it is in memory") as caught:
+        keys.issue(row)
+    assert "session.flush()" in (caught.value.hint or "")
+    session.add(row)
+    session.flush()
+    keys.issue(row)
+    row.id = uuid.uuid4()
+    with pytest.raises(DekctlError, match="not in the database as it is in memory"):
+        keys.issue(row)
+
+
+def test_no_key_is_issued_for_a_mapping_whose_stored_key_is_not_known() -> None:
+    kms, engine = InMemoryKMS(), sa.create_engine("sqlite://")
+    for value in (uuid.uuid4(), datetime.now(UTC), datetime.now(UTC).date()):
+        with pytest.raises(UsageError, match="how the database stores it"):
+            RowKeys(kms).issue({"id": value})
+    with pytest.raises(UsageError, match="how the database stores it"):
+        RowKeys(kms, engine=engine).issue({"id": datetime.now(UTC)})
+
+
+def test_a_row_is_read_however_it_was_fetched(session: Session, app_database: AppDatabase) -> None:
+    kms, config = InMemoryKMS(), TableConfig(name="uniques")
+    keys = RowKeys(kms, config)
+    row, other = Unique(), {"id": uuid.uuid4()}
+    session.add(row)
+    session.flush()
+    dek = keys.issue(row)
+    session.commit()
+    query = sa.select(Unique.__table__)
+    mapping, plain = session.execute(query).mappings().one(), session.execute(query).one()
+    session.refresh(row)
+    session.expunge(row)
+    for fetched in (row, mapping, plain):
+        assert keys.read(fetched) == dek
+        assert RowKeys(kms, config, engine=app_database.engine).read(fetched) == dek
+
+    given = RowKeys(kms, config, engine=app_database.engine)
+    dek = given.issue(other)
+    session.execute(Base.metadata.tables["uniques"].insert(), other)
+    assert keys.read(session.get_one(Unique, other["id"])) == dek
+
+
+def test_a_key_of_a_size_that_the_table_does_not_take_is_not_issued() -> None:
+    kms, row = InMemoryKMS(), dict[str, Any](id=1)
+    with pytest.raises(UsageError, match="dek_bytes"):
+        RowKeys(kms).issue(row, 64)
+    assert row == {"id": 1}
+    assert len(RowKeys(kms, TableConfig(dek_bytes=(64,))).issue(row, 64)) == 64
+
+
+def test_a_version_or_a_primary_key_that_dekctl_does_not_know_is_an_error_of_its_own() -> None:
+    keys = RowKeys(InMemoryKMS())
+    row = {"wrapped_key": bytes(50), "wrapped_key_version": "V2"}
+    with pytest.raises(RowRejectedError, match="V9"):
+        keys.read({**row, "id": 1, "wrapped_key_version": "V9"})
+    for wrong in (row, {**row, "id": 1.5}):
+        with pytest.raises(UsageError, match="primary key of type"):
+            keys.read(wrong)
+
+
+def test_a_tenant_that_only_the_database_can_tell_gets_no_key_in_a_mapping() -> None:
+    kms = InMemoryKMS("common")
+    common, acme = kms.kek_id, kms.roll("acme")
+    table = TableConfig(kek_by=KekBy("tenant", (("acme", acme), ("*", common))))
+    for tenant in ("ACME", "acme ", "ácme"):
+        with pytest.raises(RowRejectedError, match="nearly 'acme'"):
+            RowKeys(kms, table).issue({"id": 1, "tenant": tenant})
+    for owner, kek in {"acme": acme, "globex": common, None: common}.items():
+        row: dict[str, Any] = {"id": 1, "tenant": owner}
+        RowKeys(kms, table).issue(row)
+        assert row["kek_id"] == kek
+
+
+class Named(DeclarativeBase):
+    pass
+
+
+class Item(Named):
+    __tablename__ = "encrypted_files"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    plain: Mapped[bytes | None] = mapped_column("encryption_key")
+    wrapped: Mapped[bytes | None] = mapped_column("wrapped_key")
+    wrapped_key_version: Mapped[str | None]
+    kek_id: Mapped[str | None]
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "item"}  # noqa: RUF012
+
+
+class Picture(Item):
+    __tablename__ = "pictures"
+    picture_id: Mapped[int] = mapped_column(sa.ForeignKey(Item.id), primary_key=True)
+    kek_id_: Mapped[str | None] = mapped_column("kek_id")
+    __mapper_args__ = {"polymorphic_identity": "picture"}  # noqa: RUF012
+
+
+def test_a_model_of_joined_tables_is_read_by_the_columns_of_the_keys_table(
+    sqlite_database: AppDatabase,
+) -> None:
+    Named.metadata.create_all(sqlite_database.engine)
+    keys = RowKeys(InMemoryKMS())
+    with Session(sqlite_database.engine) as session:
+        session.add(picture := Picture(plain=b"L" * 32, kek_id_="the application's own"))
+        session.flush()
+        assert keys.read(picture) == b"L" * 32
+        dek = keys.issue(picture)
+        session.commit()
+        assert keys.read(picture) == dek
+        assert (picture.plain, picture.kek_id_) == (None, "the application's own")

@@ -95,6 +95,20 @@ def test_a_new_key_removes_a_plaintext_that_the_model_does_not_know(engine: sa.E
         assert session.get_one(File, 2).encryption_key == bytes(32)
 
 
+def test_that_the_plaintext_column_is_gone_is_asked_once(engine: sa.Engine) -> None:
+    keys, statements = RowKeys(InMemoryKMS("kek")), list[str]()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE encrypted_files DROP COLUMN encryption_key")
+    sa.event.listen(engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    with Session(engine) as session, session.begin():
+        for number in (1, 2):
+            session.add(file := NewFile(id=number))
+            session.flush()
+            statements.clear()
+            keys.issue(file)
+        assert len(statements) == 1, "only the primary key of the second one is read back"
+
+
 def test_a_moment_in_the_primary_key_gives_one_context_in_every_time_zone() -> None:
     moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
     elsewhere = moment.astimezone(timezone(timedelta(hours=1)))

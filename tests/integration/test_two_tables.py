@@ -10,7 +10,6 @@ from sqlalchemy.pool import StaticPool
 from dekctl.config import load_config
 from dekctl.db.branches import branch_keys_table
 from dekctl.keks.erase import check_erasure
-from dekctl.kms.branch import BranchKeys
 from dekctl.project import Project
 from dekctl.reader import RowKeys
 from support.app import AppDatabase
@@ -31,10 +30,9 @@ def test_the_reader_finds_the_branch_keys_beside_the_first_table(tmp_path: Path)
         branch_keys_table("one").create(connection)
 
     keys = RowKeys.of(load_config(file), "two.files")
-    keys._engine = engine
-
-    branches: BranchKeys = keys._branch_keys({})
-    assert branches._store.get(["0" * 32]) == {}, "it must read the table in schema one"
+    with engine.connect() as connection, keys._connection.of(lambda: connection):
+        found = keys._branch_table.get(["0" * 32])
+    assert found == {}, "it must read the table in schema one"
     engine.dispose()
 
 

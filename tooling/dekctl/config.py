@@ -55,8 +55,9 @@ class TableConfig:
     which each key was wrapped. ``kek`` wraps this table instead of the environment's KEK; with
     ``kek_by`` there is one KEK per value of a column.
 
-    ``wrapping`` is how keys are wrapped from now on: ``V2``, each by KMS, or ``V3``, under a branch
-    key that KMS wraps once for ``rows_per_branch_key`` rows.
+    ``wrapping`` is how ``wrap`` and ``rewrap`` wrap keys: ``V2``, each by KMS, or ``V3``, under a
+    branch key that KMS wraps once for ``rows_per_branch_key`` rows. An application's new keys are
+    always ``V2``.
     """
 
     name: str = "encrypted_files"

@@ -2,7 +2,7 @@
 
 ::
 
-    keys = RowKeys(set_kms_provider("aws", key_id="alias/app-dek"))
+    keys = RowKeys.of(load_config())
     dek = keys.read(file)            # wrapped_key first, encryption_key where there is none yet
     session.add(file); session.flush()
     dek = keys.issue(file)           # sets wrapped_key, wrapped_key_version and kek_id
@@ -13,25 +13,24 @@ mapping. A plaintext that is still there is never touched by :meth:`RowKeys.read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from datetime import UTC, datetime
+import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import NoInspectionAvailable
-from sqlalchemy.orm import Mapper, object_session
-from sqlalchemy.orm.attributes import flag_modified
 
-from dekctl.config import Config, TableConfig
-from dekctl.db.branches import BranchTable, RunTransaction
+from dekctl.config import OTHERS, Config, TableConfig
+from dekctl.db.borrowed import BorrowedConnection
+from dekctl.db.branches import BranchTable
 from dekctl.db.plaintext import decode_plaintext
 from dekctl.errors import DekctlError, RefusedError, RowRejectedError, UsageError
 from dekctl.keks.identity import names
 from dekctl.kms.aws import AWSKMS, is_key_arn
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.context import V2, V3, context_for_version, row_context
-from dekctl.kms.interface import KMSInterface, UnwrapRequest
+from dekctl.kms.interface import Context, KMSInterface, UnwrapRequest
 from dekctl.kms.registry import get_kms_provider
+from dekctl.model import ModelRows, mapper_of
 from dekctl.outputs import load_outputs
 
 
@@ -54,17 +53,19 @@ class RowKeys:
             table: names of table and columns; by default the seed's.
             accepted: the KEKs (ARNs) that may have wrapped a row; by default all. Once a roll is
                 complete, a blob of an older KEK is a copy that somebody kept.
-            engine: the database that holds the branch keys of V3 rows; by default the one of the
-                row's session.
+            engine: the table's database, for rows that have no session: it holds the branch keys
+                of V3 rows, and says how a UUID is stored. By default that of the first row that
+                has one.
             first: the first table of the configuration, whose schema the branch keys are in; by
                 default ``table``.
         """
         self._provider = provider
-        self._engine = engine
-        self._branches: BranchKeys | None = None
         self.table = table or TableConfig()
-        self._first = first or self.table
         self.accepted = accepted
+        self._rows = ModelRows(self.table, engine)
+        self._connection = BorrowedConnection(lambda: self._rows.engine)
+        self._branch_table = BranchTable(self._connection.run, (first or self.table).schema)
+        self._branches: BranchKeys | None = None
 
     @classmethod
     def of(cls, config: Config, table: str | None = None) -> RowKeys:
@@ -116,104 +117,106 @@ class RowKeys:
         Raises:
             RowRejectedError: the wrapped key does not open for this row, or the row has no key.
             RefusedError: a KEK wrapped it that is not accepted any more.
+            UsageError: the primary key is missing, or of a type that dekctl does not take.
             KMSError: the provider refused or cannot be reached.
+            DatabaseError: the branch key of a V3 row cannot be read.
         """
-        table = self.table
-        wrapped = _get(row, table.wrapped_column)
+        table, rows = self.table, self._rows
+        wrapped = rows.get(row, table.wrapped_column)
         if wrapped is not None:
-            version = _get(row, table.version_column)
-            context = context_for_version(version, table.context_name, self._primary_key(row))
-            kek_id = _get(row, table.kek_column)
-            request = UnwrapRequest(bytes(wrapped), kek_id, context)
-            if version == V3:
-                # Its branch key knows its KEK better: that moves before the rows do.
-                answer = self._branch_keys(row).unwrap_many([request])[0]
-            else:
-                if kek_id is not None and is_key_arn(kek_id):
-                    self._refuse_old(kek_id)  # no need to ask KMS
-                answer = self.provider.unwrap_many([request])[0]
-            if isinstance(answer, RowRejectedError):
-                raise answer
-            self._refuse_old(answer.kek_id)
-            return answer.plaintext
-        plaintext = _get(row, table.plaintext_column)
+            return self._open(row, bytes(wrapped))
+        plaintext = rows.get(row, table.plaintext_column)
         if plaintext is None:
             raise RowRejectedError("the row has neither a wrapped key nor a plaintext")
         if not isinstance(plaintext, str):
             plaintext = bytes(plaintext)
         return decode_plaintext(plaintext, table.plaintext_encoding, table.dek_bytes)
 
+    def _open(self, row: Any, wrapped: bytes) -> bytes:
+        context = self._context(row, self._rows.primary_key(row))
+        try:
+            return self._unwrap(row, wrapped, context)
+        except RowRejectedError as rejected:
+            # What a session has just written may be stored otherwise: padded, or cut. Asking for
+            # it costs a statement, so it is asked only where the key does not open.
+            if context is None or not self._rows.shares_database(row):
+                raise
+            try:
+                stored = self._context(row, self._rows.ask(row).primary_key)
+            except DekctlError:
+                raise rejected from None
+            if stored == context:
+                raise
+        return self._unwrap(row, wrapped, stored)
+
+    def _context(self, row: Any, primary_key: Sequence[Any]) -> Context | None:
+        version = self._rows.get(row, self.table.version_column)
+        return context_for_version(version, self.table.context_name, primary_key)
+
+    def _unwrap(self, row: Any, wrapped: bytes, context: Context | None) -> bytes:
+        kek_id = self._rows.get(row, self.table.kek_column)
+        request = UnwrapRequest(wrapped, kek_id, context)
+        if self._rows.get(row, self.table.version_column) == V3:
+            # Its branch key knows its KEK better: that moves before the rows do.
+            shared = self._rows.shares_database(row)
+            with self._connection.of((lambda: self._rows.connection(row)) if shared else None):
+                answer = self._branch_keys().unwrap_many([request])[0]
+        else:
+            if kek_id is not None and is_key_arn(kek_id):
+                self._refuse_old(kek_id)  # no need to ask KMS
+            answer = self.provider.unwrap_many([request])[0]
+        if isinstance(answer, RowRejectedError):
+            raise answer
+        self._refuse_old(answer.kek_id)
+        return answer.plaintext
+
     def issue(self, row: Any, size: int = 32) -> bytes:
         """Make a new data key for a row and store it wrapped. Returns the key, ``size`` bytes.
 
-        The primary key is part of what the wrapped key is bound to, so it must be set: flush a
-        new row first. A plaintext in the row is removed, as it would be another key.
+        The key is bound to the primary key as the database stores it. So a model's instance must
+        be flushed first, and is asked for in the database with one small statement; a mapping has
+        to hold its key as it will be stored. KMS wraps the key itself (V2), whatever ``wrapping``
+        says: a later ``dekctl rewrap`` may put it under a branch key. A plaintext in the row is
+        removed, as it would be another key.
 
         Raises:
-            DekctlError: the primary key is not set yet.
+            UsageError: ``dek_bytes`` does not allow the size; the primary key is of a type that
+                dekctl does not take; or how the database stores it is not known.
+            DekctlError: the row has not been flushed, or its primary key is not set.
+            RowRejectedError: ``kek_by`` has no KEK for this row.
             KMSError: the provider refused or cannot be reached.
+            DatabaseError: the database refused.
         """
-        table = self.table
-        key = self._primary_key(row)
-        if any(part is None for part in key):
+        table, rows = self.table, self._rows
+        if size not in table.dek_bytes:
+            raise UsageError(
+                f"a data key of {size} bytes is none that dek_bytes allows "
+                f"({', '.join(map(str, table.dek_bytes))})",
+                hint="issue one of those sizes, or add this one to dek_bytes in [table]",
+            )
+        if any(rows.get(row, column) is None for column in table.primary_key):
             raise DekctlError(
                 "the row has no primary key yet, and its data key is bound to it",
                 hint="call session.flush() before issue()",
             )
-        opened, wrapped = self.provider.generate(
-            size, row_context(table.context_name, key), self._kek_for(row)
-        )
-        _set(row, table.wrapped_column, wrapped.blob)
-        _set(row, table.version_column, V2)
-        _set(row, table.kek_column, wrapped.kek_id)
+        if mapper_of(row) is None:
+            key, kek = rows.written_key(row), self._kek_of_unstored(row)
+        else:
+            stored = rows.ask(row)
+            key, kek = stored.primary_key, self._kek_of(stored.owner)
+        opened, wrapped = self.provider.generate(size, row_context(table.context_name, key), kek)
+        rows.set(row, table.wrapped_column, wrapped.blob)
+        rows.set(row, table.version_column, V2)
+        rows.set(row, table.kek_column, wrapped.kek_id)
         if table.wrapped_at_column:
-            _set(row, table.wrapped_at_column, _now(row, table.wrapped_at_column))
-        self._drop_plaintext(row)
+            rows.set(row, table.wrapped_at_column, rows.now(row, table.wrapped_at_column))
+        rows.drop_plaintext(row)
         return opened.plaintext
 
-    def _drop_plaintext(self, row: Any) -> None:
-        """Remove the old key: beside the new one it would look like the truth to ``wrap --stale``.
-
-        A model may have dropped the attribute while the database still has the column; a session
-        is then asked to clear it in the same transaction.
-        """
-        column = self.table.plaintext_column
-        if _has(row, column):
-            _set(row, column, None)
-            return
-        session = object_session(row) if _mapper(row) is not None else None
-        if session is None:
-            return
-        connection = session.connection(bind_arguments={"mapper": _mapper(row)})
-        found = sa.inspect(connection).get_columns(self.table.bare_name, schema=self.table.schema)
-        if any(known["name"] == column for known in found):
-            target = sa.table(
-                self.table.bare_name,
-                sa.column(column),
-                *(sa.column(name) for name in self.table.primary_key),
-                schema=self.table.schema,
-            )
-            keys = zip(self.table.primary_key, self._primary_key(row), strict=True)
-            connection.execute(
-                target.update().where(*(target.c[name] == value for name, value in keys)),
-                {column: None},
-            )
-
-    def _branch_keys(self, row: Any) -> BranchKeys:
+    def _branch_keys(self) -> BranchKeys:
         """The branch keys of V3 rows; those in use stay in memory for a while."""
         if self._branches is None:
-            engine = self._engine
-            session = object_session(row) if _mapper(row) is not None else None
-            if engine is None and session is not None:
-                bind = session.get_bind(_mapper(row))
-                engine = bind.engine
-            if engine is None:
-                raise UsageError(
-                    "a row of version V3 needs the database of its branch key",
-                    hint="pass it: RowKeys(provider, engine=…)",
-                )
-            store = BranchTable(_transactions(engine), self._first.schema)
-            self._branches = BranchKeys(self.provider, store)
+            self._branches = BranchKeys(self.provider, self._branch_table)
         return self._branches
 
     def _refuse_old(self, kek_id: str) -> None:
@@ -224,12 +227,12 @@ class RowKeys:
             hint="where does the row come from? If from a backup: dekctl rewrap",
         )
 
-    def _kek_for(self, row: Any) -> str | None:
-        """The KEK for a new key of this row; None for the provider's own."""
+    def _kek_of(self, owner: Any) -> str | None:
+        """The KEK for a new key of this owner's row; None for the provider's own."""
         table = self.table
         if table.kek_by is None:
             return table.kek
-        kek = table.kek_by.kek_of(_get(row, table.kek_by.column))
+        kek = table.kek_by.kek_of(owner)
         if kek is None:
             raise RowRejectedError(
                 f"its {table.kek_by.column} has no KEK in kek_by",
@@ -237,75 +240,24 @@ class RowKeys:
             )
         return kek
 
-    def _primary_key(self, row: Any) -> tuple[Any, ...]:
-        return tuple(_stored(row, column) for column in self.table.primary_key)
+    def _kek_of_unstored(self, row: Any) -> str | None:
+        """The same for a row that the database cannot be asked about."""
+        kek_by = self.table.kek_by
+        owner = self._rows.get(row, kek_by.column) if kek_by else None
+        listed = [value for value, _ in kek_by.keks if value != OTHERS] if kek_by else []
+        if owner is not None and str(owner) not in listed:
+            near = [value for value in listed if _alike(value) == _alike(str(owner))]
+            if near:
+                raise RowRejectedError(
+                    f"its {kek_by.column if kek_by else ''} is nearly {near[0]!r} of kek_by, and "
+                    "only the database knows whether it counts as that",
+                    hint="write it as kek_by does, or flush an instance of a model and issue for "
+                    "that",
+                )
+        return self._kek_of(owner)
 
 
-def _transactions(engine: sa.Engine) -> RunTransaction:
-    def run(work: Callable[[sa.Connection], Any], *, write: bool = False) -> Any:  # noqa: ARG001
-        with engine.begin() as connection:
-            return work(connection)
-
-    return run
-
-
-def _mapper(row: Any) -> Mapper[Any] | None:
-    try:
-        return sa.inspect(type(row)) if not isinstance(row, Mapping) else None
-    except NoInspectionAvailable:
-        return None
-
-
-def _attribute(row: Any, column: str) -> str:
-    """The model attribute of a column: it may be called otherwise."""
-    mapper = _mapper(row)
-    if mapper is not None and column in mapper.local_table.c:
-        return mapper.get_property_by_column(mapper.local_table.c[column]).key
-    return column
-
-
-def _get(row: Any, column: str) -> Any:
-    if isinstance(row, Mapping):
-        return row.get(column)
-    return getattr(row, _attribute(row, column), None)
-
-
-def _has(row: Any, column: str) -> bool:
-    return column in row if isinstance(row, Mapping) else hasattr(row, _attribute(row, column))
-
-
-def _set(row: Any, column: str, value: Any) -> None:
-    if isinstance(row, MutableMapping):
-        row[column] = value
-    else:
-        attribute = _attribute(row, column)
-        setattr(row, attribute, value)
-        if _mapper(row) is not None:
-            # SQLAlchemy writes net changes only. Another writer may have changed this column since
-            # the row was read: what belongs to the new key is written together or not at all.
-            flag_modified(row, attribute)
-
-
-def _now(row: Any, column: str) -> datetime:
-    """The time now in UTC, with a zone where the column has one."""
-    mapper = _mapper(row)
-    zone = mapper is not None and column in mapper.local_table.c
-    zone = zone and getattr(mapper.local_table.c[column].type, "timezone", False)  # type: ignore[union-attr]
-    moment = datetime.now(UTC)
-    return moment if zone else moment.replace(tzinfo=None)
-
-
-def _stored(row: Any, column: str) -> Any:
-    """A primary-key value as the database stores it.
-
-    SQLAlchemy's Uuid is a ``uuid.UUID`` in the model but 32 hexadecimal digits in SQLite, say.
-    dekctl reads what is stored, and both must come to the same encryption context.
-    """
-    value = _get(row, column)
-    mapper = _mapper(row)
-    session = object_session(row) if mapper is not None else None
-    if value is None or mapper is None or session is None or column not in mapper.local_table.c:
-        return value
-    dialect = session.get_bind(mapper).dialect
-    process = mapper.local_table.c[column].type.dialect_impl(dialect).bind_processor(dialect)
-    return process(value) if process else value
+def _alike(text: str) -> str:
+    """What texts have in common that a collation may take for one: case, accents, padding."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()

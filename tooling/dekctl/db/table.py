@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import NoSuchTableError
 
-from dekctl.config import OTHERS, TableConfig
+from dekctl.config import TableConfig
 from dekctl.db.database import Database
-from dekctl.db.literal import literal, owner_literal
+from dekctl.db.literal import owner_case, owner_condition
 from dekctl.db.rows import KEY_COLUMNS, Change, PrimaryKey, Row, refuse_nameless
 from dekctl.errors import UsageError
 
@@ -212,18 +212,18 @@ class DekTable:
 
     def is_owned_by(self, value: str) -> str:
         """SQL condition for the rows of one value of the ``kek_by`` column."""
-        number = isinstance(self.column("owner").type, sa.Integer)
-        return f"{self.quoted('owner')} = {owner_literal(value, number=number)}"
+        return owner_condition(self.quoted("owner"), value, number=self._owner_is_number)
+
+    @property
+    def _owner_is_number(self) -> bool:
+        return isinstance(self.column("owner").type, sa.Integer)
 
     def _owner(self) -> str:
-        """SQL of a row's owner as ``kek_by`` lists it: the database's own comparison decides.
-
-        It may ignore case or padding, and the rows that are due are found by it.
-        """
-        listed = self.config.kek_by.keks if self.config.kek_by else ()
-        values = [value for value, _ in listed if value != OTHERS]
-        cases = [f"WHEN {self.is_owned_by(value)} THEN {literal(value)}" for value in values]
-        return f"CASE {' '.join(cases)} END" if cases else "NULL"
+        """SQL of a row's owner as ``kek_by`` lists it."""
+        if self.config.kek_by is None:
+            return "NULL"
+        keks = self.config.kek_by.keks
+        return owner_case(self.quoted("owner"), keks, number=self._owner_is_number)
 
     def _shard_filter(self, shard: Shard | None) -> str | None:
         if shard is None:
