@@ -19,6 +19,7 @@ from sandbox.mariadb import MariaDBServer
 from sandbox.postgres import PostgresServer
 from support.app import AppDatabase
 from support.cli import Dekctl
+from support.secrets import assert_hidden
 
 SERVERS = ("postgresql", "mariadb")
 
@@ -277,3 +278,55 @@ def test_an_unreachable_server_is_told_soon(dekctl: Dekctl) -> None:
     dekctl.configure('[env.test]\nprovider = "env"\n'
                      'database_url = "postgresql+psycopg://x:y@127.0.0.1:1/none"\n')  # fmt: skip
     assert "hint:" in dekctl("wrap").expect(6).stderr
+
+
+LEAKS = {
+    "an SQLSTATE of its own": "RAISE EXCEPTION 'no % here', k USING errcode = 'KEY01'",
+    "one of the server's": "RAISE EXCEPTION 'no % here', k USING errcode = '57014'",
+    "a right's": "RAISE EXCEPTION 'no % here', k USING errcode = '42501'",
+    "none": "RAISE EXCEPTION 'no % here', k",
+    "a statement of its own": "EXECUTE 'SELECT 1 FROM ' || quote_ident(k)",
+    "a cast": "PERFORM k::int",
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
+def test_what_a_trigger_of_postgresql_says_is_not_repeated(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, leak: str
+) -> None:
+    app = make_app(postgres_database, rows=1)
+    dekctl.json("migrate")
+    with postgres_database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION leak() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            "DECLARE k text := encode(old.encryption_key, 'hex'); "
+            f"BEGIN {leak.replace('%', '%%')}; RETURN new; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER leak BEFORE UPDATE ON encrypted_files "
+            "FOR EACH ROW EXECUTE FUNCTION leak()"
+        )
+    ended = dekctl("scrub", "--yes").expect(6)
+    told = ended.stderr + str(postgres_database.sql("SELECT error, result FROM dekctl_runs"))
+    assert_hidden(told, app.deks.values(), "what scrub says")
+    assert "SQLSTATE" in told
+
+
+def test_what_a_trigger_of_mariadb_or_sqlite_says_is_not_repeated(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=1, storage="text", plaintext_encoding="hex")
+    dekctl.json("migrate")
+    body = {
+        "sqlite": "BEGIN SELECT RAISE(ABORT, '{key}'); END",
+        "mariadb": "FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{key}'",
+    }
+    if app_database.kind not in body:
+        pytest.skip("PostgreSQL has tests of its own above")
+    [dek] = app.deks.values()
+    text = body[app_database.kind].replace("{key}", dek.hex())
+    with app_database.engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TRIGGER leak BEFORE UPDATE ON encrypted_files {text}")
+    ended = dekctl("scrub", "--yes").expect(6)
+    told = ended.stderr + str(app_database.sql("SELECT error, result FROM dekctl_runs"))
+    assert_hidden(told, [dek], "what scrub says")

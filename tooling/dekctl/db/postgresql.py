@@ -28,9 +28,9 @@ _TRANSIENT_STATES = frozenset(
         "57P05",  # idle_session_timeout
     }
 )
-_ABOUT_VALUES = ("22", "23", "P0")
-"""SQLSTATE classes whose messages may quote a value: data exceptions, broken constraints, and what
-an application's trigger raises."""
+_SAYS_NO_VALUE = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
+"""SQLSTATE classes whose messages name objects, states and limits: connections, transactions,
+authorization, missing databases and schemas, statements, resources, operators, system errors."""
 
 
 class PostgreSQLBackend(Backend):
@@ -138,11 +138,27 @@ class PostgreSQLBackend(Backend):
         state = getattr(error, "sqlstate", None)
         diagnosis = getattr(error, "diag", None)
         if state is None or diagnosis is None:
-            return str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        if state.startswith(_ABOUT_VALUES):
-            named = diagnosis.constraint_name or diagnosis.column_name
-            return f"SQLSTATE {state}" + (f" on {named}" if named else "")
-        return f"{diagnosis.message_primary} (SQLSTATE {state})"
+            # The driver's own: of a connection, or (DataError) of a value that it cannot read.
+            text = "" if type(error).__name__ == "DataError" else str(error).strip()
+            return text.splitlines()[0] if text else type(error).__name__
+        if _is_servers_own(state, diagnosis):
+            return f"{diagnosis.message_primary} (SQLSTATE {state})"
+        named = diagnosis.constraint_name or diagnosis.column_name
+        return f"SQLSTATE {state}" + (f" on {named}" if named else "")
+
+
+def _is_servers_own(state: str, diagnosis: Any) -> bool:
+    """Whether a message is the server's and holds no value of a row.
+
+    An application's trigger may raise any text under any SQLSTATE, with a key in it; or run a
+    statement of its own making, which an error of class 42 quotes.
+    """
+    if not state.startswith(_SAYS_NO_VALUE):
+        return False
+    if state.startswith("42"):
+        return diagnosis.context is None
+    # A trigger's text comes from the language's own file: pl_exec.c, plpy_elog.c, plperl.c, ...
+    return not (diagnosis.source_file or "").startswith("pl")
 
 
 def _cursor(connection: Connection) -> Any:
