@@ -78,6 +78,15 @@ def kms_standin(_standin: KmsStandin) -> Iterator[KmsStandin]:
 
 
 @pytest.fixture
+def environ(kms_standin: KmsStandin, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """AWS settings for this process that lead to the stand-in."""
+    variables = kms_standin.environment()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
 def sqlite_database(tmp_path: Path) -> Iterator[AppDatabase]:
     """A new SQLite file."""
     yield from _database("sqlite", f"sqlite:///{tmp_path / 'app.db'}")

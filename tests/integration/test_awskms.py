@@ -24,15 +24,6 @@ DEK = bytes(range(32))
 
 
 @pytest.fixture
-def environ(kms_standin: KmsStandin, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """AWS settings for this process that lead to the stand-in."""
-    variables = kms_standin.environment()
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    return variables
-
-
-@pytest.fixture
 def kek(kms_standin: KmsStandin) -> str:
     """ARN of a new key."""
     return kms_standin.create_key()

@@ -31,7 +31,7 @@ from dekctl.kms.interface import (
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.quota import live_quota
 from dekctl.kms.retry import Retries, RetryPolicy
-from dekctl.kms.session import create_client
+from dekctl.kms.session import create_client, unlogged
 from dekctl.kms.transport import Request, Response, Transport
 
 Opened = TypeVar("Opened")
@@ -149,7 +149,8 @@ class AWSKMS(KMSInterface):
         while True:
             self._count(operation)
             try:
-                response: Response = client._make_api_call(operation, dict(request))
+                with unlogged():
+                    response: Response = client._make_api_call(operation, dict(request))
             except ClientError as error:
                 detail = error.response["Error"]
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")

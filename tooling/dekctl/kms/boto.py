@@ -23,6 +23,7 @@ from dekctl.kms.session import (
     create_client,
     credentials_error,
     tls_error,
+    unlogged,
 )
 from dekctl.kms.transport import CountCall, Request, Response
 
@@ -132,7 +133,8 @@ class BotoTransport:
     ) -> tuple[Response | KMSError, Fault | None]:
         """Make one call. Returns the answer, or the error and what it means (None: no retry)."""
         try:
-            response: Response = method(**request)
+            with unlogged():
+                response: Response = method(**request)
         except aws.ClientError as error:
             if error.operation_name != operation:  # the role could not be assumed
                 raise credentials_error(error) from error

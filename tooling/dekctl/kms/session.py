@@ -5,6 +5,10 @@ Also what botocore's own failures mean: credentials that cannot be had concern e
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from botocore import exceptions as aws
@@ -30,6 +34,39 @@ CREDENTIAL_ERRORS = (
 )
 
 
+_calling = ContextVar("dekctl_kms_call", default=False)
+
+
+class _HideCalls(logging.Filter):
+    """Drops what botocore notes about our calls for debugging: whole requests and answers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG or not _calling.get()
+
+
+_hide_calls = _HideCalls()
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep the KMS calls of this thread out of botocore's debug log: their bodies hold keys.
+
+    An application that turns on debugging keeps the log of its other calls.
+    """
+    before = _calling.set(True)
+    try:
+        yield
+    finally:
+        _calling.reset(before)
+
+
+def _hide_from_debugging() -> None:
+    """Put the filter on every logger of botocore's: one of a parent is not asked."""
+    for name in list(logging.Logger.manager.loggerDict):
+        if name.partition(".")[0] in {"boto3", "botocore"}:
+            logging.getLogger(name).addFilter(_hide_calls)  # the same one is added once
+
+
 def create_client(
     session: Session, region: str | None, endpoint_url: str | None, concurrency: int
 ) -> Any:
@@ -50,9 +87,11 @@ def create_client(
         user_agent_extra="dekctl",
     )
     try:
-        return session.create_client(
+        client = session.create_client(
             "kms", region_name=region, endpoint_url=endpoint_url, config=config
         )
+        _hide_from_debugging()
+        return client
     except aws.NoRegionError:
         raise UsageError(
             "no AWS Region is set", hint='set `region = "..."` in dekctl.toml, or AWS_REGION'
