@@ -280,6 +280,21 @@ def test_an_unreachable_server_is_told_soon(dekctl: Dekctl) -> None:
     assert "hint:" in dekctl("wrap").expect(6).stderr
 
 
+def test_no_password_of_a_database_url_is_shown(
+    dekctl: Dekctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "FIRST_CONTACT_SECONDS", 0.0)
+    urls = [
+        "postgresql+psycopg://x:S3CRET@127.0.0.1:1/none?password=S3CRET&sslpassword=S3CRET",
+        "mysql+pymysql://x:S3CRET@127.0.0.1:1/none?password=S3CRET",
+    ]
+    for url in urls:
+        dekctl.configure(f'[env.test]\nprovider = "env"\ndatabase_url = "{url}"\n')
+        for command in (["status"], ["doctor"], ["--debug", "wrap"]):
+            result = dekctl(*command).expect(6)
+            assert "S3CRET" not in result.stdout + result.stderr
+
+
 LEAKS = {
     "an SQLSTATE of its own": "RAISE EXCEPTION 'no % here', k USING errcode = 'KEY01'",
     "one of the server's": "RAISE EXCEPTION 'no % here', k USING errcode = '57014'",

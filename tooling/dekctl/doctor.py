@@ -69,7 +69,7 @@ def _outputs(project: Project) -> str:
 def _database(project: Project) -> str:
     with project.database.transaction() as connection:
         project.database.now(connection)
-    return project.database.url.render_as_string(hide_password=True)
+    return project.database.shown_url
 
 
 def _table(project: Project, config: Any) -> str:

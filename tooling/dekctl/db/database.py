@@ -86,6 +86,11 @@ class Database:
         timeouts = Timeouts(env.lock_timeout_seconds, env.statement_timeout_seconds)
         return cls(env.url(), timeouts)
 
+    @property
+    def shown_url(self) -> str:
+        """The URL for people: without its password and its query, which may hold one too."""
+        return self.url.set(query={}).render_as_string(hide_password=True)
+
     def __enter__(self) -> Database:
         return self
 
@@ -148,7 +153,7 @@ class Database:
     def translate(self, error: Exception, *, lost: bool = False) -> DatabaseError:
         """Make an error for people out of a driver's, leaving out whatever a row may hold."""
         text = self.backend.describe(error)
-        where = self.url.render_as_string(hide_password=True)
+        where = self.shown_url
         if lost or self.backend.is_transient(error):
             return TransientDatabaseError(
                 f"the database {where} is busy or went away: {text}",
