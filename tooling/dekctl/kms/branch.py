@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from dekctl.config import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kms.context import TABLE, branch_context, encode_context
+from dekctl.kms.forks import begin_anew_after_fork
 from dekctl.kms.interface import (
     KMSInterface,
     RewrapRequest,
@@ -119,8 +120,19 @@ class BranchKeys:
         self._clock = clock
         self._wrapping: dict[tuple[str, str | None], _Opened] = {}
         self._opened: OrderedDict[str, tuple[float, _Opened]] = OrderedDict()
+        self._new_locks()
+        begin_anew_after_fork(self)
+
+    def _new_locks(self) -> None:
         self._making = threading.Lock()
-        self._opening = threading.Lock()
+        self._remembering = threading.Lock()  # short: a key in memory waits for nobody
+        self._fetching = threading.Lock()
+
+    def after_fork(self) -> None:
+        """Wrap under branch keys of its own: two processes would count the uses of one apart."""
+        self._wrapping = {}
+        self._opened = OrderedDict()  # it may have been in the middle of a change
+        self._new_locks()
 
     # -- wrapping ------------------------------------------------------------------------------
 
@@ -208,10 +220,23 @@ class BranchKeys:
         self, wanted: Mapping[str, Mapping[str, str] | None]
     ) -> dict[str, _Opened | RowRejectedError]:
         """Return the branch keys of these ids, from memory or from the store and KMS."""
+        found, missing = self._remembered(wanted)
+        if missing:
+            with self._fetching:  # one thread at a time: the others find the keys in memory then
+                more, missing = self._remembered(missing)
+                found |= more
+                if missing:
+                    found |= self._fetch({branch_id: wanted[branch_id] for branch_id in missing})
+        return found
+
+    def _remembered(
+        self, wanted: Iterable[str]
+    ) -> tuple[dict[str, _Opened | RowRejectedError], list[str]]:
+        """Return the branch keys in memory, and the ids of those that are not."""
         found: dict[str, _Opened | RowRejectedError] = {}
-        with self._opening:  # one thread at a time: the others find the keys in memory then
+        missing: list[str] = []
+        with self._remembering:
             now = self._clock()
-            missing: list[str] = []
             for branch_id in wanted:
                 known = self._opened.get(branch_id)
                 if known is None or now - known[0] > KEEP_SECONDS:
@@ -219,27 +244,38 @@ class BranchKeys:
                 else:
                     self._opened.move_to_end(branch_id)
                     found[branch_id] = known[1]
-            if missing:
-                stored = [
-                    key
-                    for key in self._store.get(missing).values()
-                    # A branch key of another table would not open here; say "not there" instead.
-                    if (wanted[key.branch_id] or {}).get(TABLE) == key.context_name
-                ]
-                answers = self._kms.unwrap_many([_request(key) for key in stored])
-                for key, answer in zip(stored, answers, strict=True):
-                    if isinstance(answer, RowRejectedError):
-                        found[key.branch_id] = RowRejectedError(
-                            f"its branch key {key.branch_id} does not open: {answer.message}",
-                            hint=answer.hint,
-                            code=answer.code,
-                        )
-                        continue
-                    opened = _Opened(key.branch_id, answer.plaintext, key.kek_id, now, 0)
-                    found[key.branch_id] = opened
-                    self._opened[key.branch_id] = (now, opened)
-                while len(self._opened) > KEEP_KEYS:
-                    self._opened.popitem(last=False)
+        return found, missing
+
+    def _fetch(
+        self, wanted: Mapping[str, Mapping[str, str] | None]
+    ) -> dict[str, _Opened | RowRejectedError]:
+        """Read branch keys from the store, open them in KMS and remember them."""
+        found: dict[str, _Opened | RowRejectedError] = {}
+        stored = [
+            key
+            for key in self._store.get(wanted).values()
+            # A branch key of another table would not open here; say "not there" instead.
+            if (wanted[key.branch_id] or {}).get(TABLE) == key.context_name
+        ]
+        since = self._clock()
+        answers = self._kms.unwrap_many([_request(key) for key in stored])
+        for key, answer in zip(stored, answers, strict=True):
+            if isinstance(answer, RowRejectedError):
+                found[key.branch_id] = RowRejectedError(
+                    f"its branch key {key.branch_id} does not open: {answer.message}",
+                    hint=answer.hint,
+                    code=answer.code,
+                )
+            else:
+                found[key.branch_id] = _Opened(
+                    key.branch_id, answer.plaintext, key.kek_id, since, 0
+                )
+        with self._remembering:
+            for branch_id, opened in found.items():
+                if isinstance(opened, _Opened):
+                    self._opened[branch_id] = (since, opened)
+            while len(self._opened) > KEEP_KEYS:
+                self._opened.popitem(last=False)
         return found
 
     # -- another KEK ---------------------------------------------------------------------------
