@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import boto3
 import pytest
 
-from dekctl.kms import AWSKMS
+from dekctl.errors import KMSUnavailableError
+from dekctl.kms import AWSKMS, InMemoryKMS, set_kms_provider
+from dekctl.kms.branch import BranchKey, BranchKeys
 from dekctl.kms.connect import TransportKind
-from support.kms_standin import KmsStandin
+from dekctl.kms.context import row_context
+from dekctl.kms.interface import Unwrapped, UnwrapRequest, Wrapped, WrapRequest
+from dekctl.kms.retry import RetryPolicy
+from support.kms_standin import Fault, KmsStandin
 from support.secrets import assert_hidden
 
 CONTEXT = {"dekctl:table": "files", "dekctl:pk": "7"}
@@ -51,3 +61,92 @@ def test_an_application_that_logs_everything_logs_no_key(
     caplog.clear()
     boto3.client("kms").list_keys()
     assert "Response body" in caplog.text, "the application's own calls are logged as before"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_worker_that_is_forked_after_a_call_makes_calls_of_its_own(provider: AWSKMS) -> None:
+    dek = os.urandom(32)
+    wrapped = provider.wrap(dek, CONTEXT)
+    for _ in range(3):  # all connections of the parent are open
+        provider.unwrap(wrapped, CONTEXT)
+    provider._transport_lock.acquire()  # as another thread of the parent may hold it
+    child = os.fork()
+    if child == 0:  # no exception may lead it back into pytest
+        try:
+            same = provider.unwrap(wrapped, CONTEXT) == dek
+            os._exit(0 if same else 1)
+        except BaseException:
+            os._exit(2)
+    provider._transport_lock.release()
+    assert ended(child) == 0
+    assert provider.unwrap(wrapped, CONTEXT) == dek, "the parent goes on with its own connections"
+
+
+def ended(child: int, timeout: float = 20) -> int | str:
+    """The exit code of a child, or that it hung and was killed."""
+    give_up = time.monotonic() + timeout
+    while time.monotonic() < give_up:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hung"
+
+
+def test_an_application_is_told_of_an_outage_within_seconds(
+    environ: dict[str, str], kms_standin: KmsStandin
+) -> None:
+    kek = kms_standin.create_key()
+    provider = set_kms_provider("aws", key_id=kek)
+    wrapped = provider.wrap(bytes(32))
+    kms_standin.set_faults(Fault("ThrottlingException", probability=1.0), seed=1)
+    began = time.monotonic()
+    with pytest.raises(KMSUnavailableError):
+        provider.unwrap(wrapped)
+    assert time.monotonic() - began < 15
+    provider.close()
+
+    hasty = AWSKMS(kek, retry=RetryPolicy(patience=0.1, first_contact=0.1))
+    began = time.monotonic()
+    with pytest.raises(KMSUnavailableError):
+        hasty.unwrap(wrapped)
+    assert time.monotonic() - began < 3
+    hasty.close()
+
+
+def test_a_branch_key_in_memory_opens_rows_while_another_one_is_waited_for() -> None:
+    class SlowStock(dict[str, BranchKey]):
+        slow = threading.Event()
+
+        def add(self, key: BranchKey) -> None:
+            self[key.branch_id] = key
+
+        def get(self, branch_ids: Any) -> Any:  # type: ignore[override]
+            if self.slow.is_set():
+                asked.set()
+                assert answered.wait(20)
+            return {i: self[i] for i in branch_ids}
+
+    asked, answered = threading.Event(), threading.Event()
+    stock: Any = SlowStock()
+    kms = InMemoryKMS()
+    wrapper = BranchKeys(kms, stock, rows_per_key={"t": 1})
+    requests = []
+    for number in (1, 2):
+        context = row_context("t", (number,))
+        [row] = wrapper.wrap_many([WrapRequest(bytes(32), context)])
+        assert isinstance(row, Wrapped)
+        requests.append(UnwrapRequest(row.blob, row.kek_id, context))
+    reader = BranchKeys(kms, stock)
+    reader.unwrap_many(requests[:1])
+    stock.slow.set()
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(reader.unwrap_many, requests[1:])
+        assert asked.wait(20)
+        [opened] = pool.submit(reader.unwrap_many, requests[:1]).result(timeout=5)
+        answered.set()
+        [other] = waiting.result(timeout=20)
+    assert isinstance(opened, Unwrapped)
+    assert isinstance(other, Unwrapped)

@@ -30,6 +30,7 @@ from dekctl.kms.branch import BranchKeys
 from dekctl.kms.context import V2, V3, context_for_version, row_context
 from dekctl.kms.interface import Context, KMSInterface, UnwrapRequest
 from dekctl.kms.registry import get_kms_provider
+from dekctl.kms.retry import APPLICATION, RetryPolicy
 from dekctl.model import ModelRows, mapper_of
 from dekctl.outputs import load_outputs
 
@@ -68,7 +69,9 @@ class RowKeys:
         self._branches: BranchKeys | None = None
 
     @classmethod
-    def of(cls, config: Config, table: str | None = None) -> RowKeys:
+    def of(
+        cls, config: Config, table: str | None = None, *, retry: RetryPolicy = APPLICATION
+    ) -> RowKeys:
         """Make the reader of a ``dekctl.toml``, for AWS KMS and the identity of the process.
 
         It wraps under the active KEK, and refuses rows older than ``min_generation``.
@@ -76,6 +79,7 @@ class RowKeys:
         Args:
             config: from :func:`dekctl.config.load_config`.
             table: the table's name, where there are several.
+            retry: for how long KMS is asked again when it fails; by default a few seconds.
 
         Raises:
             UsageError: the configuration or the Terraform outputs are missing or wrong.
@@ -103,6 +107,7 @@ class RowKeys:
             region=env.region or (outputs.region if outputs else None),
             endpoint_url=env.endpoint_url,
             known_keks=[*known, *own],
+            retry=retry,
         )
         return cls(provider, chosen[0], accepted=accepted, first=config.table)
 

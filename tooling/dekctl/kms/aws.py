@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kms.connect import TransportKind, make_transport
 from dekctl.kms.faults import Fault, classify, error_for
+from dekctl.kms.forks import begin_anew_after_fork, keep
 from dekctl.kms.interface import (
     MAX_PLAINTEXT_BYTES,
     Context,
@@ -37,7 +38,7 @@ from dekctl.kms.transport import Request, Response, Transport
 Opened = TypeVar("Opened")
 
 DEFAULT_CONCURRENCY = 128
-CALL_PATIENCE_SECONDS = 10.0
+CALL_RETRY = RetryPolicy(patience=10.0)
 """How long a single call, not one of a page, is tried again."""
 
 _ROW_KEK_CODES = frozenset({"IncorrectKeyException"})
@@ -83,6 +84,7 @@ class AWSKMS(KMSInterface):
         concurrency: int = DEFAULT_CONCURRENCY,
         limiter: RateLimiter | None = None,
         cancel: threading.Event | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         """Prepare a provider; no call is made yet.
 
@@ -96,6 +98,8 @@ class AWSKMS(KMSInterface):
             concurrency: most calls in flight at once.
             limiter: shared limit on calls a second.
             cancel: when set, waiting for a retry ends at once.
+            retry: for how long calls are tried again; by default as a migration wants it, minutes.
+                An application takes :data:`dekctl.kms.retry.APPLICATION`.
         """
         super().__init__()
         self.key_id = key_id
@@ -112,7 +116,9 @@ class AWSKMS(KMSInterface):
             "concurrency": concurrency,
             "limiter": limiter,
             "cancel": cancel,
+            "policy": retry,
         }
+        begin_anew_after_fork(self)
 
     def __repr__(self) -> str:
         return f"AWSKMS(key_id={self.key_id!r})"
@@ -144,7 +150,7 @@ class AWSKMS(KMSInterface):
             KMSError: KMS refused or cannot be reached.
         """
         client = create_client(self._session._session, self._region, self._endpoint_url, 1)
-        retries = Retries(RetryPolicy(patience=CALL_PATIENCE_SECONDS))
+        retries = Retries(self._transport_options["policy"] or CALL_RETRY)
         stop = self._transport_options["cancel"] or threading.Event()
         while True:
             self._count(operation)
@@ -345,6 +351,13 @@ class AWSKMS(KMSInterface):
                     **self._transport_options,
                 )
             return self._transport_made
+
+    def after_fork(self) -> None:
+        """Take new locks and, with the next call, a new transport: the parent keeps its own."""
+        self._count_lock = threading.Lock()
+        self._transport_lock = threading.Lock()
+        keep(self._transport_made)
+        self._transport_made = None
 
     def set_concurrency(self, concurrency: int) -> None:
         with self._transport_lock:

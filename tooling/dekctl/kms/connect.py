@@ -10,6 +10,7 @@ from botocore.session import Session
 from dekctl.errors import UsageError
 from dekctl.kms.boto import BotoTransport
 from dekctl.kms.limiter import RateLimiter
+from dekctl.kms.retry import RetryPolicy
 from dekctl.kms.transport import CountCall, Transport
 
 TransportKind = Literal["auto", "boto3", "curl"]
@@ -25,6 +26,7 @@ def make_transport(
     limiter: RateLimiter | None = None,
     count: CountCall | None = None,
     cancel: threading.Event | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Transport:
     """Make a transport: ``auto`` is libcurl where pycurl is installed, else boto3.
 
@@ -52,4 +54,5 @@ def make_transport(
         limiter=limiter,
         count=count,
         cancel=cancel,
+        policy=policy,
     )

@@ -10,6 +10,7 @@ from dekctl.errors import UsageError
 from dekctl.kms.aws import AWSKMS
 from dekctl.kms.interface import KMSInterface
 from dekctl.kms.local import EnvKMS, InMemoryKMS
+from dekctl.kms.retry import APPLICATION
 
 KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
 
@@ -26,7 +27,7 @@ def _aws(**options: Any) -> KMSInterface:
                 'set_kms_provider("aws", key_id="alias/…")',
             )
         options["key_id"] = key_id
-    return AWSKMS(**options)
+    return AWSKMS(**{"retry": APPLICATION, **options})
 
 
 _FACTORIES: dict[str, Callable[..., KMSInterface]] = {
@@ -41,7 +42,8 @@ def set_kms_provider(provider: str | KMSInterface, **options: Any) -> KMSInterfa
 
     ``provider`` is ``"aws"``, ``"env"`` or ``"memory"``, whose adapter is made here from
     ``options`` (for ``aws`` those of :class:`AWSKMS`; without ``key_id`` it is taken from
-    ``DEKCTL_KMS_KEY_ID``), or a ready-made :class:`KMSInterface`.
+    ``DEKCTL_KMS_KEY_ID``, without ``retry`` calls are tried again for a few seconds), or a
+    ready-made :class:`KMSInterface`.
 
     Raises:
         UsageError: no such provider, or it lacks its KEK.

@@ -55,6 +55,10 @@ class RetryPolicy:
                 return 0.0
 
 
+APPLICATION = RetryPolicy(patience=5.0, first_contact=5.0, access_grace=1.0)
+"""For a user who waits: an outage is told within seconds."""
+
+
 class Retries:
     """The retries of one call."""
 
