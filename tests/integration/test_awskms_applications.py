@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
+from dekctl.config import load_config
 from dekctl.errors import KMSUnavailableError
 from dekctl.kms import AWSKMS, InMemoryKMS, set_kms_provider
 from dekctl.kms.branch import BranchKey, BranchKeys
@@ -21,6 +22,9 @@ from dekctl.kms.connect import TransportKind
 from dekctl.kms.context import row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, Wrapped, WrapRequest
 from dekctl.kms.retry import RetryPolicy
+from dekctl.reader import RowKeys
+from support.cli import Dekctl
+from support.generations import ALIAS, Generations
 from support.kms_standin import Fault, KmsStandin
 from support.secrets import assert_hidden
 
@@ -150,3 +154,23 @@ def test_a_branch_key_in_memory_opens_rows_while_another_one_is_waited_for() -> 
         [other] = waiting.result(timeout=20)
     assert isinstance(opened, Unwrapped)
     assert isinstance(other, Unwrapped)
+
+
+def test_rows_that_name_an_alias_or_no_kek_are_read_after_the_alias_has_moved(
+    environ: dict[str, str], generations: Generations, dekctl: Dekctl
+) -> None:
+    dek = os.urandom(32)
+    seed = AWSKMS(ALIAS)
+    row = {"id": 1, "wrapped_key": seed.wrap(dek), "wrapped_key_version": "V1"}
+    seed.close()
+    generations.roll()
+    lines = [f'{name} = "{value}"' for name, value in generations.env.items()]
+    dekctl.configure("[env.test]\n" + "\n".join(lines) + "\n")
+    known = list(generations.arns.values())
+    for keys in (
+        RowKeys.of(load_config(dekctl.folder / "dekctl.toml")),
+        RowKeys(set_kms_provider("aws", key_id=ALIAS, known_keks=known)),
+    ):
+        for kek in (ALIAS, None):
+            assert keys.read({**row, "kek_id": kek}) == dek
+        keys.provider.close()

@@ -17,7 +17,6 @@ from dekctl.errors import RowRejectedError
 Context = Mapping[str, str]
 """An encryption context: authenticated, not secret; CloudTrail shows it in plain text."""
 
-MIN_DEK_BYTES = 16
 MAX_PLAINTEXT_BYTES = 4096
 """KMS Encrypt takes 1 to 4,096 bytes (AWS KMS API reference, Encrypt, ``Plaintext``)."""
 
