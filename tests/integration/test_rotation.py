@@ -132,6 +132,23 @@ def test_rewrap_can_be_narrowed_to_one_kek(
     assert dekctl.json("rewrap", "--from", "g1", "--to", "g2")["changed"] == ROWS - 5
 
 
+def test_rows_of_the_related_key_of_another_region_are_moved_with_it(
+    app: Application, generations: Generations, dekctl: Dekctl
+) -> None:
+    key_id = "mrk-" + os.urandom(16).hex()
+    primary = f"{generations.active.rpartition('/')[0]}/{key_id}"
+    generations.roll()
+    generations.arns["g1"] = primary
+    generations.write()
+    app.database.sql(
+        "UPDATE encrypted_files SET kek_id = :kek", kek=primary.replace("us-east-1", "eu-west-1")
+    )
+    assert dekctl.json("rewrap", "--from", "g1", "--dry-run")["changed"] == ROWS
+    app.database.sql("UPDATE encrypted_files SET kek_id = :kek WHERE id = 1", kek=key_id)
+    assert dekctl.json("rewrap", "--from", "g1", "--dry-run")["changed"] == ROWS
+    assert dekctl.json("rewrap", "--from", "g2", "--dry-run")["changed"] == 0
+
+
 def seed_script(app: Application, standin: KmsStandin) -> None:
     """The seed's own loop, on the seed's own columns: an alias as kek_id, V1, no context."""
     kms = AWSKMS(
@@ -270,6 +287,28 @@ def test_a_row_in_quarantine_keeps_its_kek(
     assert dekctl.json("retire", "g1", expect=3)["rows"] == 1
 
 
+def test_rows_without_a_kek_column_may_need_the_kek(
+    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    """The seed's script only recommends the column."""
+    app = make_app(sqlite_database, rows=ROWS, env=generations.env)
+    seed_script(app, generations.standin)
+    app.database.sql("ALTER TABLE encrypted_files DROP COLUMN kek_id")
+    generations.roll()
+    assert dekctl.json("retire", "g1", expect=3)["rows_unclear"] == ROWS
+
+
+def test_a_table_that_is_not_there_is_not_an_empty_one(
+    sqlite_database: AppDatabase, generations: Generations, dekctl: Dekctl
+) -> None:
+    sqlite_database.sql("CREATE TABLE another (id INTEGER)")
+    env = "\n".join(f'{name} = "{value}"' for name, value in generations.env.items())
+    dekctl.configure(f'[table]\n[env.test]\ndatabase_url = "{sqlite_database.url}"\n{env}\n')
+    generations.roll()
+    refused = dekctl("retire", "g1").expect(3)
+    assert "encrypted_files is not in this database" in refused.stderr
+
+
 def test_retire_waits_for_the_backups(
     app: Application, generations: Generations, dekctl: Dekctl
 ) -> None:
@@ -339,6 +378,83 @@ def test_a_run_that_cannot_tell_where_its_rows_came_from_starts_the_window_anew(
         ended=f"{later + timedelta(days=1):%Y-%m-%d %H:%M:%S.000}",
     )
     dekctl("retire", "g1").expect(3)
+
+
+def declare_window(dekctl: Dekctl) -> None:
+    """Keep backups for 35 days."""
+    toml = (dekctl.folder / "dekctl.toml").read_text()
+    dekctl.configure(toml + "backup_retention_days = 35\n")
+
+
+def make_older(app: Application, operation: str) -> None:
+    """Let every run of a verb so far have ended 36 days ago."""
+    app.database.sql(
+        "UPDATE dekctl_runs SET ended_at = :ended WHERE operation = :operation",
+        ended=f"{datetime.now(UTC) - timedelta(days=36):%Y-%m-%d %H:%M:%S.000}",
+        operation=operation,
+    )
+
+
+def bring_back(app: Application, standin: KmsStandin, kek: str, *, named: str) -> None:
+    """Wrap the first row's key by an older KEK again, as from a backup."""
+    pk = next(iter(app.rows()))
+    v1 = named != kek
+    blob = standin.kms().encrypt(
+        KeyId=kek,
+        Plaintext=app.deks[pk],
+        EncryptionContext={}
+        if v1
+        else {"dekctl:table": "encrypted_files", "dekctl:pk": str(pk[0])},
+    )["CiphertextBlob"]
+    app.set(pk, wrapped=blob, version="V1" if v1 else "V2", kek=named)
+
+
+def test_rows_that_named_a_kek_by_its_id_begin_the_window_anew(
+    app: Application, generations: Generations, dekctl: Dekctl
+) -> None:
+    declare_window(dekctl)
+    g1 = generations.active
+    generations.roll()
+    dekctl("rewrap").expect(0)
+    make_older(app, "rewrap")
+    bring_back(app, generations.standin, g1, named=g1.rpartition("/")[2])
+    dekctl("rewrap").expect(0)
+    assert "35 days after" in dekctl("retire", "g1").expect(3).stderr
+
+
+def test_a_rewrap_from_one_kek_leaves_open_what_rows_with_an_alias_need(
+    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    app = make_app(sqlite_database, rows=ROWS, env=generations.env)
+    seed_script(app, generations.standin)
+    dekctl("schema", "expand").expect(0)
+    declare_window(dekctl)
+    generations.roll()
+    assert dekctl.json("rewrap", "--from", "g1")["changed"] == 0
+    make_older(app, "rewrap")
+    assert dekctl.json("rewrap")["changed"] == ROWS
+    assert "35 days after" in dekctl("retire", "g1").expect(3).stderr
+
+
+def test_a_killed_rewrap_begins_the_window_anew(
+    app: Application, generations: Generations, dekctl: Dekctl
+) -> None:
+    declare_window(dekctl)
+    g1 = generations.active
+    generations.roll()
+    dekctl("rewrap").expect(0)
+    make_older(app, "rewrap")
+    bring_back(app, generations.standin, g1, named=g1)
+    dekctl("rewrap").expect(0)
+    app.database.sql(
+        "UPDATE dekctl_runs SET state = 'running', ended_at = NULL, result = '{}', pid = 999999 "
+        "WHERE operation = 'rewrap' AND ended_at > :ended",
+        ended=f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}",
+    )
+    assert "35 days after" in dekctl("retire", "g1").expect(3).stderr
+    make_older(app, "rewrap")
+    make_older(app, "retire")
+    dekctl("retire", "g1").expect(0)
 
 
 # -- min_generation ------------------------------------------------------------------------------
@@ -467,6 +583,90 @@ def test_a_tenant_is_erased_only_with_every_row_accounted_for(
     assert [c["check"] for c in refused["checks"] if not c["ok"]] == ["rows elsewhere"]
     dekctl("rewrap").expect(0)
     dekctl("retire", arns["acme"], "--erase", "acme").expect(0)
+
+
+def test_no_tenant_s_kek_gets_the_branch_keys_of_all_tenants(
+    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    """A table of V3 that gets a KEK for each tenant; the rewrap that separates them is stopped."""
+    wrapper = Grant(("kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey"))
+    generations.standin.put_role("files-wrapper", [wrapper])
+    app = make_app(sqlite_database, rows=ROWS, env=generations.env, wrapping="V3")
+    app.database.sql("ALTER TABLE encrypted_files ADD COLUMN tenant VARCHAR(20)")
+    app.database.sql(
+        "UPDATE encrypted_files SET tenant = CASE WHEN id <= 4 THEN 'acme' ELSE 'globex' END"
+    )
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    toml = (dekctl.folder / "dekctl.toml").read_text()
+    dekctl.configure(toml.replace('wrapping = "V3"\n', ""))
+    arns = {name: generations.standin.create_key() for name in ("acme", "globex")}
+    name_keks(dekctl, arns)
+    dekctl("rewrap", "--limit", "4").expect(0)
+    assert app.database.sql("SELECT DISTINCT kek_id FROM dekctl_branch_keys") == [
+        (generations.active,)
+    ]
+    dekctl("retire", arns["acme"], "--erase", "acme").expect(0)
+
+    app.database.sql("UPDATE dekctl_branch_keys SET kek_id = :kek", kek=arns["acme"])
+    refused = dekctl.json("retire", arns["acme"], "--erase", "acme", expect=3)
+    assert [c["check"] for c in refused["checks"] if not c["ok"]] == ["branch keys"]
+    assert refused["branch_keys"] == 1
+
+
+def test_a_tenant_s_row_of_a_shared_branch_key_holds_up_its_erasure(
+    tenants: tuple[Application, dict[str, str]], dekctl: Dekctl
+) -> None:
+    app, arns = tenants
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    app.database.sql("UPDATE encrypted_files SET wrapped_key_version = 'V3' WHERE id = 3")
+    refused = dekctl.json("retire", arns["acme"], "--erase", "acme", expect=3)
+    assert "rows elsewhere" in [c["check"] for c in refused["checks"] if not c["ok"]]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["others left it", "it came from another"])
+def test_an_erasure_waits_for_the_backups_of_rows_that_changed_their_kek(
+    tenants: tuple[Application, dict[str, str]],
+    generations: Generations,
+    dekctl: Dekctl,
+    together: bool,
+) -> None:
+    app, arns = tenants
+    if together:
+        name_keks(dekctl, {"*": arns["acme"]})
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    declare_window(dekctl)
+    make_older(app, "scrub")
+    if together:
+        name_keks(dekctl, arns)
+    else:
+        arns["acme"] = generations.standin.create_key()
+        name_keks(dekctl, arns)
+    dekctl("rewrap").expect(0)
+    refused = dekctl.json("retire", arns["acme"], "--erase", "acme", expect=3)
+    assert [c["check"] for c in refused["checks"] if not c["ok"]] == ["backups"]
+    make_older(app, "rewrap")
+    dekctl("retire", arns["acme"], "--erase", "acme").expect(0)
+
+    # Another tenant's roll does not concern this one.
+    arns["globex"] = generations.standin.create_key()
+    name_keks(dekctl, arns)
+    dekctl("rewrap").expect(0)
+    dekctl("retire", arns["acme"], "--erase", "acme").expect(0)
+
+
+def test_an_erasure_without_a_ledger_cannot_know_the_backups(
+    tenants: tuple[Application, dict[str, str]], dekctl: Dekctl
+) -> None:
+    app, arns = tenants
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    declare_window(dekctl)
+    app.database.sql("DROP TABLE dekctl_runs")
+    refused = dekctl("retire", arns["acme"], "--erase", "acme").expect(3)
+    assert "there is no ledger to tell what backups hold" in refused.stderr
 
 
 def test_several_tables_each_with_a_kek_of_its_own(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from dekctl.config import load_config
+from dekctl.config import TableConfig, load_config
 from dekctl.db.branches import branch_keys_table
 from dekctl.keks.erase import check_erasure
 from dekctl.project import Project
 from dekctl.reader import RowKeys
-from support.app import AppDatabase
+from support.app import AppDatabase, Application
+from support.cli import Dekctl
+from support.generations import Generations
+from support.plans import change, key, plan, write
 
 KEK = "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-3333-4444-555555555555"
 
@@ -61,3 +65,44 @@ def test_plaintexts_of_a_table_at_its_legacy_schema_hold_up_an_erasure(
     assert not checks["plaintexts"].ok
     assert checks["plaintexts"].detail.startswith("2 rows of acme")
     assert all(check.ok for check in nobody.values())
+
+
+def test_a_table_that_is_no_longer_configured_stops_retire_and_guard(
+    sqlite_database: AppDatabase, generations: Generations, dekctl: Dekctl
+) -> None:
+    files = Application(sqlite_database).create(3)
+    photos = Application(sqlite_database, TableConfig(name="photos", context_name="photos"))
+    dekctl.applications += [files, photos.create(5)]
+    env = "\n".join(f'{name} = "{value}"' for name, value in generations.env.items())
+    tail = f'[env.test]\ndatabase_url = "{sqlite_database.url}"\n{env}\n'
+    both = '[[table]]\n[[table]]\nname = "photos"\ncontext_name = "photos"\n'
+    dekctl.configure(both + tail)
+    dekctl("migrate").expect(0)
+    dekctl.configure("[[table]]\n" + tail)
+    generations.roll()
+    dekctl("rewrap").expect(0)
+
+    arn = generations.arns["g1"]
+    gone = key(arn.rpartition("/")[2], arn=arn)
+    file = write(dekctl.folder, plan(change("aws_kms_key", "kek", gone, None)))
+    for command in (("retire", "g1"), ("guard", "--plan", file)):
+        refused = dekctl(*command).expect(3)
+        assert "context_name 'photos'" in refused.stderr
+        assert "put the table back" in refused.stderr
+    dekctl.configure(both + tail)
+    assert dekctl.json("retire", "g1", expect=3)["rows"] == 5
+
+
+def test_branch_keys_of_a_table_that_is_no_longer_configured_stop_retire(
+    sqlite_database: AppDatabase, make_app: Any, dekctl: Dekctl
+) -> None:
+    app = make_app(sqlite_database, rows=3, wrapping="V3")
+    dekctl("migrate").expect(0)
+    old = next(iter(app.rows().values()))["kek_id"]
+    dekctl.use_env_kek()
+    dekctl("rewrap").expect(0)
+    dekctl("retire", old).expect(0)
+    sqlite_database.sql(
+        "UPDATE dekctl_branch_keys SET context_name = 'photos', kek_id = :kek", kek=old
+    )
+    assert "context_name 'photos'" in dekctl("retire", old).expect(3).stderr

@@ -12,7 +12,13 @@ from typing import Any
 from dekctl.errors import RefusedError, UsageError
 from dekctl.keks.erase import Check, check_erasure
 from dekctl.keks.identity import names
-from dekctl.keks.usage import count_uses, rows_naming, rows_unclear
+from dekctl.keks.usage import (
+    branch_keys_under,
+    count_uses,
+    missing_tables,
+    rows_naming,
+    rows_unclear,
+)
 from dekctl.keks.window import backup_window, note_count
 from dekctl.kms.local import KEK_VARIABLE, OLD_KEKS_VARIABLE, EnvKMS
 from dekctl.kms.router import provider_of
@@ -31,6 +37,7 @@ class Verdict:
     generation: Generation | None
     rows: int = 0
     unclear: int = 0
+    branch_keys: int = 0
     checks: list[Check] = field(default_factory=list)
     change: str = ""
 
@@ -60,6 +67,7 @@ class Verdict:
             "next_state": NEXT_STATE[state] if state and not self.refused else None,
             "rows": self.rows,
             "rows_unclear": self.unclear,
+            "branch_keys": self.branch_keys,
             "refused": self.refused,
             "checks": [
                 {"check": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint}
@@ -77,6 +85,7 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
 
     Raises:
         UsageError: the name means no KEK.
+        RefusedError: a configured table is not there, or a managed one is not configured.
         KMSError: KMS cannot be asked where the alias points to.
         DatabaseError: the database refused or cannot be reached.
     """
@@ -86,11 +95,13 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
         (g for g in (outputs.all_generations if outputs else ()) if names(g.arn, kek)), None
     )
     verdict = Verdict(project.env.name, kek, generation)
+    _refuse_missing(project)
     uses = count_uses(project)
     verdict.rows, verdict.unclear = rows_naming(uses, kek), rows_unclear(uses, kek)
-    if verdict.rows == 0 and generation is None:
+    verdict.branch_keys = branch_keys_under(uses, kek)
+    if verdict.rows == verdict.branch_keys == 0 and generation is None:
         _refuse_unknown(project, kek)
-    verdict.checks.append(_unclear(verdict))
+    verdict.checks += [_unclear(verdict), _branch_keys(verdict, name)]
     if erase is not None:
         verdict.checks += check_erasure(project, kek, erase, verdict.rows)
     else:
@@ -99,6 +110,15 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
     verdict.checks.append(_writers(project, kek))
     verdict.change = _change(project, kek, generation)
     return verdict
+
+
+def _refuse_missing(project: Project) -> None:
+    """No table has no rows either; with a wrong database URL that must not be an all-clear."""
+    if missing := missing_tables(project):
+        raise RefusedError(
+            f"the table {missing[0]} is not in this database, so its rows cannot be counted",
+            hint=f"correct `name` in [table], or database_url in [env.{project.env.name}]",
+        )
 
 
 def _refuse_unknown(project: Project, kek: str) -> None:
@@ -152,6 +172,17 @@ def _unclear(verdict: Verdict) -> Check:
         False,
         f"{verdict.unclear:,} rows name an alias or no KEK, so they may need it",
         "let KMS settle it: dekctl rewrap --version V1",
+    )
+
+
+def _branch_keys(verdict: Verdict, name: str) -> Check:
+    if verdict.branch_keys == 0:
+        return Check("branch keys", True, "it wraps no branch key (V3)")
+    return Check(
+        "branch keys",
+        False,
+        f"{verdict.branch_keys:,} branch keys (V3) are under it, and rows open only through them",
+        f"move them first: dekctl rewrap --from {name}",
     )
 
 
@@ -219,7 +250,7 @@ def _backups(project: Project, verdict: Verdict) -> Check:
             "there is no ledger to tell since when no row names it",
             "take the table over with: dekctl schema expand",
         )
-    rows = verdict.rows + verdict.unclear
+    rows = verdict.rows + verdict.unclear + verdict.branch_keys
     window = backup_window(project, verdict.kek_id)
     if rows or window.empty_since is None:
         note_count(project, verdict.kek_id, rows)

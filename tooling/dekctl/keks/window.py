@@ -2,7 +2,8 @@
 
 A backup that was taken while rows still named a KEK needs that KEK to be of any use. So the window
 begins when the last row left: at the end of a whole `rewrap` that left none behind, or else when a
-`retire` first found the KEK empty. Either counts only as long as no row came back.
+`retire` first found the KEK empty. Either counts only as long as no row came back, and a run that
+cannot tell what it moved (it was killed, say) begins it anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dekctl import __version__
+from dekctl.keks.identity import may_mean, names
 from dekctl.ledger import Ledger, tables
 from dekctl.project import Project
 
@@ -54,10 +56,9 @@ def backup_window(project: Project, kek: str) -> Window:
         now = project.database.now(connection)
     if not ledger.exists():
         return Window(project.env.backup_retention_days, now, None)
-    names = [table.context_name for table in project.config.tables]
-    since = [_empty_since(ledger, name, kek) for name in names]
+    since = [_empty_since(ledger, table.context_name, kek) for table in project.config.tables]
     known = [moment for moment in since if moment is not None]
-    whole = max(known) if len(known) == len(names) else None
+    whole = max(known) if len(known) == len(since) else None
     return Window(project.env.backup_retention_days, now, whole)
 
 
@@ -77,45 +78,81 @@ def note_count(project: Project, kek: str, rows: int) -> None:
         ledger.end(run, "finished")
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A run that the ledger kept. ``ended`` is None while it runs, or since it was killed."""
+
+    operation: str
+    kek_id: str | None
+    ended: datetime | None
+    whole: bool
+    result: dict[str, Any]
+
+    @property
+    def tells(self) -> bool:
+        """Whether the sources of all that it moved are known. One with workers may not tell."""
+        moved = sum(self.result.get("sources", {}).values())
+        return self.whole and moved >= self.result.get("changed", moved + 1)
+
+    def takes_from(self, kek: str) -> bool:
+        """Whether it may have moved a row off a KEK."""
+        sources = (source or None for source in self.result.get("sources", {}))
+        return not self.tells or any(_may_be(source, kek) for source in sources)
+
+    def brings_to(self, kek: str) -> bool:
+        """Whether it may have moved a row to a KEK."""
+        return any(_may_be(target, kek) for target in self.result.get("targets", ()))
+
+    def left_none_of(self, kek: str) -> bool:
+        """Whether no row of a KEK was left behind."""
+        left = self.result.get("left_none_of")
+        return left == "any" or (left is not None and names(left, kek))
+
+
+def events(ledger: Ledger, context_name: str, *operations: str) -> list[Event]:
+    """The runs of a table that wrote, and the notes of ``retire``, in the order of their end.
+
+    Raises:
+        DatabaseError: the database refused or cannot be reached.
+    """
+    runs = tables(ledger.schema)["runs"].c
+    query = sa.select(
+        runs.operation, runs.kek_id, runs.state, runs.ended_at, runs.result, runs.dry_run
+    ).where(runs.table_name == context_name, runs.operation.in_(operations))
+    with ledger.database.transaction() as connection:
+        found = [
+            Event(
+                row.operation,
+                row.kek_id,
+                datetime.fromisoformat(row.ended_at) if row.ended_at else None,
+                # What a run did between its last heartbeat and its death is not in its result.
+                row.state in {"finished", "interrupted"},
+                json.loads(row.result or "{}"),
+            )
+            for row in connection.execute(query)
+            if not row.dry_run or row.operation == NOTE
+        ]
+    # A note may end in the moment in which it has found a killed run and closed it.
+    return sorted(
+        found, key=lambda e: (e.ended is None, e.ended or datetime.min, e.operation == NOTE)
+    )
+
+
 def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None:
     """When a table's last row left a KEK, as far as the ledger tells."""
     since: datetime | None = None
-    for event in _events(ledger, context_name):
-        ended = datetime.fromisoformat(event["ended_at"])
-        result = json.loads(event["result"] or "{}")
-        if event["operation"] == NOTE:
-            if event["kek_id"] != kek:
-                continue
-            since = (since or ended) if result.get("rows") == 0 else None
-        elif kek in result.get("targets", ()):
+    for event in events(ledger, context_name, NOTE, "rewrap"):
+        if event.operation == NOTE:
+            if names(event.kek_id, kek):
+                since = (since or event.ended) if event.result.get("rows") == 0 else None
+        elif event.brings_to(kek):
             since = None  # rows may have come (back) to it
-        elif _may_come_from(result, kek):
-            since = ended if result.get("left_none_of") in ("any", kek) else None
-        elif result.get("left_none_of") in ("any", kek):
-            since = since or ended
+        elif event.takes_from(kek):
+            since = event.ended if event.left_none_of(kek) else None
+        elif event.left_none_of(kek):
+            since = since or event.ended
     return since
 
 
-def _may_come_from(result: dict[str, Any], kek: str) -> bool:
-    """Whether a run moved rows off a KEK. One that was killed, or had workers, cannot tell."""
-    sources = result.get("sources", {})
-    told = "changed" in result and sum(sources.values()) >= result["changed"]
-    return kek in sources or not told
-
-
-def _events(ledger: Ledger, context_name: str) -> list[dict[str, Any]]:
-    runs = tables(ledger.schema)["runs"].c
-    query = (
-        sa.select(runs.operation, runs.kek_id, runs.ended_at, runs.result)
-        .where(
-            runs.table_name == context_name,
-            runs.ended_at.is_not(None),
-            sa.or_(
-                runs.operation == NOTE,
-                sa.and_(runs.operation == "rewrap", runs.dry_run == sa.false()),
-            ),
-        )
-        .order_by(runs.ended_at)
-    )
-    with ledger.database.transaction() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+def _may_be(kek_id: str | None, kek: str) -> bool:
+    return names(kek_id, kek) or may_mean(kek_id, kek)

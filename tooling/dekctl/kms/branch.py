@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dekctl.config import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
+from dekctl.keks.identity import names
 from dekctl.kms.context import TABLE, branch_context, encode_context
 from dekctl.kms.forks import begin_anew_after_fork
 from dekctl.kms.interface import (
@@ -299,7 +300,7 @@ class BranchKeys:
         after = ""
         while page := self._store.page(context_name, after, REWRAP_BATCH):
             after = page[-1].branch_id
-            chosen = [key for key in page if source in (None, key.kek_id)]
+            chosen = [key for key in page if source is None or names(key.kek_id, source)]
             for answer in self._rewrap(chosen, under, again=again).values():
                 if isinstance(answer, RowRejectedError):
                     raise answer

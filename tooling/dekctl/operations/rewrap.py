@@ -20,6 +20,7 @@ from dekctl.db.literal import literal
 from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
+from dekctl.keks.identity import key_id_of, may_mean, names
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.router import RoutedKMS
@@ -74,6 +75,7 @@ class Rewrap(Operation):
         # A table with KEKs of its own needs no KEK of the environment.
         self.target = None if self.keks.ids else kms.kek_id
         self.sources: Counter[str] = Counter()
+        self.moves: Counter[tuple[str, str]] = Counter()
         self.materials: Counter[str] = Counter()
         self._count_lock = threading.Lock()
         if self.choice.before is not None and not table.has("wrapped_at"):
@@ -91,9 +93,7 @@ class Rewrap(Operation):
             there = f"{kek} = {self.keks.sql(self.target or '')} AND {version} = '{self.version}'"
             conditions.append(f"({kek} IS NULL OR {version} IS NULL OR NOT ({there}))")
         if choice.source is not None:
-            # V1 rows may name the key by its id alone.
-            ids = {choice.source, choice.source.rpartition(":key/")[2]}
-            conditions.append(f"{kek} IN ({', '.join(literal(i) for i in sorted(ids))})")
+            conditions.append(self._names(choice.source))
         if choice.version is not None:
             missing = f" OR {version} IS NULL" if choice.version == V1 else ""
             conditions.append(f"({version} = {literal(choice.version)}{missing})")
@@ -101,6 +101,27 @@ class Rewrap(Operation):
             at = self.table.quoted("wrapped_at")
             conditions.append(f"({at} IS NULL OR {at} < {self._moment(choice.before)})")
         return " AND ".join(conditions)
+
+    def _names(self, source: str) -> str:
+        """SQL of :func:`dekctl.keks.identity.names` for the rows of a KEK."""
+        kek, key_id = self.table.quoted("kek"), key_id_of(source)
+        # V1 rows may name the key by its id alone.
+        ids = ", ".join(literal(name) for name in sorted({source, key_id}))
+        if not key_id.startswith("mrk-"):
+            return f"{kek} IN ({ids})"
+        # The related key of another Region is the same one. No LIKE: drivers read % as theirs.
+        return f"({kek} IN ({ids}) OR replace({kek}, {literal(':key/' + key_id)}, '') <> {kek})"
+
+    def _left(self, source: str) -> bool:
+        """Whether a row that names a KEK, or may mean it, is still there."""
+        kek = self.table.quoted("kek")
+        query = (
+            f"SELECT DISTINCT {kek} FROM {self.table.quoted_name} "
+            f"WHERE {self.table.quoted('wrapped')} IS NOT NULL"
+        )
+        with self.table.database.transaction(patient=True) as connection:
+            found = connection.exec_driver_sql(query).scalars().all()
+        return any(names(kek_id, source) or may_mean(kek_id, source) for kek_id in found)
 
     def _moment(self, moment: datetime) -> str:
         zone = getattr(self.table.column("wrapped_at").type, "timezone", False)
@@ -111,7 +132,10 @@ class Rewrap(Operation):
         choice = self.choice
         if choice.version not in (None, V3):
             return
-        under = self.keks.ids[0] if self.keks.ids else None
+        # Branch keys are shared by all rows of a table. Where each owner has a KEK, they stay with
+        # the environment's: under one owner's they would go with that owner.
+        own = self.keks.ids if self.table.config.kek_by is None else []
+        under = own[0] if own else None
         again = choice.same_key or choice.before is not None
         name = self.table.config.context_name
         self.routed.rewrap_branch_keys(name, choice.source, under, again=again)
@@ -140,6 +164,7 @@ class Rewrap(Operation):
             verdicts[i] = Change(rows[i], wrapped_values(self.table, answer, self.version))
             with self._count_lock:
                 self.sources[rows[i].kek or ""] += 1
+                self.moves[rows[i].kek or "", answer.kek_id] += 1
                 if answer.key_material_id:
                     self.materials[answer.key_material_id] += 1
         return [verdicts[i] for i in range(len(rows))]
@@ -148,16 +173,18 @@ class Rewrap(Operation):
         """What the ledger keeps of a run: which KEKs rows came from, and the key material now.
 
         ``left_none_of`` says of which KEK no row was left behind: ``any`` (but the target), one, or
-        None. ``whole`` tells that the run saw every row and none was set aside.
+        None. ``moves`` are the pairs of KEKs that this process moved rows between. ``whole`` tells
+        that the run saw every row and none was set aside.
         """
         left: str | None = None
         if whole and self.choice.everything:
             left = "any"
-        elif whole and self.choice.version is None and self.choice.before is None:
-            left = self.choice.source
+        elif whole and (source := self.choice.source) is not None and not self._left(source):
+            left = source
         return {
             "targets": self.keks.ids or [self.target],
             "sources": dict(self.sources),
+            "moves": [[old, new, rows] for (old, new), rows in self.moves.items()],
             "key_materials": dict(self.materials),
             "left_none_of": left,
         }
