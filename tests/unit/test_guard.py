@@ -276,6 +276,32 @@ def test_v3_rows_count_where_the_right_to_open_branch_keys_goes(
     assert guard(dekctl, document, expect=3)["findings"][0]["rows"] == ROWS
 
 
+def test_branch_keys_count_although_rows_of_v2_name_their_kek(
+    app: Application, dekctl: Dekctl
+) -> None:
+    """A rewrap back to a KEK ended half-way: its branch keys are there, its V3 rows not yet."""
+    branches = allow(APP, "kms:Decrypt")
+    branches["Condition"]["Null"]["kms:EncryptionContext:dekctl:branch"] = "false"
+    rows = allow(APP, "kms:Decrypt")
+    rows["Condition"]["Null"]["kms:EncryptionContext:dekctl:pk"] = "false"
+    both, one = policy(branches, rows), policy(rows)
+    document = plan(change("aws_kms_key", "kek", key("k1", policy=both), key("k1", policy=one)))
+    wrapped_by(app, arn_of("k1"))
+    app.database.sql(
+        "UPDATE encrypted_files SET kek_id = :kek, wrapped_key_version = 'V3' WHERE id > 3",
+        kek=arn_of("k2"),
+    )
+    assert guard(dekctl, document, expect=0)["findings"] == []
+    app.database.sql(
+        "INSERT INTO dekctl_branch_keys VALUES "
+        "('00', 'encrypted_files', x'00', :kek, '2026-01-01', 10)",
+        kek=arn_of("k1"),
+    )
+    [finding] = guard(dekctl, document, expect=3)["findings"]
+    assert finding["rows"] == ROWS - 3
+    assert "1 branch keys (V3) are under it" in finding["detail"]
+
+
 def test_a_statement_that_moves_to_another_policy_of_the_role_is_no_loss(
     app: Application, dekctl: Dekctl
 ) -> None:
@@ -298,14 +324,20 @@ def test_a_dangerous_plan_is_refused_while_the_database_cannot_be_reached(
     assert "the rows cannot be counted" in refused.stderr
 
 
-def test_a_table_that_is_not_there_yet_has_nothing_to_lose(
-    sqlite_database: AppDatabase, dekctl: Dekctl
+@pytest.mark.parametrize("after", [None, key("k1", is_enabled=False)], ids=["delete", "disable"])
+def test_a_table_that_is_not_there_is_no_empty_table(
+    after: dict[str, Any] | None, sqlite_database: AppDatabase, dekctl: Dekctl
 ) -> None:
+    """The database URL may be another environment's. A first environment says so by --allow."""
     dekctl.configure(f'[table]\n[env.test]\ndatabase_url = "{sqlite_database.url}"\n')
-    # A missing file would be refused: it may be the wrong path. An empty database is not.
     sqlite_database.sql("CREATE TABLE another (id INTEGER)")
-    document = plan(change("aws_kms_key", "kek", key("k1"), None))
-    assert guard(dekctl, document, expect=0)["findings"] == []
+    document = plan(change("aws_kms_key", "kek", key("k1"), after))
+    [finding] = guard(dekctl, document, expect=3)["findings"]
+    assert "encrypted_files is not in this database" in finding["detail"]
+    guard(dekctl, document, "--allow", finding["id"], expect=0)
+
+    created = plan(change("aws_kms_key", "g2", None, key("k2", arn=None)))
+    assert guard(dekctl, created, expect=0)["findings"] == []
 
 
 def test_a_managed_table_that_is_gone_is_no_empty_table(app: Application, dekctl: Dekctl) -> None:
@@ -339,6 +371,74 @@ def test_one_finding_is_accepted_by_name_and_the_ledger_keeps_who_did(
     assert "fits no finding" in guard_again.expect(2).stderr
 
 
+def test_an_accepted_finding_accepts_no_worse_plan(app: Application, dekctl: Dekctl) -> None:
+    """The same key, the same resource, the same kind; the ALLOW= stayed in a pipeline."""
+    wrapped_by(app, arn_of("k1"))
+    app.database.sql("UPDATE encrypted_files SET wrapped_key_version = 'V1' WHERE id = 1")
+    before = key("k1", policy=key_policy(allow(APP, "kms:Decrypt", context=None)))
+    some, all_ = (
+        plan(change("aws_kms_key", "kek", before, key("k1", policy=after)))
+        for after in (key_policy(), key_policy(app=False))
+    )
+    [accepted] = guard(dekctl, some, expect=3)["findings"]
+    assert accepted["rows"] == 1
+    guard(dekctl, some, "--allow", accepted["id"], expect=0)
+    [worse] = guard(dekctl, all_, expect=3)["findings"]
+    assert (worse["rows"], worse["address"]) == (ROWS, accepted["address"])
+    assert "fits no finding" in _refused(dekctl, all_, "--allow", accepted["id"])
+
+
+def _refused(dekctl: Dekctl, document: dict[str, Any], *options: str) -> str:
+    file = write(dekctl.folder, document)
+    return dekctl("guard", "--plan", file, *options).expect(2).stderr
+
+
+@pytest.mark.parametrize("pattern", ["encrypted_files", "encrypted_*"])
+def test_a_new_denial_of_a_table_that_no_present_policy_names_is_seen(
+    pattern: str, app: Application, dekctl: Dekctl
+) -> None:
+    wrapped_by(app, arn_of("k1"))
+    table = "kms:EncryptionContext:dekctl:table"
+    use = {**allow(APP, "kms:Decrypt"), "Condition": {"StringLike": {table: "*"}}}
+    deny = {**use, "Effect": "Deny", "Condition": {"StringLike": {table: pattern}}}
+    document = plan(
+        change(
+            "aws_kms_key", "k", key("k1", policy=policy(use)), key("k1", policy=policy(use, deny))
+        )
+    )
+    document["prior_state"]["values"]["outputs"]["dekctl"]["value"]["context_name"] = "photos"
+    assert guard(dekctl, document, expect=3)["findings"][0]["rows"] == ROWS
+
+
+def _key_with(text: str) -> dict[str, Any]:
+    return {"resource_changes": [change("aws_kms_key", "k", key("k1", policy=text), key("k1"))]}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"resource_changes": [{}]},
+        {"resource_changes": ["a"]},
+        {"resource_changes": {}},
+        {"resource_changes": None},
+        {"resource_changes": [change("aws_kms_key", "k", key("k1"), None) | {"change": None}]},
+        _key_with("not json"),
+        _key_with('{"Statement": ["x"]}'),
+        _key_with("[]"),
+    ],
+)
+def test_a_plan_with_something_else_in_it_is_refused_as_wrong_usage(
+    part: dict[str, Any], dekctl: Dekctl
+) -> None:
+    said = _refused(dekctl, {"format_version": "1.2", "planned_values": {}, **part})
+    assert "terraform show -json" in said
+
+
+def test_a_plan_of_a_part_is_refused(dekctl: Dekctl) -> None:
+    file = write(dekctl.folder, {**plan(), "complete": False})
+    assert "is not complete" in dekctl("guard", "--plan", file).expect(3).stderr
+
+
 def test_what_is_no_plan_is_refused_as_wrong_usage(dekctl: Dekctl) -> None:
     file = dekctl.folder / "plan.json"
     for text in ("{}", "no JSON", '{"format_version": "1.2", "planned_values": {}, "errored": 1}'):
@@ -361,7 +461,11 @@ def test_writers_named_by_account_lose_nothing(app: Application, dekctl: Dekctl)
             "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
         }
     )
-    document = plan(change("aws_kms_key", "kek", key("k1"), key("k1", policy=delegated)))
+    use = {"role": "files-app", "policy": policy(allow(None, "kms:Decrypt", arn_of("k1")))}
+    document = plan(
+        change("aws_kms_key", "kek", key("k1"), key("k1", policy=delegated)),
+        change("aws_iam_role_policy", "app", use, use),
+    )
     assert guard(dekctl, document, expect=0)["findings"] == []
     document = plan(change("aws_kms_key", "kek", key("k1"), key("k1", policy=account)))
     assert guard(dekctl, document, expect=3)["findings"][0]["kind"] == "decrypt"

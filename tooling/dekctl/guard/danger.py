@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from dekctl.guard.iam import ANY
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
-KEYS = ("aws_kms_key", "aws_kms_replica_key", "aws_kms_external_key")
+KEYS = (
+    "aws_kms_key",
+    "aws_kms_replica_key",
+    "aws_kms_external_key",
+    "aws_kms_replica_external_key",
+)
 ROLE_POLICIES = ("aws_iam_role_policy", "aws_iam_policy")
 
 
@@ -29,8 +34,12 @@ class Danger:
 
     @property
     def id(self) -> str:
-        """A short name that stays the same as long as the plan does the same."""
-        text = "\n".join((self.kind, self.address, self.kek or ""))
+        """A short name that stays the same as long as the plan does the same.
+
+        A worse plan has another one: an ``ALLOW=`` that stayed in a pipeline does not accept it.
+        """
+        scope = [",".join(pair) for pair in self.scope or ()]
+        text = "\n".join((self.kind, self.address, self.kek or "", self.detail, *scope))
         return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

@@ -5,13 +5,16 @@ Pure: a plan in, dangers out. Whether rows need the KEK at hand is asked elsewhe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dekctl.guard.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
-from dekctl.guard.iam import Ask, Statement, allows, parse_policy
+from dekctl.guard.iam import Ask, allows, parse_policy
 from dekctl.guard.plan import Plan, ResourceChange
-from dekctl.guard.reader_rights import decrypt_lost, principals_of
+from dekctl.guard.reader_rights import decrypt_lost, principals_of, still_allowed
+from dekctl.guard.role_policies import policies_of
+from dekctl.guard.trail import trail_dangers
 from dekctl.kms.context import TABLE
 
 WRITER_ACTIONS = {"app": "kms:GenerateDataKey", "wrapper": "kms:Encrypt"}
@@ -23,6 +26,9 @@ def find_dangers(plan: Plan, context_names: Sequence[str]) -> list[Danger]:
     Args:
         plan: the plan.
         context_names: the configured tables' context names, in which the app decrypts.
+
+    Raises:
+        ValueError: a policy of the plan is none.
     """
     keys = list(_keys(plan))
     # Who cannot use a key that is disabled or gone any more need not be said again.
@@ -31,18 +37,20 @@ def find_dangers(plan: Plan, context_names: Sequence[str]) -> list[Danger]:
         *keys,
         *(danger for danger in decrypt_lost(plan, context_names) if danger.kek not in gone),
         *_aliases(plan, context_names),
-        *_trails(plan),
+        *trail_dangers(plan),
     ]
 
 
 def contexts_in(plan: Plan) -> list[str]:
     """Context names for a first look without the configuration.
 
-    Every one that a present policy names, and one that stands for all others.
+    Every one that a policy names, present or planned, and one that stands for all others. Raises
+    ValueError where a policy of the plan is none.
     """
     found = {plan.outputs.context_name, *plan.outputs.context_names} if plan.outputs else set()
     for change in plan.of(*KEYS, *ROLE_POLICIES, "aws_kms_key_policy"):
-        for statement in parse_policy(change.was("policy")) if change.was("policy") else ():
+        before = parse_policy(change.was("policy")) if change.was("policy") else ()
+        for statement in (*before, *(plan.policy_after(change) or ())):
             for _, variable, values in statement.conditions:
                 if variable.lower() == f"kms:encryptioncontext:{TABLE}":
                     found |= set(values)
@@ -62,21 +70,41 @@ def _keys(plan: Plan) -> Iterator[Danger]:
             days = change.was("deletion_window_in_days") or 30
             yield Danger("delete", change.address, arn, f"{what} (final after {days} days)")
             continue
-        if _enabled(change.before) and not _enabled(change.after):
-            yield Danger("disable", change.address, arn, "is disabled")
-        before, after = _window(change.before), _window(change.after)
-        if after < before:
-            yield Danger(
-                "window",
-                change.address,
-                arn,
-                f"can be deleted within {after} days instead of {before}",
-                if_needed=False,
-            )
-        if change.was("enable_key_rotation") and change.will("enable_key_rotation") is False:
-            yield Danger(
-                "rotation", change.address, arn, "is no longer rotated by KMS", if_needed=False
-            )
+        if change.forgotten:
+            what = "is forgotten by Terraform: it stays, and no plan will show what happens to it"
+            yield Danger("forget", change.address, arn, what)
+        if reason := _switched_off(change):
+            yield Danger("disable", change.address, arn, reason)
+        for kind, reason in _weakened(change):
+            yield Danger(kind, change.address, arn, reason, if_needed=False)
+
+
+def _switched_off(change: ResourceChange) -> str | None:
+    """Why a key opens nothing once the plan is applied, or None. What is unknown counts."""
+    if _enabled(change.before):
+        if not _enabled(change.after):
+            return "is disabled"
+        if change.is_unknown("is_enabled") or change.is_unknown("enabled"):
+            return "may be disabled: the plan does not tell"
+    # Imported material opens nothing once it has expired.
+    was, will = change.was("valid_to"), change.will("valid_to")
+    if change.is_unknown("valid_to"):
+        return "may lose its key material: the plan does not tell when it expires"
+    return f"loses its key material at {will}" if will and will != was else None
+
+
+def _weakened(change: ResourceChange) -> Iterator[tuple[str, str]]:
+    """What the plan takes from a key's safety, with the kind of the danger."""
+    before, after = _window(change.before), _window(change.after)
+    if change.is_unknown("deletion_window_in_days"):
+        yield "window", f"may be deleted within less than {before} days: the plan does not tell"
+    elif after < before:
+        yield "window", f"can be deleted within {after} days instead of {before}"
+    if change.was("enable_key_rotation"):
+        if change.is_unknown("enable_key_rotation"):
+            yield "rotation", "may no longer be rotated by KMS: the plan does not tell"
+        elif change.will("enable_key_rotation") is False:
+            yield "rotation", "is no longer rotated by KMS"
 
 
 def _enabled(values: Any) -> bool:
@@ -172,8 +200,8 @@ def _unusable(
     """Why the writers cannot use a key as planned, or None."""
     if target.goes and "create" not in target.actions:
         return "which this plan deletes"
-    if not _enabled(target.after):
-        return "which is disabled"
+    if target.is_unknown("is_enabled") or not _enabled(target.after):
+        return "which is disabled, or may be"
     statements = plan.policy_after(target)
     if statements is None:
         return "whose policy the plan does not tell"
@@ -181,14 +209,12 @@ def _unusable(
     for role, action in WRITER_ACTIONS.items():
         writers = [plan.outputs.roles[role]] if plan.outputs else principals_of(before)
         for writer in writers:
+            identity = policies_of(plan, writer.rpartition("/")[2]).after
             for name in context_names:
-                context = context_of_rows(name)
-                familiar: Callable[[Statement], bool] = before.__contains__
-                had = old is None or allows(
-                    before, Ask(writer, action, old.was("arn"), context), lambda _: True
-                )
-                arn = target.was("arn") or "*"
-                if had and not allows(statements, Ask(writer, action, arn, context), familiar):
+                now = Ask(writer, action, old.was("arn") if old else "*", context_of_rows(name))
+                then = replace(now, key=target.was("arn") or "*")
+                had = old is None or allows(before, now, lambda _: True)
+                if had and not still_allowed(before, statements, identity, now, then):
                     return f"whose policy does not let {writer} {action.removeprefix('kms:')}"
     return None
 
@@ -196,53 +222,3 @@ def _unusable(
 def _key(plan: Plan, key_id: Any) -> ResourceChange | None:
     wanted = str(key_id).rpartition("/")[2]
     return next((c for c in plan.of(*KEYS) if c.was("key_id") == wanted), None)
-
-
-# -- the trail -----------------------------------------------------------------------------------
-
-
-def _trails(plan: Plan) -> Iterator[Danger]:
-    buckets = set()
-    for change in plan.of("aws_cloudtrail"):
-        if change.before is None:
-            continue
-        buckets.add(change.was("s3_bucket_name"))
-        reason = _blinded(change)
-        if reason:
-            yield Danger(
-                "trail", change.address, None, f"{change.was('name')} {reason}", if_needed=False
-            )
-    for change in plan.of("aws_s3_bucket"):
-        if change.goes and change.was("bucket") in buckets:
-            yield Danger(
-                "trail",
-                change.address,
-                None,
-                f"the trail's bucket {change.was('bucket')} is deleted",
-                if_needed=False,
-            )
-
-
-def _blinded(change: ResourceChange) -> str | None:
-    """What the plan takes from a trail, or None."""
-    if change.goes:
-        return "is replaced" if "create" in change.actions else "is deleted"
-    if change.was("enable_logging") is not False and change.will("enable_logging") is False:
-        return "stops logging"
-    if _sees_kms(change.before) and not _sees_kms(change.after):
-        return "no longer records every use of a KEK"
-    return None
-
-
-def _sees_kms(values: Any) -> bool:
-    """Whether a trail records KMS's read and write events: Decrypt counts as read."""
-    values = values or {}
-    if values.get("advanced_event_selector"):
-        return True  # cannot be judged here; a change of it shows in the plan
-    selectors = values.get("event_selector") or [{}]
-    return any(
-        selector.get("include_management_events") is not False
-        and selector.get("read_write_type") in (None, "", "All")
-        and "kms.amazonaws.com" not in (selector.get("exclude_management_event_sources") or [])
-        for selector in selectors
-    )

@@ -15,9 +15,17 @@ from dekctl import __version__
 from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.danger import KEYS, Danger
 from dekctl.guard.dangers import contexts_in, find_dangers
-from dekctl.guard.plan import Plan, read_plan
-from dekctl.keks.identity import may_mean, names
-from dekctl.keks.usage import Use, count_uses
+from dekctl.guard.plan import HINT, Plan, read_plan
+from dekctl.keks.identity import names
+from dekctl.keks.usage import (
+    Use,
+    branch_keys_under,
+    count_uses,
+    missing_tables,
+    rows_naming,
+    rows_through_branch_keys,
+    rows_unclear,
+)
 from dekctl.keks.window import backup_window
 from dekctl.project import Project
 
@@ -104,24 +112,27 @@ def inspect_plan(
         open_project: reads the configuration; called only where the plan holds a danger.
 
     Raises:
-        UsageError: no plan, or ``allow`` names no finding of it.
+        UsageError: no plan that can be read, or ``allow`` names no finding of it.
         RefusedError: the plan is dangerous, and the rows cannot be counted.
     """
     plan = read_plan(file)
     inspection = Inspection(env, file)
-    if not find_dangers(plan, contexts_in(plan)):
-        _refuse_strangers(allow, [])
-        return inspection
+    try:
+        contexts = contexts_in(plan)
+        if not find_dangers(plan, contexts) and not any(_is_pattern(name) for name in contexts):
+            _refuse_strangers(allow, [])
+            return inspection
+    except ValueError as error:
+        raise UsageError(
+            f"a policy in the plan {file} cannot be read: {error}", hint=HINT
+        ) from None
     try:
         with open_project() as project:
             inspection.env = project.env.name
             contexts = [table.context_name for table in project.config.tables]
             dangers = find_dangers(plan, contexts)
-            uses = count_uses(project)
-            inspection.rows_counted = True
-            findings = [
-                finding for danger in dangers if (finding := _weigh(project, plan, danger, uses))
-            ]
+            findings = _weigh_all(project, plan, dangers) if dangers else []
+            inspection.rows_counted = bool(dangers)
             accepted = _refuse_strangers(allow, findings)
             inspection.findings = [
                 Finding(f.danger, f.rows, f.detail, f.generation, f.danger.id in accepted)
@@ -139,22 +150,44 @@ def inspect_plan(
     return inspection
 
 
-def _weigh(project: Project, plan: Plan, danger: Danger, uses: Sequence[Use]) -> Finding | None:
+def _is_pattern(context_name: str) -> bool:
+    """Whether a policy names contexts by a pattern: only the configuration tells which it meets."""
+    return "*" in context_name or "?" in context_name
+
+
+def _weigh_all(project: Project, plan: Plan, dangers: Sequence[Danger]) -> list[Finding]:
+    uses, missing = count_uses(project), missing_tables(project)
+    weighed = (_weigh(project, plan, danger, uses, missing) for danger in dangers)
+    return [finding for finding in weighed if finding is not None]
+
+
+def _weigh(
+    project: Project, plan: Plan, danger: Danger, uses: Sequence[Use], missing: Sequence[str]
+) -> Finding | None:
     """Whether a danger counts here, and for how many rows."""
     kek = danger.kek
     generation = plan.outputs.generation_name(kek) if plan.outputs else None
     if kek is None:
-        return Finding(danger, sum(use.rows for use in uses), danger.detail, generation)
-    certain = sum(use.rows for use in uses if names(use.kek_id, kek) and _in_scope(danger, use))
-    unclear = 0
-    if _is_kek(plan, kek):
-        unclear = sum(
-            use.rows for use in uses if may_mean(use.kek_id, kek) and _in_scope(danger, use)
+        return Finding(
+            danger, sum(u.rows for u in uses if not u.of_branch_keys), danger.detail, generation
         )
-    rows = certain + unclear
-    if rows or not danger.if_needed:
-        doubt = f"; {unclear:,} of the rows name an alias or no KEK" if unclear else ""
-        return Finding(danger, rows, danger.detail + doubt, generation)
+    concerned = [use for use in uses if _in_scope(danger, use)]
+    unclear = rows_unclear(concerned, kek) if _is_kek(plan, kek) else 0
+    branch_keys = branch_keys_under(concerned, kek)
+    rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek) + unclear
+    if rows or branch_keys or not danger.if_needed:
+        detail = danger.detail
+        if unclear:
+            detail += f"; {unclear:,} of the rows name an alias or no KEK"
+        if branch_keys:
+            detail += f"; {branch_keys:,} branch keys (V3) are under it"
+        return Finding(danger, rows, detail, generation)
+    if missing and _is_kek(plan, kek):
+        detail = (
+            f"{danger.detail}, and the table {missing[0]} is not in this database, so nobody can "
+            "say whether its rows need it (is database_url right?)"
+        )
+        return Finding(danger, 0, detail, generation)
     if danger.kind == "delete" and _is_kek(plan, kek) and project.env.backup_retention_days:
         window = backup_window(project, kek)
         if not window.over:

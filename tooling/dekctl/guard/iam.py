@@ -32,12 +32,17 @@ _ABSENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: a principal's ARN, an IAM action, a key's ARN, an encryption context."""
+    """One request: a principal's ARN, an IAM action, a key's ARN, an encryption context.
+
+    A key policy that allows a whole account leaves the decision to identity policies. Without
+    ``by_account`` such a statement does not count, so that what is left names the principal.
+    """
 
     principal: str
     action: str
     key: str
     context: tuple[tuple[str, str], ...] = ()
+    by_account: bool = True
 
     def value(self, name: str) -> list[str] | bool | None:
         """Values of a condition key; None where it is absent, False where nobody can say."""
@@ -81,7 +86,11 @@ class Statement:
             and (
                 (self.principals is None and not self.not_principals)
                 or _among(
-                    self.principals or (), self.not_principals, lambda p: _is(p, ask.principal)
+                    self.principals or (),
+                    self.not_principals,
+                    lambda p: _is(
+                        p, ask.principal, by_account=ask.by_account or self.effect == "Deny"
+                    ),
                 )
             )
         ):
@@ -113,11 +122,11 @@ def allows(
 
 def parse_policy(text: str) -> tuple[Statement, ...]:
     """Read a policy document. Raises ValueError where it is not one."""
-    document = json.loads(text)
-    found = document.get("Statement", []) if isinstance(document, dict) else None
-    if found is None:
-        raise ValueError("not a policy document")
-    return tuple(_statement(raw) for raw in (found if isinstance(found, list) else [found]))
+    try:
+        found = json.loads(text).get("Statement", [])
+        return tuple(_statement(raw) for raw in (found if isinstance(found, list) else [found]))
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"not a policy document ({error})") from error
 
 
 def _statement(raw: Mapping[str, Any]) -> Statement:
@@ -191,10 +200,12 @@ def _like(pattern: str, text: str) -> bool:
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
-def _is(pattern: str, principal: str) -> bool:
+def _is(pattern: str, principal: str, *, by_account: bool) -> bool:
     """Whether a principal is meant: by its ARN, or because its whole account is."""
     if pattern in ("*", principal):
         return True
+    if not by_account:
+        return False
     account = principal.split(":")[4] if principal.count(":") >= 5 else None
     return account is not None and (
         pattern == account

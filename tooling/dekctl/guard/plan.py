@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dekctl.errors import DekctlError, UsageError
+from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.iam import Statement, parse_policy, statements_of_data
 from dekctl.outputs import Outputs, read_output
 
-_HINT = "make it with: terraform show -json PLAN > FILE"
+HINT = "make it with: terraform show -json PLAN > FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class ResourceChange:
         """Whether the resource is deleted, for good or to be made anew."""
         return "delete" in self.actions
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether Terraform only stops to manage the resource, which stays as it is."""
+        return "forget" in self.actions
+
     def was(self, name: str) -> Any:
         """A value now; None where there is none."""
         return (self.before or {}).get(name)
@@ -47,8 +52,8 @@ class ResourceChange:
         return (self.after or {}).get(name)
 
     def is_unknown(self, name: str) -> bool:
-        """Whether a planned value is known only after the apply."""
-        return self.unknown.get(name) is True
+        """Whether a planned value, or a part of it, is known only after the apply."""
+        return _holds_true(self.unknown.get(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +116,9 @@ def read_plan(path: Path) -> Plan:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read the plan {path}: {error.strerror}", hint=_HINT) from None
+        raise UsageError(f"cannot read the plan {path}: {error.strerror}", hint=HINT) from None
     except ValueError:
-        raise UsageError(f"{path} is not JSON", hint=_HINT) from None
+        raise UsageError(f"{path} is not JSON", hint=HINT) from None
     return parse_plan(document, str(path))
 
 
@@ -122,18 +127,33 @@ def parse_plan(document: Any, source: str) -> Plan:
 
     Raises:
         UsageError: it is no plan, or one that Terraform itself calls errored.
+        RefusedError: it leaves out a part of what it would change.
     """
     if (
         not isinstance(document, dict)
         or "planned_values" not in document
         or not str(document.get("format_version", "")).startswith("1.")
     ):
-        raise UsageError(f"{source} is not a Terraform plan", hint=_HINT)
+        raise UsageError(f"{source} is not a Terraform plan", hint=HINT)
     if document.get("errored"):
         raise UsageError(
             f"the plan {source} ended with an error and is not whole", hint="run: make plan"
         )
-    everything = [_change(raw) for raw in document.get("resource_changes", [])]
+    if document.get("complete") is False:
+        raise RefusedError(
+            f"the plan {source} is not complete (-target, or deferred changes): what it leaves out "
+            "cannot be held against the rows",
+            hint="plan everything: make plan",
+        )
+    changes = document.get("resource_changes", [])
+    if not isinstance(changes, list):
+        raise UsageError(f"resource_changes of the plan {source} is no list", hint=HINT)
+    try:
+        everything = [_change(raw) for raw in changes]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"a resource change of the plan {source} lacks or spoils {error}", hint=HINT
+        ) from None
     return Plan(
         tuple(change for change, mode in everything if mode == "managed"),
         tuple(
@@ -148,6 +168,13 @@ def parse_plan(document: Any, source: str) -> Plan:
 
 def _change(raw: Mapping[str, Any]) -> tuple[ResourceChange, str]:
     change = raw["change"]
+    before, after = change.get("before"), change.get("after")
+    unknown = change.get("after_unknown") or {}
+    for values in (before or {}, after or {}, unknown):
+        if not isinstance(values, Mapping):
+            raise TypeError(f"the values of {raw['address']}")
+    if "forget" in change["actions"]:  # what is forgotten stays as it is
+        after, unknown = before, {}
     return (
         ResourceChange(
             address=raw["address"],
@@ -156,12 +183,21 @@ def _change(raw: Mapping[str, Any]) -> tuple[ResourceChange, str]:
             name=raw["name"],
             index=raw.get("index"),
             actions=tuple(change["actions"]),
-            before=change.get("before"),
-            after=change.get("after"),
-            unknown=change.get("after_unknown") or {},
+            before=before,
+            after=after,
+            unknown=unknown,
         ),
         raw.get("mode", "managed"),
     )
+
+
+def _holds_true(unknown: Any) -> bool:
+    """Whether a value of ``after_unknown`` names anything that is not known."""
+    if isinstance(unknown, Mapping):
+        return any(_holds_true(value) for value in unknown.values())
+    if isinstance(unknown, list):
+        return any(_holds_true(value) for value in unknown)
+    return unknown is True
 
 
 def _outputs(document: Mapping[str, Any], source: str) -> Outputs | None:

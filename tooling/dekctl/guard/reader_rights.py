@@ -5,11 +5,15 @@ The policies before and after are evaluated for the requests that readers make.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
-from dekctl.guard.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
+from dekctl.guard.danger import KEYS, Danger, context_of_rows
 from dekctl.guard.iam import ANY, Ask, Statement, allows, parse_policy
-from dekctl.guard.plan import Plan, ResourceChange
+from dekctl.guard.plan import Plan
+from dekctl.guard.role_policies import policies_of, roles_with_policies
+from dekctl.guard.roles import role_dangers
 from dekctl.kms.context import BRANCH, TABLE, V1, V2, V3
 
 EVERYTHING = parse_policy('{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}')
@@ -25,12 +29,69 @@ def decrypt_lost(plan: Plan, context_names: Sequence[str]) -> Iterator[Danger]:
     yield from _lost_in_key_policies(plan, app, context_names)
     yield from _lost_in_role_policies(plan, app, context_names)
     yield from _lost_to_boundaries(plan, app, context_names)
-    for change in plan.of("aws_iam_role"):
-        if change.goes and (app is None or change.was("arn") == app):
-            for arn in _known_keys(plan):
+    readers = {app} if app else _principals_of_keys(plan)
+    for kind, address, reason in role_dangers(plan, readers):
+        for arn in _known_keys(plan):
+            yield Danger(kind, address, arn, reason)
+    yield from _lost_to_aliases(plan)
+
+
+def still_allowed(
+    before: Sequence[Statement],
+    after: Sequence[Statement],
+    identity: Sequence[Statement] | None,
+    now: Ask,
+    then: Ask,
+) -> bool:
+    """Whether a key policy lets a principal in that it let in before.
+
+    Args:
+        before: the key policy that let it in, for the request ``now``.
+        after: the key policy as planned, for the request ``then``.
+        identity: the principal's own policies as planned; None where nobody can say.
+        now: the request as it is made.
+        then: the same request after the plan; of another key, where an alias moves.
+    """
+    familiar = before.__contains__
+    if allows(after, replace(then, by_account=False), familiar):
+        return True
+    if not allows(after, then, familiar):
+        return False
+    # What is left allows the account, which leaves the decision to the principal's own policies.
+    # Those decided before, and are looked at for themselves; or they have to be there now.
+    named = not before or allows(before, replace(now, by_account=False), lambda _: True)
+    return not named or (identity is not None and allows(identity, then, lambda _: False))
+
+
+def _lost_to_aliases(plan: Plan) -> Iterator[Danger]:
+    """A condition on the key's aliases lets nobody say what an alias that moves takes along."""
+    keys = {change.was("key_id"): change for change in plan.of(*KEYS) if change.was("arn")}
+    of_roles = [
+        statement
+        for role in roles_with_policies(plan)
+        for statement in policies_of(plan, role).before
+    ]
+    for alias in plan.of("aws_kms_alias"):
+        old, new = alias.was("target_key_id"), alias.will("target_key_id")
+        if not alias.goes and not alias.is_unknown("target_key_id") and old == new:
+            continue
+        for target in (old, new):
+            key = keys.get(str(target).rpartition("/")[2])
+            text = key.was("policy") if key else None
+            statements = [*(parse_policy(text) if text else ()), *of_roles]
+            if key and any(_asks_for_aliases(statement) for statement in statements):
+                name = alias.was("name") or alias.will("name")
+                reason = f"{name} moves, and a policy has a condition on the key's aliases"
                 yield Danger(
-                    "role", change.address, arn, f"loses its reader: {change.was('arn')} is deleted"
+                    "decrypt",
+                    alias.address,
+                    key.was("arn"),
+                    f"{reason} (kms:ResourceAliases): nobody can say who may still decrypt",
                 )
+
+
+def _asks_for_aliases(statement: Statement) -> bool:
+    return any(variable.lower() == "kms:resourcealiases" for _, variable, _ in statement.conditions)
 
 
 def _known_keys(plan: Plan) -> list[str]:
@@ -60,36 +121,38 @@ def _lost_in_key_policies(
         after = () if change.goes else plan.policy_after(change)
         readers = [app] if app else principals_of(before)
         for reader in readers:
+            identity = policies_of(plan, reader.rpartition("/")[2]).after
             yield from _lost(
-                change.address, reader, arn, before, after, context_names, "key policy"
+                change.address,
+                reader,
+                arn,
+                before,
+                None if after is None else partial(still_allowed, before, after, identity),
+                context_names,
+                "key policy",
             )
 
 
 def _lost_in_role_policies(
     plan: Plan, app: str | None, context_names: Sequence[str]
 ) -> Iterator[Danger]:
-    """Policies of a role are looked at together: a statement may move from one to another."""
     app_role = app.rpartition("/")[2] if app else None
-    attached = _attached(plan)
-    inline = plan.of("aws_iam_role_policy")
-    roles = {str(role) for c in inline for role in (c.was("role"), c.will("role")) if role}
-    for role in sorted(roles | set(attached)):
+    for role in roles_with_policies(plan):
         if app_role is not None and role != app_role:
             continue
-        before: list[Statement] = []
-        after: list[Statement] | None = []
-        touched: list[ResourceChange] = []
-        for change in plan.of(*ROLE_POLICIES):
-            held, holds, cause = _holds(change, role, attached)
-            if held and change.was("policy"):
-                before += parse_policy(change.was("policy"))
-            if holds and not change.goes and after is not None:
-                planned = plan.policy_after(change)
-                after = None if planned is None else after + list(planned)
-            if held != holds or (held and change.actions != ("no-op",)):
-                touched.append(cause)
-        if not touched:
+        policies = policies_of(plan, role)
+        for change in policies.unreadable:
+            for arn in _known_keys(plan):
+                yield Danger(
+                    "decrypt",
+                    change.address,
+                    arn,
+                    f"may lose the Decrypt of the role {role}: it changes the role's managed "
+                    "policies by one that is not in this plan, so nobody can say",
+                )
+        if not policies.touched:
             continue
+        before, after = tuple(policies.before), policies.after
         principal = app or f"arn:aws:iam::000000000000:role/{role}"
         for arn in _known_keys(plan):
             # First what the policies allowed, then what they newly deny: the app may have its right
@@ -97,11 +160,11 @@ def _lost_in_role_policies(
             for given in ((), EVERYTHING) if app and after is not None else ((),):
                 dangers = list(
                     _lost(
-                        touched[0].address,
+                        policies.touched[0].address,
                         principal,
                         arn,
                         (*given, *before),
-                        None if after is None else (*given, *after),
+                        _as_before((*given, *before), None if after is None else (*given, *after)),
                         context_names,
                         f"policy of the role {role}",
                     )
@@ -129,7 +192,13 @@ def _lost_to_boundaries(
         after = plan.policy_after(policies[new]) if new in policies else None
         for arn in _known_keys(plan):
             yield from _lost(
-                change.address, reader, arn, before, after, context_names, "permissions boundary"
+                change.address,
+                reader,
+                arn,
+                before,
+                _as_before(before, after),
+                context_names,
+                "permissions boundary",
             )
 
 
@@ -138,43 +207,23 @@ def _principals_of_keys(plan: Plan) -> set[str]:
     return {principal for text in texts for principal in principals_of(parse_policy(text))}
 
 
-Attachments = dict[str, dict[str | None, ResourceChange]]
+Allowed = Callable[[Ask, Ask], bool]
+"""Whether a request, as it is made now and as it is made after the plan, is still allowed."""
 
 
-def _attached(plan: Plan) -> Attachments:
-    """The attachments of managed policies, by role and by the policy's ARN.
-
-    None is the ARN of a policy that this very plan makes: it may be any of the new ones.
-    """
-    found: Attachments = {}
-    for change in plan.of("aws_iam_role_policy_attachment"):
-        role = change.was("role") or change.will("role")
-        arn = change.was("policy_arn") or change.will("policy_arn")
-        if role:
-            found.setdefault(str(role), {})[arn] = change
-    return found
-
-
-def _holds(
-    change: ResourceChange, role: str, attached: Attachments
-) -> tuple[bool, bool, ResourceChange]:
-    """Whether a policy is a role's now, and as planned, and the resource that says so."""
-    if change.type == "aws_iam_policy":
-        attachment = attached.get(role, {}).get(change.was("arn"))
-        if attachment is None:
-            return False, False, change
-        stays = attachment.actions == ("no-op",)
-        held = attachment.before is not None
-        return held, not attachment.goes, change if stays else attachment
-    return change.was("role") == role, change.will("role") == role, change
+def _as_before(before: Sequence[Statement], after: Sequence[Statement] | None) -> Allowed | None:
+    """What was doubtful before counts as it did; None where the plan does not tell."""
+    if after is None:
+        return None
+    return lambda _, then: allows(after, then, before.__contains__)
 
 
 def _lost(
     address: str,
     reader: str,
     arn: str,
-    before: tuple[Statement, ...],
-    after: tuple[Statement, ...] | None,
+    before: Sequence[Statement],
+    still: Allowed | None,
     context_names: Sequence[str],
     where: str,
 ) -> Iterator[Danger]:
@@ -188,13 +237,12 @@ def _lost(
         ):
             ask = Ask(reader, "kms:Decrypt", arn, context)
             had = allows(before, ask, lambda _: True)
-            has = after is not None and allows(after, ask, before.__contains__)
-            if had and not has:
+            if had and (still is None or not still(ask, ask)):
                 scope.append((name, version))
     if scope:
         why = (
             f"may lose {reader}'s Decrypt: the plan does not tell the {where}"
-            if after is None
+            if still is None
             else f"loses {reader}'s Decrypt in the {where}"
         )
         yield Danger("decrypt", address, arn, why, scope=tuple(scope))
