@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from dekctl.config import TableConfig, load_config
-from dekctl.errors import RefusedError
+from dekctl.errors import RefusedError, UsageError
 from dekctl.kms import AWSKMS, EnvKMS
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application
@@ -485,6 +486,70 @@ def test_the_reader_refuses_older_generations_once_told(
         keys.read({**kept, "kek_id": ALIAS})  # named by an alias: KMS tells
     row = next(iter(app.rows().values()))
     assert keys.read(row) == app.deks[row["id"],]
+
+
+def test_no_min_generation_is_dropped_in_silence_where_tenants_have_keks(
+    tenants: tuple[Application, dict[str, str]],
+    generations: Generations,
+    dekctl: Dekctl,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, arns = tenants
+    dekctl("migrate").expect(0)
+    outputs = json.loads(generations.file.read_text())
+    outputs["dekctl"]["value"]["tenants"] = {
+        name: {"generations": {"g1": {"arn": arn, "state": "active"}}} for name, arn in arns.items()
+    }
+    generations.file.write_text(json.dumps(outputs))
+    floor = dekctl.json("status")["min_generation"]
+    assert (floor["applies"], floor["can_be"], floor["rows_of_no_generation"]) == (False, None, 0)
+    assert "every table names KEKs of its own" in dekctl("status").expect(0).stdout
+
+    for name, value in dekctl.environ.items():
+        monkeypatch.setenv(name, value)
+    file = dekctl.folder / "dekctl.toml"
+    assert RowKeys.of(load_config(file, "test")).accepted is None
+    dekctl.configure(file.read_text() + 'min_generation = "g1"\n')
+    with pytest.raises(UsageError, match="names KEKs of its own"):
+        RowKeys.of(load_config(file, "test"))
+
+
+def test_tables_with_keks_of_their_own_do_not_hold_up_min_generation(
+    sqlite_database: AppDatabase, generations: Generations, dekctl: Dekctl
+) -> None:
+    own = generations.standin.create_key()
+    files = Application(sqlite_database).create(ROWS)
+    photos = Application(
+        sqlite_database, TableConfig(name="photos", context_name="photos", kek=own)
+    ).create(5)
+    dekctl.applications += [files, photos]
+    env = "\n".join(f'{name} = "{value}"' for name, value in generations.env.items())
+    tables = f'[[table]]\n[[table]]\nname = "photos"\ncontext_name = "photos"\nkek = "{own}"\n'
+    dekctl.configure(f'{tables}[env.test]\ndatabase_url = "{sqlite_database.url}"\n{env}\n')
+    dekctl("migrate").expect(0)
+    generations.roll()
+    dekctl("rewrap").expect(0)
+    floor = dekctl.json("status")["min_generation"]
+    assert (floor["can_be"], floor["rows_of_no_generation"]) == ("g2", 0)
+
+
+def test_a_branch_key_holds_up_min_generation(
+    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    """Readers refuse a V3 row by its branch key's KEK, whatever the row names."""
+    wrapper = Grant(("kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey"))
+    generations.standin.put_role("files-wrapper", [wrapper])
+    app = make_app(sqlite_database, rows=ROWS, env=generations.env, wrapping="V3")
+    dekctl("migrate").expect(0)
+    g2 = generations.roll()
+    app.database.sql("UPDATE encrypted_files SET kek_id = :kek", kek=g2)
+    assert dekctl.json("status")["min_generation"]["can_be"] == "g1"
+    dekctl.configure((dekctl.folder / "dekctl.toml").read_text() + 'min_generation = "g2"\n')
+    floor = dekctl.json("status")["min_generation"]
+    assert (floor["rows_below"], floor["branch_keys_below"]) == (0, 1)
+    assert "1 branch keys are older" in dekctl("status").expect(0).stdout
+    dekctl("rewrap", "--from", "g1").expect(0)
+    assert dekctl.json("status")["min_generation"]["can_be"] == "g2"
 
 
 # -- tables and tenants --------------------------------------------------------------------------

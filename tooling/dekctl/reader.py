@@ -95,7 +95,13 @@ class RowKeys:
         accepted: list[str] | None = None
         known = outputs.kek_arns() if outputs else []
         own = [name for t in config.tables for name in t.keks]
-        if env.min_generation is not None and not chosen[0].keks:
+        if env.min_generation is not None:
+            if chosen[0].keks:
+                raise UsageError(
+                    f"min_generation in [env.{env.name}] orders the generations of one KEK, and "
+                    f"{chosen[0].name} names KEKs of its own",
+                    hint="leave min_generation out, or keep such tables in an [env.NAME] without",
+                )
             if outputs is None:
                 raise UsageError(
                     f"min_generation in [env.{env.name}] needs the Terraform outputs",

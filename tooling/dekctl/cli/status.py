@@ -27,16 +27,24 @@ def status(ctx: click.Context, table_name: str | None) -> None:
 
 def _floor(floor: dict[str, Any]) -> str:
     text = f"min_generation is {floor['configured'] or 'not set'}"
-    if floor["rows_below"]:
-        text += f"; {floor['rows_below']:,} rows are older, and readers refuse them: dekctl rewrap"
-    if floor["rows_of_no_generation"]:
+    if not floor["applies"]:
+        return text + "; every table names KEKs of its own, for which there is none"
+    if below := _counted(floor["rows_below"], floor["branch_keys_below"]):
+        text += f"; {below} are older, and readers refuse them: dekctl rewrap"
+    foreign = _counted(floor["rows_of_no_generation"], floor["branch_keys_of_no_generation"])
+    if foreign:
         return text + (
-            f"; it cannot be raised: {floor['rows_of_no_generation']:,} rows name no generation "
-            "of Terraform: dekctl rewrap"
+            f"; it cannot be raised: {foreign} name no generation of this KEK in Terraform: "
+            "dekctl rewrap"
         )
     if floor["can_be"] == floor["configured"]:
         return text + ", the oldest generation that rows need"
     return text + f"; it can be {floor['can_be']}"
+
+
+def _counted(rows: int, branch_keys: int) -> str:
+    counts = ((rows, "rows"), (branch_keys, "branch keys"))
+    return " and ".join(f"{count:,} {what}" for count, what in counts if count)
 
 
 def _door(rows: dict[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,8 +33,11 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     ]
     runs = ledger.history(5) if ledger else []
     head: dict[str, Any] = {"env": project.env.name}
+    # min_generation is about the environment's KEK alone; see RowKeys.of.
+    configs = project.table_configs(table_name)
+    shared = [t for config, t in zip(configs, tables, strict=True) if not config.keks]
+    terraform = _for_terraform(tables, shared, outputs, project.env.min_generation)
     if len(tables) == 1:
-        terraform = _for_terraform(tables[0]["keks"], outputs, project.env.min_generation)
         return {**head, **tables[0], **terraform, "runs": runs}
     total: dict[str, Any] = {
         key: sum(table[key] for table in tables) for key in ("rows", *STATES, "quarantined")
@@ -40,7 +45,6 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     stages = {table["stage"] for table in tables}
     total["stage"] = stages.pop() if len(stages) == 1 else "mixed"
     total["keks"] = _together([kek for table in tables for kek in table["keks"]])
-    terraform = _for_terraform(total["keks"], outputs, project.env.min_generation)
     return {**head, **total, **terraform, "tables": tables, "runs": runs}
 
 
@@ -146,13 +150,17 @@ def _time(value: Any) -> str | None:
 
 
 def _for_terraform(
-    keks: list[dict[str, Any]], outputs: Outputs | None, min_generation: str | None
+    tables: list[dict[str, Any]],
+    shared: list[dict[str, Any]],
+    outputs: Outputs | None,
+    min_generation: str | None,
 ) -> dict[str, Any]:
-    """Which settings the rows no longer need."""
+    """Which settings the rows no longer need; ``shared`` are tables without KEKs of their own."""
     if outputs is None:
         return {}
+    keks = [kek for table in tables for kek in table["keks"]]
     return {
-        "min_generation": _oldest_generation(keks, outputs, min_generation),
+        "min_generation": _oldest_generation(shared, outputs, min_generation),
         "without_context": {
             "rows": sum(entry["rows"] for entry in keks if entry["version"] in (None, V1)),
             "allowed": outputs.allows_v1,
@@ -161,26 +169,43 @@ def _for_terraform(
 
 
 def _oldest_generation(
-    keks: list[dict[str, Any]], outputs: Outputs, configured: str | None
+    tables: list[dict[str, Any]], outputs: Outputs, configured: str | None
 ) -> dict[str, Any]:
-    """Whether ``min_generation`` can be raised: to the oldest generation that a row still needs."""
+    """Whether ``min_generation`` can be raised: to the oldest generation that a row still needs.
+
+    A row of version V3 needs the one that wraps its branch key.
+    """
+    rows = _by_generation(entry for table in tables for entry in table["keks"])
+    keys = _by_generation(entry for table in tables for entry in table["branch_keys"])
     order = [generation.name for generation in outputs.generations]
-    own = [entry for entry in keks if entry["generation"] in order]
-    foreign = sum(entry["rows"] for entry in keks) - sum(entry["rows"] for entry in own)
-    used = [order.index(entry["generation"]) for entry in own]
+    # A tenant's generation has no place in that order, so such a row can only be moved.
+    foreign, foreign_keys = (
+        sum(count for name, count in counts.items() if name not in order) for counts in (rows, keys)
+    )
+    used = [order.index(name) for name in {**rows, **keys} if name in order]
     active = outputs.generation_name(outputs.kek_arn)
-    oldest = order[min(used)] if used else active
-    below = 0
+    below, keys_below = 0, 0
     if configured is not None:
-        least = order.index(outputs.since(configured)[0].name)
-        below = sum(entry["rows"] for entry in own if order.index(entry["generation"]) < least)
-    can_be = None if foreign else oldest
+        older = order[: order.index(outputs.since(configured)[0].name)]
+        below, keys_below = (sum(counts[name] for name in older) for counts in (rows, keys))
+    can_be = order[min(used)] if used else active
     return {
         "configured": configured,
+        "applies": bool(tables),
         "rows_below": below,
+        "branch_keys_below": keys_below,
         "rows_of_no_generation": foreign,
-        "can_be": can_be,
+        "branch_keys_of_no_generation": foreign_keys,
+        "can_be": None if foreign or foreign_keys or not tables else can_be,
     }
+
+
+def _by_generation(entries: Iterable[dict[str, Any]]) -> Counter[str | None]:
+    """How many rows, or branch keys, each generation wraps."""
+    counts: Counter[str | None] = Counter()
+    for entry in entries:
+        counts[entry["generation"]] += entry["rows"] if "rows" in entry else entry["keys"]
+    return counts
 
 
 def _is_null(table: DekTable, column: str) -> str:

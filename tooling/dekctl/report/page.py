@@ -163,7 +163,7 @@ def _next_steps(status: dict[str, Any]) -> list[Element]:
         [
             "min_generation",
             floor["configured"] or "not set",
-            floor["can_be"] or "not yet: rows name no generation",
+            floor["can_be"] or ("not yet: rows name no generation" if floor["applies"] else "-"),
         ],
         [
             "allow_rows_without_context",
