@@ -368,3 +368,19 @@ def test_retire_counts_a_kek_that_only_branch_keys_need(
     assert dekctl("retire", old.kek_id).expect(3)
     dekctl.json("rewrap")
     assert dekctl("retire", old.kek_id).expect(0)
+
+
+def test_branch_keys_of_the_related_key_of_another_region_are_moved_with_it(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    dekctl.environ |= kms_standin.environment()
+    related = kms_standin.kms().create_key(MultiRegion=True)["KeyMetadata"]["Arn"]
+    app = make(make_app, sqlite_database, provider="aws", kek=related, region=kms_standin.region)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    elsewhere = related.replace(kms_standin.region, "eu-west-1")
+    for table in ("encrypted_files", "dekctl_branch_keys"):
+        app.database.sql(f"UPDATE {table} SET kek_id = :kek", kek=elsewhere)
+    target = kms_standin.create_key()
+    assert dekctl.json("rewrap", "--from", related, "--to", target)["changed"] == ROWS
+    assert {row["kek_id"] for row in branches(app)} == keks(app) == {target}

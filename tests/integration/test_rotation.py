@@ -272,10 +272,10 @@ def test_a_row_in_quarantine_keeps_its_kek(
 
 
 def test_rows_without_a_kek_column_may_need_the_kek(
-    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+    app_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
 ) -> None:
     """The seed's script only recommends the column."""
-    app = make_app(sqlite_database, rows=ROWS, env=generations.env)
+    app = make_app(app_database, rows=ROWS, env=generations.env)
     seed_script(app, generations.standin)
     app.database.sql("ALTER TABLE encrypted_files DROP COLUMN kek_id")
     generations.roll()

@@ -88,3 +88,6 @@ def test_a_reader_in_the_second_region_opens_rows_with_the_related_key(
     assert dekctl.json("verify")["verified"] == ROWS
     refused = dekctl.json("retire", related, expect=3)
     assert refused["rows"] == ROWS  # a key and its replicas are one KEK
+    other = kms_standin.create_key()
+    assert dekctl.json("rewrap", "--from", related, "--to", other)["changed"] == ROWS
+    assert {row["kek_id"] for row in app.rows().values()} == {other}

@@ -265,3 +265,22 @@ def test_tables_with_keks_of_their_own_do_not_hold_up_min_generation(
     dekctl("rewrap").expect(0)
     floor = dekctl.json("status")["min_generation"]
     assert (floor["can_be"], floor["rows_of_no_generation"]) == ("g2", 0)
+
+
+def test_an_erasure_counts_alike_on_every_database(
+    app_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    arns = {name: generations.standin.create_key() for name in ("acme", "globex")}
+    app = make_app(app_database, rows=ROWS, env=generations.env)
+    app.database.sql("ALTER TABLE encrypted_files ADD COLUMN tenant VARCHAR(20)")
+    app.database.sql("UPDATE encrypted_files SET tenant = 'acme'")
+    name_keks(dekctl, arns)
+    before = dekctl.json("retire", arns["acme"], "--erase", "acme", expect=3)
+    assert next(c["check"] for c in before["checks"] if not c["ok"]) == "plaintexts"
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    declare_window(dekctl)
+    refused = dekctl.json("retire", arns["acme"], "--erase", "acme", expect=3)
+    assert [c["check"] for c in refused["checks"] if not c["ok"]] == ["backups"]
+    make_older(app, "scrub")
+    assert dekctl.json("retire", arns["acme"], "--erase", "acme")["rows"] == ROWS

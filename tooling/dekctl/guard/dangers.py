@@ -84,7 +84,7 @@ def _switched_off(change: ResourceChange) -> str | None:
     if _enabled(change.before):
         if not _enabled(change.after):
             return "is disabled"
-        if change.is_unknown("is_enabled") or change.is_unknown("enabled"):
+        if _may_be_disabled(change):
             return "may be disabled: the plan does not tell"
     # Imported material opens nothing once it has expired.
     was, will = change.was("valid_to"), change.will("valid_to")
@@ -110,6 +110,10 @@ def _weakened(change: ResourceChange) -> Iterator[tuple[str, str]]:
 def _enabled(values: Any) -> bool:
     values = values or {}
     return values.get("is_enabled", values.get("enabled")) is not False
+
+
+def _may_be_disabled(change: ResourceChange) -> bool:
+    return change.is_unknown("is_enabled") or change.is_unknown("enabled")
 
 
 def _window(values: Any) -> int:
@@ -200,7 +204,7 @@ def _unusable(
     """Why the writers cannot use a key as planned, or None."""
     if target.goes and "create" not in target.actions:
         return "which this plan deletes"
-    if target.is_unknown("is_enabled") or not _enabled(target.after):
+    if _may_be_disabled(target) or not _enabled(target.after):
         return "which is disabled, or may be"
     statements = plan.policy_after(target)
     if statements is None:
