@@ -167,8 +167,7 @@ def test_answers_with_dates_and_lists_are_boto3s_too(
     "body",
     [
         b'{"CiphertextBlob": "d3JhcHBlZA==", "KeyId": "arn:x", "NotInTheModel": {"a": 1}}',
-        b'{"CiphertextBlob": "d3JhcHBlZA==", "KeyId": null}',
-        b'{"KeyId": "arn:\\u00fc"}',
+        b'{"CiphertextBlob": "d3JhcHBlZA==", "KeyId": "arn:\\u00fc", "EncryptionAlgorithm": null}',
     ],
 )
 def test_unusual_answers_are_read_alike(make: Make, body: bytes) -> None:
@@ -339,6 +338,48 @@ def test_a_cut_answer_is_never_taken_for_a_whole_one(make: Make, kind: Kind) -> 
         answers = good(make(kind, endpoint.url).call_many("Encrypt", [REQUEST]))
     assert answers == [{"CiphertextBlob": b"wrapped", "KeyId": "arn:x"}]
     assert not replies
+
+
+HERE = "arn:aws:kms:us-east-1:111122223333:key/1"
+REPLICAS = [f"arn:aws:kms:{region}:111122223333:key/mrk-1" for region in ("us-east-1", "eu-west-1")]
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_", "answer"),
+    [
+        ("Encrypt", REQUEST, {"KeyId": HERE}),
+        ("Encrypt", REQUEST, {"KeyId": HERE, "CiphertextBlob": ""}),
+        ("Encrypt", REQUEST, {"KeyId": HERE, "CiphertextBlob": "AA!!AA=="}),
+        ("Encrypt", REQUEST, {"CiphertextBlob": "AAAA"}),
+        ("Encrypt", REQUEST, {"CiphertextBlob": "AAAA", "KeyId": ""}),
+        ("Encrypt", REQUEST | {"KeyId": HERE}, {"CiphertextBlob": "AAAA", "KeyId": HERE + "2"}),
+        ("ReEncrypt", {"DestinationKeyId": HERE}, {"CiphertextBlob": "AAAA", "KeyId": HERE + "2"}),
+        ("ReEncrypt", {"DestinationKeyId": HERE}, {"CiphertextBlob": "", "KeyId": HERE}),
+        ("Decrypt", {"KeyId": HERE}, {"Plaintext": "", "KeyId": HERE}),
+        (
+            "GenerateDataKey",
+            {"KeyId": HERE, "NumberOfBytes": 32},
+            {"Plaintext": "AAAA", "CiphertextBlob": "AAAA", "KeyId": HERE},
+        ),
+    ],
+)
+def test_an_answer_that_cannot_be_kmss_is_never_passed_on(
+    make: Make, kind: Kind, operation: str, request_: dict[str, Any], answer: dict[str, str]
+) -> None:
+    policy = RetryPolicy(patience=0.1, base=0.01, longest=0.05)
+    with ScriptedEndpoint(lambda _: Reply(200, json.dumps(answer).encode())) as endpoint:
+        transport = make(kind, endpoint.url, policy=policy)
+        [error] = bad(transport.call_many(operation, [request_]))
+        assert isinstance(error, KMSUnavailableError)
+        assert "the answer is not KMS's" in error.message
+        assert len(endpoint.seen) > 1, "it was not tried again"
+
+
+def test_a_replica_of_a_multi_region_key_is_that_key(make: Make, kind: Kind) -> None:
+    body = json.dumps({"CiphertextBlob": "AAAA", "KeyId": REPLICAS[0]}).encode()
+    with ScriptedEndpoint(lambda _: Reply(200, body)) as endpoint:
+        transport = make(kind, endpoint.url)
+        assert good(transport.call_many("Encrypt", [REQUEST | {"KeyId": REPLICAS[1]}]))
 
 
 def test_patience_ends(make: Make, kind: Kind) -> None:

@@ -12,7 +12,8 @@ from dekctl.db.branches import BranchTable
 from dekctl.db.database import Database
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import KMSError, RefusedError, UsageError
-from dekctl.kms.aws import AWSKMS, DEFAULT_CONCURRENCY, foreign_region, is_key_arn
+from dekctl.kms.arn import foreign_region, is_key_arn
+from dekctl.kms.aws import AWSKMS, DEFAULT_CONCURRENCY
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.interface import KMSInterface
 from dekctl.kms.limiter import RateLimiter

@@ -25,7 +25,8 @@ from dekctl.db.branches import BranchTable
 from dekctl.db.plaintext import decode_plaintext
 from dekctl.errors import DekctlError, RefusedError, RowRejectedError, UsageError
 from dekctl.keks.identity import names
-from dekctl.kms.aws import AWSKMS, is_key_arn
+from dekctl.kms.arn import is_key_arn
+from dekctl.kms.aws import AWSKMS
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.context import V2, V3, context_for_version, row_context
 from dekctl.kms.interface import Context, KMSInterface, UnwrapRequest

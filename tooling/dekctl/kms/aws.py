@@ -16,6 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
+from dekctl.kms.arn import in_region, is_key_arn, is_multi_region
 from dekctl.kms.connect import TransportKind, make_transport
 from dekctl.kms.faults import Fault, classify, error_for
 from dekctl.kms.forks import begin_anew_after_fork, keep
@@ -49,19 +50,6 @@ _UNKNOWN_KEK_CODES = frozenset(
 """A row's own KEK id leads nowhere: that row's fault, unless the KEK is one we were told of."""
 _CLOSED_KEK_CODES = frozenset({"DisabledException", "KMSInvalidStateException"})
 """A KEK that opens nothing now; the row may be another candidate's."""
-
-
-def is_key_arn(kek_id: str) -> bool:
-    """Tell a key's ARN from a key id, an alias or an alias's ARN."""
-    return kek_id.startswith("arn:") and ":key/" in kek_id
-
-
-def foreign_region(kek_id: str, home: str | None) -> str | None:
-    """A key's Region where ``home`` has neither the key nor a replica of it, else None."""
-    if home is None or not is_key_arn(kek_id) or ":key/mrk-" in kek_id:
-        return None
-    region = kek_id.split(":")[3]
-    return None if region == home else region
 
 
 class AWSKMS(KMSInterface):
@@ -308,16 +296,9 @@ class AWSKMS(KMSInterface):
         return tuple(dict.fromkeys((kek_id, *map(self._related, self._known))))
 
     def _related(self, kek: str) -> str:
-        """The key of the same material in this Region, where a multi-Region key comes from another.
-
-        The two share their key id (AWS KMS Developer Guide, "Multi-Region keys").
-        """
+        """The key of the same material here, where a multi-Region key comes from another Region."""
         here = self._region or self._session.region_name
-        if here is None or ":key/mrk-" not in kek:
-            return kek
-        parts = kek.split(":")
-        parts[3] = here
-        return ":".join(parts)
+        return in_region(kek, here) if here is not None and is_multi_region(kek) else kek
 
     def _rejection(self, kek_id: str | None, error: KMSError) -> RowRejectedError:
         """Make the answer for one row out of KMS's error, or raise what concerns every row."""

@@ -14,6 +14,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from dekctl.errors import KMSError
+from dekctl.kms.answers import is_whole
 from dekctl.kms.faults import NOT_KMS, WRONG_TYPE, Fault, classify, error_for
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
@@ -26,6 +27,7 @@ from dekctl.kms.session import (
     unlogged,
 )
 from dekctl.kms.transport import CountCall, Request, Response
+from dekctl.kms.wire import Decoder
 
 
 class BotoTransport:
@@ -52,6 +54,7 @@ class BotoTransport:
             UsageError: the Region or the endpoint is missing or wrong.
         """
         self._client = create_client(session, region, endpoint_url, concurrency)
+        self._client.meta.events.register("before-parse.kms.*", _refuse_damaged)
         self._concurrency = concurrency
         self._limiter = limiter or RateLimiter()
         self._count = count
@@ -158,9 +161,21 @@ class BotoTransport:
         except (AttributeError, ValueError, ResponseParserError):  # JSON, but not an object
             return error_for(operation, None, NOT_KMS), Fault.RETRY
         self._contacted = True
-        if len(response) == 1:  # only ResponseMetadata: botocore drops what it cannot read
+        # Only ResponseMetadata: botocore drops what it cannot read.
+        if len(response) == 1 or not is_whole(operation, request, response):
             return error_for(operation, None, NOT_KMS), Fault.RETRY
         return response, None
+
+
+def _refuse_damaged(operation_model: Any, response_dict: Any, **_: object) -> None:
+    """Refuse what the fast transport does not read: botocore leaves out what is no base64.
+
+    Raises:
+        ValueError: the answer is not KMS's.
+    """
+    good = response_dict["status_code"] == 200
+    if good and Decoder(operation_model).decode(response_dict["body"]) is None:
+        raise ValueError(NOT_KMS)
 
 
 class _Batch:

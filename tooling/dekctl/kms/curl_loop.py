@@ -20,6 +20,7 @@ from botocore import exceptions as aws
 from botocore.credentials import ReadOnlyCredentials
 
 from dekctl.errors import KMSError
+from dekctl.kms.answers import is_whole
 from dekctl.kms.curl_batch import Batch, Call
 from dekctl.kms.curl_slot import TLS_ERRORS, Service, Slot
 from dekctl.kms.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, Fault, classify, error_for
@@ -246,7 +247,8 @@ class Loop:
         self._contacted = True
         if status == 200:
             answer = self._decoder(operation).decode(body)
-            if answer is not None:
+            request = call.batch.requests[call.index]
+            if answer is not None and is_whole(operation, request, answer):
                 self._limiter.succeeded()
                 call.answer(answer)
                 return

@@ -64,7 +64,7 @@ class Decoder:
             for name, is_blob in self._members:
                 value = values.get(name)
                 if value is not None:
-                    answer[name] = a2b_base64(value) if is_blob else value
+                    answer[name] = a2b_base64(value, strict_mode=True) if is_blob else value
         except (ValueError, TypeError):  # not JSON, not base64, not a string
             return None
         return answer or None
