@@ -14,7 +14,7 @@ from dekctl.errors import DatabaseError, RowRejectedError
 from dekctl.kms import AWSKMS, EnvKMS
 from dekctl.kms.branch import BranchKey, BranchKeys
 from dekctl.kms.context import row_context
-from dekctl.kms.interface import UnwrapRequest, WrapRequest
+from dekctl.kms.interface import UnwrapRequest, Wrapped, WrapRequest
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
@@ -112,7 +112,7 @@ def test_kms_is_called_once_for_each_branch_key_and_not_for_rows(
 
     target = kms_standin.create_key()
     calls = dekctl.json("rewrap", "--to", target)["kms_calls"]
-    assert calls == {"ReEncrypt": BRANCHES}
+    assert calls == {"ReEncrypt": 2 * BRANCHES}, "each one, and the proof that its new copy opens"
     assert keks(app) == {target}
     app.assert_files_open(provider_of(kms_standin, target))
 
@@ -268,6 +268,82 @@ def test_a_branch_key_that_cannot_be_read_is_an_error_of_the_database(
         with pytest.raises(DatabaseError, match="OperationalError") as caught:
             keys.read(row)
     assert "dekctl_branch_keys" in (caught.value.hint or "")
+
+
+class WrongAnswers(EnvKMS):
+    """Gives for every key that moves a blob that opens to nothing."""
+
+    def rewrap_many(self, requests: Any) -> Any:
+        return [
+            answer if isinstance(answer, RowRejectedError) else Wrapped(bytes(60), answer.kek_id)
+            for answer in super().rewrap_many(requests)
+        ]
+
+
+def test_a_branch_key_is_not_replaced_by_a_copy_that_does_not_open(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    before = branches(app)
+    dekctl.use_env_kek()
+
+    keys = BranchKeys(WrongAnswers(dekctl.environ), BranchTable(_run(app), None))
+    assert len(keys.rewrap_all(app.config.context_name).stuck) == BRANCHES
+    assert branches(app) == before
+
+
+def test_rows_under_a_damaged_branch_key_are_set_aside_and_the_others_move(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    old = EnvKMS(dekctl.environ).kek_id
+    first = app.rows()[1,]["wrapped_key"][1:17].hex()
+    damage(app, first)
+    dekctl.use_env_kek()
+
+    moved = dekctl.json("rewrap", expect=4)
+    assert (moved["changed"], moved["quarantined"]) == (ROWS - ROWS_PER_KEY, ROWS_PER_KEY)
+    assert first in moved["set_aside"][0]["reason"]
+    assert {row["branch_id"] for row in branches(app) if row["kek_id"] == old} == {first}
+
+
+def test_many_rows_under_one_damaged_branch_key_are_no_wrong_setting(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(sqlite_database, rows=300, wrapping="V3", rows_per_branch_key=200)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    damage(app, app.rows()[1,]["wrapped_key"][1:17].hex())
+    dekctl.use_env_kek()
+    moved = dekctl.json("rewrap", "--batch-size", "100", expect=4)
+    assert (moved["changed"], moved["quarantined"]) == (100, 200)
+
+
+def test_a_damaged_branch_key_that_no_row_uses_holds_nothing_up(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    store = BranchTable(_run(app), None)
+    store.add(BranchKey("f" * 32, app.config.context_name, b"?", branches(app)[0]["kek_id"], 10))
+    dekctl.use_env_kek()
+
+    done = dekctl("rewrap").expect(0)
+    assert "1 branch key does not move" in done.stderr
+    assert keks(app) == {EnvKMS(dekctl.environ).kek_id}
+
+
+def damage(app: Application, branch_id: str) -> None:
+    table = branch_keys_table(app.config.schema)
+    with app.database.engine.begin() as connection:
+        connection.execute(
+            table.update().where(table.c.branch_id == branch_id).values(wrapped=b"damaged")
+        )
 
 
 class Stock:

@@ -66,6 +66,14 @@ class BranchKey:
     max_uses: int
 
 
+@dataclass(slots=True)
+class Moved:
+    """What came of moving a table's branch keys: how many are there now, and why others are not."""
+
+    there: int = 0
+    stuck: list[RowRejectedError] = field(default_factory=list)
+
+
 class BranchStore(Protocol):
     """Where branch keys are kept. Each method is a transaction of its own."""
 
@@ -288,22 +296,26 @@ class BranchKeys:
         under: str | None = None,
         *,
         again: bool = False,
-    ) -> None:
+    ) -> Moved:
         """Move all branch keys of a table, or those of the KEK ``source``, to the KMS's KEK.
 
-        ``under`` names another KEK to move to; ``again`` also re-encrypts those that are there.
+        ``under`` names another KEK to move to; ``again`` also re-encrypts those that are there. One
+        that is damaged does not hold up the others.
 
         Raises:
-            KMSError: KMS refused, or a branch key cannot be moved.
+            KMSError: KMS refused.
             DatabaseError: the store refused.
         """
-        after = ""
+        after, moved = "", Moved()
         while page := self._store.page(context_name, after, REWRAP_BATCH):
             after = page[-1].branch_id
             chosen = [key for key in page if source is None or names(key.kek_id, source)]
             for answer in self._rewrap(chosen, under, again=again).values():
                 if isinstance(answer, RowRejectedError):
-                    raise answer
+                    moved.stuck.append(answer)
+                else:
+                    moved.there += 1
+        return moved
 
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         """Move V3 rows to the KMS's KEK: their branch keys move, their blobs stay as they are.
@@ -342,7 +354,7 @@ class BranchKeys:
         for key in old:
             context = branch_context(key.context_name, key.branch_id)
             requests.append(RewrapRequest(key.wrapped, key.kek_id, context, context, under))
-        answers = self._kms.rewrap_many(requests) if requests else []
+        answers = self._prove(requests, self._kms.rewrap_many(requests) if requests else [])
         for key, answer in zip(old, answers, strict=True):
             if isinstance(answer, RowRejectedError):
                 now[key.branch_id] = RowRejectedError(
@@ -355,6 +367,29 @@ class BranchKeys:
             else:  # another process was first; what it stored is what counts
                 now[key.branch_id] = self._store.get([key.branch_id])[key.branch_id].kek_id
         return now
+
+    def _prove(
+        self, requests: Sequence[RewrapRequest], answers: Sequence[Wrapped | RowRejectedError]
+    ) -> list[Wrapped | RowRejectedError]:
+        """Have KMS open each new copy before it replaces the only one of thousands of keys.
+
+        By ReEncrypt once more, as whoever rewraps may not Decrypt. The context names the branch
+        key, so what opens with it is that key.
+        """
+        proved = list(answers)
+        places: list[int] = []
+        again: list[RewrapRequest] = []
+        for i, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+            if isinstance(answer, Wrapped):
+                context = request.new_context
+                places.append(i)
+                again.append(
+                    RewrapRequest(answer.blob, answer.kek_id, context, context, request.under)
+                )
+        for i, proof in zip(places, self._kms.rewrap_many(again) if again else [], strict=True):
+            if isinstance(proof, RowRejectedError):
+                proved[i] = proof
+        return proved
 
 
 _NO_BLOB = RowRejectedError(

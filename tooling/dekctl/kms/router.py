@@ -15,8 +15,9 @@ from typing import Literal, TypeVar
 
 from dekctl.config import Provider
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.kms.aws import AWSKMS, foreign_region, is_key_arn
-from dekctl.kms.branch import BranchKeys
+from dekctl.kms.arn import foreign_region, is_key_arn
+from dekctl.kms.aws import AWSKMS
+from dekctl.kms.branch import BranchKeys, Moved
 from dekctl.kms.interface import (
     Context,
     KMSInterface,
@@ -148,10 +149,11 @@ class RoutedKMS(KMSInterface):
 
     def rewrap_branch_keys(
         self, context_name: str, source: str | None, under: str | None, *, again: bool = False
-    ) -> None:
+    ) -> Moved:
         """Move a table's branch keys; see :meth:`dekctl.kms.branch.BranchKeys.rewrap_all`."""
-        if self.branches is not None:
-            self.branches.rewrap_all(context_name, source, under, again=again)
+        if self.branches is None:
+            return Moved()
+        return self.branches.rewrap_all(context_name, source, under, again=again)
 
     @property
     def _branch_keys(self) -> BranchKeys:

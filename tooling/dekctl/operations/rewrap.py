@@ -21,6 +21,7 @@ from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.keks.identity import key_id_of, may_mean, names
+from dekctl.kms.branch import Moved
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.router import RoutedKMS
@@ -78,6 +79,8 @@ class Rewrap(Operation):
         self.moves: Counter[tuple[str, str]] = Counter()
         self.materials: Counter[str] = Counter()
         self._count_lock = threading.Lock()
+        self.branches = Moved()
+        """What came of the branch keys, which move before the rows."""
         if self.choice.before is not None and not table.has("wrapped_at"):
             raise UsageError(
                 f"{table.config.name} does not keep when its keys were wrapped",
@@ -138,7 +141,7 @@ class Rewrap(Operation):
         under = own[0] if own else None
         again = choice.same_key or choice.before is not None
         name = self.table.config.context_name
-        self.routed.rewrap_branch_keys(name, choice.source, under, again=again)
+        self.branches = self.routed.rewrap_branch_keys(name, choice.source, under, again=again)
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
@@ -177,6 +180,7 @@ class Rewrap(Operation):
         that the run saw every row and none was set aside.
         """
         left: str | None = None
+        whole = whole and not self.branches.stuck
         if whole and self.choice.everything:
             left = "any"
         elif whole and (source := self.choice.source) is not None and not self._left(source):

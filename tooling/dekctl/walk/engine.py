@@ -117,7 +117,7 @@ class Walk:
         self._due = operation.due()
         self._had_quarantine = False
         self._held: list[Fault] = []
-        self._trusting = options.keep_going or options.retry_quarantined
+        self._trusting = options.retry_quarantined
         self._write_failed = False
         self._accounting = threading.Lock()
         self._settled: dict[int, tuple[PrimaryKey, Tally]] = {}
@@ -374,7 +374,7 @@ class Walk:
         faults = [v for v in verdicts if isinstance(v, Fault)]
         if any(isinstance(v, Change | Proved) for v in verdicts):
             self._trusting = True
-        if self._trusting:
+        if self._trusting or self.options.keep_going:
             faults, self._held = self._held + faults, []
             return faults
         self._held += faults

@@ -16,6 +16,7 @@ from dekctl.config import TableConfig
 from dekctl.db.table import DekTable, Shard, Stage
 from dekctl.errors import DatabaseError, DekctlError, ExitCode, RefusedError, UsageError
 from dekctl.kms.aws import DEFAULT_CONCURRENCY
+from dekctl.kms.branch import Moved
 from dekctl.kms.context import V3, primary_key_text
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
@@ -172,7 +173,9 @@ def run_rows(
             note(f"{verb}: {left_out} tables have no work left and are left out")
         with pressure_of(project, options, kms, limiter, note) as pressure:
             for table in tables:
-                tally = _run_table(project, verb, table, kms, options, result, progress, pressure)
+                tally = _run_table(
+                    project, verb, table, kms, options, result, progress, pressure, note
+                )
                 add_tally(result.tally, tally)
                 if tally.interrupted:
                     break
@@ -260,6 +263,7 @@ def _run_table(
     result: RunResult,
     progress: Progress,
     pressure: Pressure,
+    note: Note,
 ) -> Tally:
     operation = VERBS[verb].make(table, kms, options)
     walk_options = _sampled(options, table) if options.sample else options.walk
@@ -294,6 +298,10 @@ def _run_table(
         if not walk_options.dry_run:
             with Heartbeat(ledger, run) if ledger and run else contextlib.nullcontext():
                 operation.begin()  # many branch keys take longer than the lease
+        if isinstance(operation, Rewrap) and operation.branches.stuck:
+            _tell_stuck(operation.branches, note)
+            if operation.branches.there:  # they are damaged: it is no wrong setting
+                walk.options = replace(walk.options, keep_going=True)
         if options.workers > 1 or options.cluster:
             tally = go_in_ranges(project, walk, options, table, result, progress)
         else:
@@ -314,6 +322,14 @@ def _run_table(
             run.result |= operation.account(whole=whole)
         ledger.end(run, "interrupted" if tally.interrupted else "finished")
     return tally
+
+
+def _tell_stuck(branches: Moved, note: Note) -> None:
+    count, first = len(branches.stuck), branches.stuck[0]
+    note(
+        f"{count:,} branch key{' does' if count == 1 else 's do'} not move, rows under "
+        f"{'it' if count == 1 else 'them'} are set aside: {first.message}"
+    )
 
 
 def _version(table: DekTable, options: RowOptions) -> str:
