@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 import pytest
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import CredentialRetrievalError
 from botocore.session import Session
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
@@ -631,6 +632,45 @@ def test_refreshed_credentials_are_used(make: Make, kind: Kind) -> None:
             )
         )
         assert "Credential=AKID2/" in endpoint.seen[-1].headers["authorization"]
+
+
+@pytest.mark.parametrize("left", [timedelta(minutes=14), timedelta(minutes=5)])
+def test_a_refresh_that_hangs_does_not_hold_up_calls_with_valid_credentials(
+    make: Make, left: timedelta
+) -> None:
+    asked, stuck = threading.Event(), threading.Event()
+
+    def refresh() -> dict[str, str]:
+        asked.set()
+        stuck.wait(20)
+        raise CredentialRetrievalError(provider="test", error_msg="nobody answers")
+
+    session: Any = new_session()
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    session._credentials = RefreshableCredentials("A", "B", "T", expiry, refresh, "test")
+    with ScriptedEndpoint(lambda _: Reply(200, ANSWER)) as endpoint:
+        transport = make("curl", endpoint.url, session=session)
+        good(transport.call_many("Encrypt", [REQUEST]))
+        session._credentials._expiry_time = datetime.now(UTC) + left
+        started = time.monotonic()
+        wait_for(lambda: bool(good(transport.call_many("Encrypt", [REQUEST]))) and asked.is_set())
+        for _ in range(20):
+            good(transport.call_many("Encrypt", [REQUEST] * 5))
+        assert time.monotonic() - started < 5
+        stuck.set()
+        good(transport.call_many("Encrypt", [REQUEST] * 5))
+
+
+def test_credentials_that_expired_and_are_not_refreshed_fail_the_call(make: Make) -> None:
+    def refresh() -> dict[str, str]:
+        raise CredentialRetrievalError(provider="test", error_msg="nobody answers")
+
+    session: Any = new_session()
+    expiry = datetime.now(UTC) - timedelta(seconds=1)
+    session._credentials = RefreshableCredentials("A", "B", "T", expiry, refresh, "test")
+    transport = make("curl", "http://127.0.0.1:9", session=session)
+    with pytest.raises(KMSRefusedError, match="nobody answers"):
+        transport.call_many("Encrypt", [REQUEST])
 
 
 def test_a_wrong_clock_is_corrected_from_the_answer(make: Make) -> None:

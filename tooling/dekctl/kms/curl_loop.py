@@ -16,25 +16,23 @@ from collections import deque
 from email.utils import parsedate_to_datetime
 
 import pycurl
-from botocore import exceptions as aws
 from botocore.credentials import ReadOnlyCredentials
 
 from dekctl.errors import KMSError
 from dekctl.kms.answers import is_whole
 from dekctl.kms.curl_batch import Batch, Call
+from dekctl.kms.curl_credentials import FreshCredentials
 from dekctl.kms.curl_slot import TLS_ERRORS, Service, Slot
 from dekctl.kms.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, Fault, classify, error_for
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
-from dekctl.kms.session import closed_error, credentials_error, tls_error
+from dekctl.kms.session import closed_error, tls_error
 from dekctl.kms.sigv4 import Signer
 from dekctl.kms.transport import CountCall
 from dekctl.kms.wire import Decoder, decode_error, encode
 
 NAP_SECONDS = 0.05
 """While work is left, look at least this often for cancellation and a new rate."""
-CREDENTIALS_SECONDS = 1.0
-"""How long credentials are used before botocore is asked again; it refreshes them in time."""
 CLOCK_SECONDS = 60.0
 """A clock that is off by less is not why a signature was refused (KMS allows five minutes)."""
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -61,8 +59,7 @@ class Loop:
         self._policy = policy
         self._signer = Signer(service.url, service.region)
         self._decoders: dict[str, Decoder] = {}
-        self._credentials: ReadOnlyCredentials | None = None
-        self._credentials_until = 0.0
+        self._credentials = FreshCredentials(service.credentials, self._wake_up)
 
         self._gate = threading.Lock()  # guards _over, and the wake-up descriptor's life
         self._over: BaseException | None = None
@@ -104,6 +101,10 @@ class Loop:
         """Change how many calls may be in flight, from the next one on."""
         with self._gate:
             self._concurrency = concurrency
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        with self._gate:
             if self._over is None:
                 os.eventfd_write(self._wake, 1)
 
@@ -146,25 +147,25 @@ class Loop:
             self._again.append(heapq.heappop(self._retries)[2])
         if self._cancel.is_set():
             self._give_up(now)
-        wait = self._fill(now)
+        wait = self._fill()
         self._multi.perform()
         if not self._collect():
             self._sleep(wait)
 
-    def _fill(self, now: float) -> float:
+    def _fill(self) -> float:
         """Send what may be sent. Returns the seconds until the limiter lets more pass."""
         wait = NAP_SECONDS
         room = min(self._concurrency - len(self._busy), self._waiting())
         if room > 0:
-            granted, limited = self._limiter.reserve(room)
-            if granted < room:
-                wait = limited
-            if granted:
-                try:
-                    credentials = self._fresh_credentials(now)
-                except KMSError as error:
-                    self._fail_all(error)
-                    return 0.0
+            try:
+                credentials = self._credentials.current()
+            except KMSError as error:
+                self._fail_all(error)
+                return 0.0
+            if credentials is not None:
+                granted, limited = self._limiter.reserve(room)
+                if granted < room:
+                    wait = limited
                 for _ in range(granted):
                     call = self._next_call()
                     if call is None:
@@ -300,20 +301,6 @@ class Loop:
             wait = min(wait, curl_ms / 1000)
         if wait > 0:
             self._epoll.poll(min(wait, NAP_SECONDS))
-
-    def _fresh_credentials(self, now: float) -> ReadOnlyCredentials:
-        """Return the credentials to sign with. Raises KMSError where there are none."""
-        if self._credentials is None or now >= self._credentials_until:
-            try:
-                if self._service.credentials is None:
-                    raise aws.NoCredentialsError
-                frozen = self._service.credentials.get_frozen_credentials()
-            except (aws.BotoCoreError, aws.ClientError) as error:
-                raise credentials_error(error) from error
-            if frozen != self._credentials:
-                self._credentials = frozen
-            self._credentials_until = now + CREDENTIALS_SECONDS
-        return self._credentials
 
     def _give_up(self, now: float) -> None:
         """End what waits at once, and what is on its way after a little while."""
