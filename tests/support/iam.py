@@ -12,6 +12,7 @@ the caller's identity policies. Nothing else allows.
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from typing import Any
 Statement = Mapping[str, Any]
 Document = Mapping[str, Any]
 
+ARN_PARTS = 6
+PRINCIPAL = re.compile(r"\d{12}|arn:aws:iam::\d{12}:(root|(role|user)/[\w+=,.@/-]+)")
 KNOWN_ELEMENTS = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
 
 
@@ -39,10 +42,18 @@ class Request:
 
 
 def kms_request(
-    principal: str, action: str, key: str, encryption_context: Mapping[str, str] | None
+    principal: str,
+    action: str,
+    key: str,
+    encryption_context: Mapping[str, str] | None,
+    **conditions: str,
 ) -> Request:
-    """A KMS call as IAM sees it, with the condition keys KMS derives from the context."""
+    """A KMS call as IAM sees it, with the condition keys KMS derives from the context.
+
+    ``conditions`` are further condition keys of KMS, such as ``ViaService="s3.amazonaws.com"``.
+    """
     context: dict[str, Sequence[str]] = {"aws:principalarn": [principal]}
+    context |= {f"kms:{name}".lower(): [value] for name, value in conditions.items()}
     if encryption_context:
         context["kms:encryptioncontextkeys"] = list(encryption_context)
         for name, value in encryption_context.items():
@@ -74,18 +85,15 @@ def _effects(request: Request, document: Document | None, *, needs_principal: bo
         return set()
     if document.get("Version") != "2012-10-17":
         raise UnknownPolicyError(f"policy version {document.get('Version')!r}")
+    statements = _many(document["Statement"])
+    # All of them before any is matched, so that one that does not apply today is not passed over.
+    for statement in statements:
+        _refuse_unknown(statement, needs_principal=needs_principal)
     effects = set()
-    for statement in _many(document["Statement"]):
-        unknown = set(statement) - KNOWN_ELEMENTS
-        if unknown:
-            raise UnknownPolicyError(f"element {sorted(unknown)} in {statement.get('Sid')}")
-        if ("Principal" in statement) is not needs_principal:
-            raise UnknownPolicyError(f"principal missing or out of place in {statement.get('Sid')}")
+    for statement in statements:
         if not _applies(request, statement):
             continue
         effect = statement["Effect"]
-        if effect not in ("Allow", "Deny"):
-            raise UnknownPolicyError(f"effect {effect!r}")
         if needs_principal:
             reach = _principal(statement["Principal"], request.principal)
             if reach is None:
@@ -95,13 +103,43 @@ def _effects(request: Request, document: Document | None, *, needs_principal: bo
     return effects
 
 
+def _refuse_unknown(statement: Statement, *, needs_principal: bool) -> None:
+    sid = statement.get("Sid")
+    unknown = set(statement) - KNOWN_ELEMENTS
+    if unknown:
+        raise UnknownPolicyError(f"element {sorted(unknown)} in {sid}")
+    if statement["Effect"] not in ("Allow", "Deny"):
+        raise UnknownPolicyError(f"effect {statement['Effect']!r} in {sid}")
+    if "${" in json.dumps(statement):
+        raise UnknownPolicyError(f"a policy variable in {sid}")
+    if ("Principal" in statement) is not needs_principal:
+        raise UnknownPolicyError(f"principal missing or out of place in {sid}")
+    if needs_principal:
+        _refuse_unknown_principal(statement["Principal"])
+    for pattern in (*_many(statement["Action"]), *_many(statement["Resource"])):
+        _like("", pattern)
+    for operator, keys in statement.get("Condition", {}).items():
+        for key, values in keys.items():
+            for sample in ({}, {key.lower(): ["0"]}):  # absent and present
+                _condition(operator, key, _many(values), sample)
+
+
+def _refuse_unknown_principal(principal: Any) -> None:
+    if principal == "*":
+        return
+    if not isinstance(principal, Mapping) or set(principal) - {"AWS", "Service"}:
+        raise UnknownPolicyError(f"principal {principal}")
+    for arn in _many(principal.get("AWS", [])):
+        if arn != "*" and not PRINCIPAL.fullmatch(arn):
+            raise UnknownPolicyError(f"principal {arn!r}")
+
+
 def _applies(request: Request, statement: Statement) -> bool:
-    # Every condition is looked at, matching or not, so that an unknown one is never passed over.
-    conditions = [
+    conditions = (
         _condition(operator, key, _many(values), request.context)
         for operator, keys in statement.get("Condition", {}).items()
         for key, values in keys.items()
-    ]
+    )
     action = any(_like(request.action.lower(), a.lower()) for a in _many(statement["Action"]))
     resource = any(_like(request.resource, r) for r in _many(statement["Resource"]))
     return action and resource and all(conditions)
@@ -111,14 +149,12 @@ def _principal(principal: Any, caller: str) -> str | None:
     """``exact``, ``account`` (decided by identity policies) or None where it is somebody else."""
     if principal == "*":
         return "exact"
-    if set(principal) - {"AWS", "Service"}:
-        raise UnknownPolicyError(f"principal {principal}")
     account = caller.split(":")[4]
     reach = None
     for arn in _many(principal.get("AWS", [])):
         if arn in ("*", caller):
             return "exact"
-        if re.fullmatch(rf"(arn:aws[a-z-]*:iam::)?{account}(:root)?", arn):
+        if arn in (account, f"arn:aws:iam::{account}:root"):
             reach = "account"
     return reach
 
@@ -128,14 +164,14 @@ def _condition(
 ) -> bool:
     present = context.get(key.lower())
     if operator == "Null":
-        return (present is None) == (_one(wanted) == "true")
+        return (present is None) == _true(_one(wanted))
     quantifier, _, plain = operator.rpartition(":")
     tests: dict[str, Callable[[str], bool]] = {
         "StringEquals": lambda value: value in wanted,
         "StringLike": lambda value: any(_like(value, w) for w in wanted),
-        "ArnEquals": lambda value: any(_like(value, w) for w in wanted),
-        "ArnLike": lambda value: any(_like(value, w) for w in wanted),
-        "Bool": lambda value: value.lower() == _one(wanted).lower(),
+        "ArnEquals": lambda value: any(_like_arn(value, w) for w in wanted),
+        "ArnLike": lambda value: any(_like_arn(value, w) for w in wanted),
+        "Bool": lambda value: (value.lower() == "true") == _true(_one(wanted)),
         "NumericLessThan": lambda value: float(value) < float(_one(wanted)),
     }
     test = tests.get(plain)
@@ -154,6 +190,20 @@ def _like(value: str, pattern: str) -> bool:
     if "[" in pattern:
         raise UnknownPolicyError(f"pattern {pattern!r}")
     return fnmatch.fnmatchcase(value, pattern)
+
+
+def _like_arn(value: str, pattern: str) -> bool:
+    # Part by part: a wildcard does not reach over a colon, except in the last part.
+    parts, wanted = value.split(":", 5), pattern.split(":", 5)
+    if len(wanted) != ARN_PARTS:
+        raise UnknownPolicyError(f"{pattern!r} is no ARN")
+    return len(parts) == ARN_PARTS and all(map(_like, parts, wanted))
+
+
+def _true(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise UnknownPolicyError(f"neither true nor false: {value!r}")
+    return value == "true"
 
 
 def _one(values: Sequence[str]) -> str:

@@ -93,15 +93,56 @@ def test_resources_match_exactly_or_by_pattern() -> None:
     assert not is_allowed(decrypt(), identity=other, key_policy=key_policy)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        allow(Principal={"AWS": ROLE}, Condition={"StringNotEquals": {"aws:x": "y"}}),
-        allow(Principal={"AWS": ROLE}, NotAction="kms:Decrypt"),
-        allow(Principal={"Federated": "x"}),
-        allow(Principal={"AWS": ROLE}, Resource="arn:[x]"),
-    ],
-)
-def test_what_is_not_known_is_an_error(statement: dict[str, Any]) -> None:
+UNKNOWN = {
+    "an operator": allow(Condition={"StringNotEquals": {"aws:x": "y"}}),
+    "an operator with IfExists": allow(Condition={"StringEqualsIfExists": {"aws:x": "y"}}),
+    "a quantified Null": allow(Condition={"ForAnyValue:Null": {"aws:x": "true"}}),
+    "Null, neither true nor false": allow(Condition={"Null": {"aws:x": "banana"}}),
+    "Bool, neither true nor false": allow(Condition={"Bool": {"aws:x": "banana"}}),
+    "Bool of two values": allow(Condition={"Bool": {"aws:x": ["true", "false"]}}),
+    "two numbers": allow(Condition={"NumericLessThan": {"aws:x": ["1", "2"]}}),
+    "a pattern that is no ARN": allow(Condition={"ArnLike": {"aws:PrincipalArn": "*role/x"}}),
+    "a policy variable": allow(Condition={"StringLike": {"aws:x": "${aws:PrincipalArn}"}}),
+    "a policy variable in the resource": allow(Resource="arn:aws:kms:*:*:key/${aws:username}"),
+    "an element": allow(NotAction="kms:Decrypt"),
+    "an effect": allow(Effect="Perhaps"),
+    "a federated principal": allow(Principal={"Federated": "x"}),
+    "a session": allow(Principal={"AWS": "arn:aws:sts::111122223333:assumed-role/app/dekctl"}),
+    "a pattern for a principal": allow(Principal={"AWS": "arn:aws:iam::111122223333:role/*"}),
+    "brackets": allow(Resource="arn:[x]"),
+}
+
+
+@pytest.mark.parametrize("effect", ["Allow", "Deny"])
+@pytest.mark.parametrize("action", ["kms:Decrypt", "kms:Encrypt"])
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_what_is_not_known_is_an_error_even_where_it_does_not_apply(
+    what: str, action: str, effect: str
+) -> None:
+    statement = {"Principal": {"AWS": ROLE}} | UNKNOWN[what] | {"Action": action}
+    if what != "an effect":
+        statement["Effect"] = effect
     with pytest.raises(UnknownPolicyError):
         is_allowed(decrypt(), identity=None, key_policy=policy(statement))
+
+
+def test_a_wildcard_of_an_arn_does_not_reach_over_a_colon() -> None:
+    def matches(pattern: str) -> bool:
+        condition = {"ArnLike": {"aws:PrincipalArn": pattern}}
+        document = policy(allow(Principal={"AWS": ROLE}, Condition=condition))
+        return is_allowed(decrypt(), identity=None, key_policy=document)
+
+    assert matches("arn:*:iam::111122223333:role/*")
+    assert not matches("arn:aws:*:*:*:role/x")
+
+
+@pytest.mark.parametrize(("days", "expected"), [("7", False), ("30", True)])
+def test_conditions_of_one_kms_call_count(days: str, expected: bool) -> None:
+    action = "kms:ScheduleKeyDeletion"
+    short = {"NumericLessThan": {"kms:ScheduleKeyDeletionPendingWindowInDays": "30"}}
+    key_policy = policy(
+        allow(Action=action, Principal={"AWS": ROLE}),
+        allow(Effect="Deny", Action=action, Principal="*", Condition=short),
+    )
+    request = kms_request(ROLE, action, KEY, None, ScheduleKeyDeletionPendingWindowInDays=days)
+    assert is_allowed(request, identity=None, key_policy=key_policy) is expected
