@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 
 from sandbox.moto import MotoServer
-from support.privileges import Cell, Rendered, allowed, document, needs
+from support.privileges import (
+    ACTIONS,
+    CRYPTOGRAPHY,
+    LIVE,
+    OPERATION,
+    OUTSIDERS,
+    READING,
+    ROLES,
+    Cell,
+    Rendered,
+    allowed,
+    document,
+    needs,
+)
 from tfkit.terraform import PROJECT, TerraformMissingError, Workspace, resources
 
 PAGE = PROJECT / "docs" / "privileges.md"
@@ -43,9 +56,21 @@ def _rendered(workspace: Workspace, **opened: Any) -> Rendered:
 
 
 @pytest.fixture(scope="module")
-def strict(workspace: Workspace) -> set[Cell]:
+def as_a_rule(workspace: Workspace) -> Rendered:
+    """The policies with nothing opened."""
+    return _rendered(workspace)
+
+
+@pytest.fixture(scope="module")
+def strict(as_a_rule: Rendered) -> set[Cell]:
     """What is allowed as a rule."""
-    return allowed(_rendered(workspace))
+    return allowed(as_a_rule)
+
+
+@pytest.fixture(scope="module")
+def outside(as_a_rule: Rendered) -> set[Cell]:
+    """What is allowed to principals that are none of the roles."""
+    return allowed(as_a_rule, roles=OUTSIDERS)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +93,47 @@ def test_every_allowed_call_is_one_that_a_command_needs(strict: set[Cell]) -> No
 def test_every_command_has_the_rights_it_needs(strict: set[Cell]) -> None:
     missing = set(needs()) - strict
     assert not missing, f"needed, and denied: {sorted(missing)}"
+
+
+def _actions(found: set[Cell], role: str, *keys: str) -> set[str]:
+    return {cell.action for cell in found if cell.role == role and cell.key in keys}
+
+
+def test_what_runs_terraform_administers_and_uses_nothing(outside: set[Cell]) -> None:
+    may = {*READING, *OPERATION, "PutKeyPolicy", "ReplicateKey"}
+    assert _actions(outside, "administrator", *LIVE) == may
+    assert not _actions(outside, "administrator", "trail") & {*CRYPTOGRAPHY, "CreateGrant"}
+
+
+def test_a_policy_of_ones_own_opens_nothing_but_foreign_keys(outside: set[Cell]) -> None:
+    assert _actions(outside, "stranger", *LIVE, "trail") == set()
+    assert _actions(outside, "stranger", "foreign") == set(ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "closed"),
+    [
+        ("ViaService", "s3.us-east-1.amazonaws.com", set(CRYPTOGRAPHY)),
+        ("ScheduleKeyDeletionPendingWindowInDays", "7", {"ScheduleKeyDeletion"}),
+        ("ScheduleKeyDeletionPendingWindowInDays", "29", {"ScheduleKeyDeletion"}),
+        ("BypassPolicyLockoutSafetyCheck", "true", {"PutKeyPolicy"}),
+    ],
+)
+def test_the_denies_hold_whoever_asks(
+    condition: str,
+    value: str,
+    closed: set[str],
+    as_a_rule: Rendered,
+    strict: set[Cell],
+    outside: set[Cell],
+) -> None:
+    everybody = [*ROLES, *OUTSIDERS]
+    carrying = allowed(as_a_rule, roles=everybody, **{condition: value})
+    gone = (strict | outside) - carrying
+    assert not carrying - (strict | outside)
+    lost = {cell for cell in strict | outside if cell.key in LIVE and cell.action in closed}
+    assert lost, "nobody had it to lose: the condition would prove nothing"
+    assert {cell for cell in gone if cell.key in LIVE} == lost
 
 
 def test_rows_without_a_context_add_unwrapping_without_one_and_nothing_else(
@@ -100,9 +166,9 @@ def test_further_tables_and_keks_of_tenants_have_the_same_rights(
 
 
 def test_the_page_in_the_docs_is_what_the_policies_say(
-    strict: set[Cell], lenient: set[Cell], branched: set[Cell]
+    strict: set[Cell], lenient: set[Cell], branched: set[Cell], outside: set[Cell]
 ) -> None:
-    page = document(strict, lenient, branched)
+    page = document(strict, lenient, branched, outside)
     if os.environ.get("DEKCTL_WRITE_DOCS") == "1":
         Path(PAGE).write_text(page)
     assert PAGE.read_text() == page, (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,13 @@ NEVER = (
 ACTIONS = CRYPTOGRAPHY + READING + OPERATION + NEVER
 
 ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
+OUTSIDERS = {
+    "administrator": "arn:aws:iam::123456789012:user/terraform",
+    "stranger": "arn:aws:iam::123456789012:role/stranger",
+}
+"""Who is none of the roles: what runs Terraform, and any other principal. Both may do everything
+that their own policy can give."""
+EVERYTHING = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
 LIVE = ("active", "retired")
 KEYS = ("active", "retired", "foreign", "trail")
 
@@ -88,6 +95,12 @@ def contexts(table: str) -> dict[str, dict[str, str] | None]:
 
 
 CONTEXTS = tuple(contexts(""))
+
+AS_A_RULE = {
+    "ScheduleKeyDeletionPendingWindowInDays": "30",
+    "BypassPolicyLockoutSafetyCheck": "false",
+}
+"""What a call carries; the denies ask for it. None of them comes through another service."""
 
 
 @dataclass(frozen=True, order=True)
@@ -157,12 +170,16 @@ class Rendered:
         self._by_address = {r["address"]: r["values"] for r in resources}
 
     def role_arn(self, role: str) -> str:
-        """ARN of a role."""
+        """ARN of a role, or of an outsider."""
+        if role in OUTSIDERS:
+            return OUTSIDERS[role]
         address = f'module.dekctl.module.access.aws_iam_role.this["{role}"]'
         return str(self._by_address[address]["arn"])
 
     def identity(self, role: str) -> Document:
-        """The policy of a role."""
+        """The policy of a role; an outsider's own policy gives it everything."""
+        if role in OUTSIDERS:
+            return {"Version": "2012-10-17", "Statement": [EVERYTHING]}
         return self._documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
 
     def key(self, key: str, tenant: str | None = None) -> tuple[str, Document]:
@@ -174,20 +191,15 @@ class Rendered:
             "trail": "module.dekctl.module.audit[0].aws_kms_key.trail",
         }
         if key == "foreign":
-            everything = {
-                "Effect": "Allow",
-                "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
-                "Action": "kms:*",
-                "Resource": "*",
-            }
+            everything = {**EVERYTHING, "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}
             arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
             return arn, {"Version": "2012-10-17", "Statement": [everything]}
         return str(self._by_address[addresses[key]]["arn"]), self._documents[addresses[key]]
 
 
-def cells() -> Iterator[Cell]:
+def cells(roles: Iterable[str] = ROLES) -> Iterator[Cell]:
     """Every cell of the table."""
-    for role in ROLES:
+    for role in roles:
         for action in ACTIONS:
             for key in KEYS:
                 for context in CONTEXTS:
@@ -195,23 +207,35 @@ def cells() -> Iterator[Cell]:
 
 
 def allowed(
-    rendered: Rendered, table: str = "encrypted_files", tenant: str | None = None
+    rendered: Rendered,
+    table: str = "encrypted_files",
+    tenant: str | None = None,
+    roles: Iterable[str] = ROLES,
+    **conditions: str,
 ) -> set[Cell]:
-    """The cells that the rendered policies allow, for a table and the KEK of a tenant or of all."""
+    """The cells that the rendered policies allow, for a table and the KEK of a tenant or of all.
+
+    ``conditions`` are what a call carries besides; see :func:`support.iam.kms_request`.
+    """
     found = set()
     of_name = contexts(table)
-    for cell in cells():
+    carried = {**AS_A_RULE, **conditions}
+    for cell in cells(roles):
         arn, key_policy = rendered.key(cell.key, tenant)
         request = kms_request(
-            rendered.role_arn(cell.role), f"kms:{cell.action}", arn, of_name[cell.context]
+            rendered.role_arn(cell.role),
+            f"kms:{cell.action}",
+            arn,
+            of_name[cell.context],
+            **carried,
         )
         if is_allowed(request, identity=rendered.identity(cell.role), key_policy=key_policy):
             found.add(cell)
     return found
 
 
-def document(strict: set[Cell], lenient: set[Cell], branched: set[Cell]) -> str:
-    """The page docs/privileges.md: what is allowed as a rule, with V1 rows, with branch keys."""
+def document(strict: set[Cell], lenient: set[Cell], branched: set[Cell], outside: set[Cell]) -> str:
+    """The page docs/privileges.md: what is allowed as a rule, and in each case besides."""
     total = sum(1 for _ in cells())
     head = f"""# Who may do what with a key
 
@@ -238,6 +262,10 @@ makes a call that is not below, or when a cryptographic right below is used by n
             f"| {c.role} | {c.action} | {c.key} | {c.context} | {needed[c]} |" for c in sorted(some)
         ]
 
+    def actions(who: str, keys: tuple[str, ...]) -> str:
+        found = {c.action for c in outside if c.role == who and c.key in keys}
+        return ", ".join(sorted(found)) or "none"
+
     columns = "| role | action | key | context | needed by |\n|---|---|---|---|---|"
     rest = sorted({(c.role, c.action) for c in strict if c.action not in CRYPTOGRAPHY})
     other = [
@@ -257,7 +285,19 @@ makes a call that is not below, or when a cryptographic right below is used by n
             "\n## Everything else\n\nOn the active and the retired generations:\n",
             "| role | actions |\n|---|---|",
             *other,
-            f"\nNobody: {', '.join(NEVER)}. (The role that runs Terraform may change the key",
-            "policy and replicate a key, and is denied all cryptography.)\n",
+            f"\nNone of the roles: {', '.join(NEVER)}.",
+            "\n## Everybody else\n\nThe same keys, for principals whose own policy is `kms:*`:\n",
+            "| principal | on the active and the retired generations | on the trail's key |",
+            "|---|---|---|",
+            *(
+                f"| {name} | {actions(who, LIVE)} | {actions(who, ('trail',))} |"
+                for who, name in (
+                    ("administrator", "the role that runs Terraform"),
+                    ("stranger", "any other role of the account"),
+                )
+            ),
+            "\nAnd whoever it is, on every generation: no cryptography through another service",
+            "(`kms:ViaService`), no deletion in less than 30 days, no key policy that bypasses the",
+            "lock-out check, no grant.\n",
         ]
     )

@@ -145,27 +145,58 @@ run "a_branch_key_has_a_context_of_its_own" {
   }
 }
 
-run "the_denies_are_there" {
+run "the_denies_are_exactly_these" {
   command = plan
 
   assert {
     condition = alltrue([
-      for policy in output.policies : jsonencode(sort([for s in jsondecode(policy).Statement : s.Sid if s.Effect == "Deny"])) == jsonencode([
-        "DenyCryptographyToAdministrators", "DenyCryptographyWithoutContext", "DenyGrants", "DenyLockoutCheckBypass",
-        "DenyShortDeletionWindow", "DenyUseThroughOtherServices",
-      ])
+      for policy, cryptography in { for policy in values(output.policies) : policy => [
+        "kms:Decrypt", "kms:DeriveSharedSecret", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyPair",
+        "kms:GenerateDataKeyPairWithoutPlaintext", "kms:GenerateDataKeyWithoutPlaintext", "kms:GenerateMac",
+        "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:Sign", "kms:Verify", "kms:VerifyMac",
+        ] } : jsonencode({
+        for s in jsondecode(policy).Statement : s.Sid => {
+          action    = sort(flatten([s.Action]))
+          principal = sort(flatten([s.Principal.AWS]))
+          resource  = s.Resource
+          condition = try(s.Condition, null)
+        } if s.Effect == "Deny"
+        }) == jsonencode({
+        for sid, deny in {
+          DenyCryptographyToAdministrators = {
+            action    = cryptography
+            principal = sort(concat(var.administrator_arns, var.operator_arns, var.auditor_arns))
+            condition = null
+          }
+          DenyCryptographyWithoutContext = {
+            action    = cryptography
+            principal = ["*"]
+            condition = { Null = { "kms:EncryptionContextKeys" = "true" } }
+          }
+          DenyGrants = {
+            action    = ["kms:CreateGrant"]
+            principal = ["*"]
+            condition = null
+          }
+          DenyLockoutCheckBypass = {
+            action    = ["kms:PutKeyPolicy"]
+            principal = ["*"]
+            condition = { Bool = { "kms:BypassPolicyLockoutSafetyCheck" = "true" } }
+          }
+          DenyShortDeletionWindow = {
+            action    = ["kms:ScheduleKeyDeletion"]
+            principal = ["*"]
+            condition = { NumericLessThan = { "kms:ScheduleKeyDeletionPendingWindowInDays" = "30" } }
+          }
+          DenyUseThroughOtherServices = {
+            action    = cryptography
+            principal = ["*"]
+            condition = { Null = { "kms:ViaService" = "false" } }
+          }
+        } : sid => merge(deny, { resource = "*" })
+      })
     ])
-    error_message = "A deny is missing from a key policy."
-  }
-
-  assert {
-    condition = alltrue(flatten([
-      for policy in output.policies : [
-        for s in jsondecode(policy).Statement : contains(s.Action, "kms:Decrypt") && contains(s.Action, "kms:ReEncryptFrom")
-        if s.Sid == "DenyCryptographyWithoutContext"
-      ]
-    ]))
-    error_message = "Without grants for rows of version V1, Decrypt and ReEncryptFrom need a context like everything else."
+    error_message = "A deny of a key policy is missing or is not what it was."
   }
 }
 
