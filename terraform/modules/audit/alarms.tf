@@ -112,6 +112,13 @@ resource "aws_cloudwatch_event_target" "this" {
 resource "aws_sns_topic" "alerts" {
   name              = "${var.name_prefix}-alerts"
   kms_master_key_id = aws_kms_key.alerts.arn
+
+  lifecycle {
+    postcondition {
+      condition     = self.arn == local.topic_arn
+      error_message = "The topic's ARN is not the one that its policy names: no alarm and no notice would arrive."
+    }
+  }
 }
 
 resource "aws_sns_topic_policy" "alerts" {

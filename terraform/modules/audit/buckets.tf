@@ -64,7 +64,9 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "trail" {
   bucket = aws_s3_bucket.trail.id
 
   rule {
-    bucket_key_enabled = true
+    # With an S3 Bucket Key the encryption context would be the bucket's ARN instead of the trail's, so that no statement
+    # of the key policy would match, and CloudTrail would need kms:Decrypt besides.
+    bucket_key_enabled = false
 
     apply_server_side_encryption_by_default {
       sse_algorithm     = "aws:kms"

@@ -44,12 +44,26 @@ resource "aws_cloudtrail" "this" {
   }
 
   depends_on = [aws_s3_bucket_policy.trail, aws_iam_role_policy.delivery]
+
+  lifecycle {
+    postcondition {
+      condition     = self.arn == local.trail_arn
+      error_message = "The trail's ARN is not the one that the policies of its key, bucket and role name: CloudTrail could deliver nothing."
+    }
+  }
 }
 
 resource "aws_cloudwatch_log_group" "trail" {
   name              = local.log_group
   retention_in_days = var.log_retention_days
   kms_key_id        = aws_kms_key.trail.arn
+
+  lifecycle {
+    postcondition {
+      condition     = self.arn == local.log_group_arn
+      error_message = "The log group's ARN is not the one that the policies of its key and its writer name."
+    }
+  }
 }
 
 resource "aws_iam_role" "delivery" {

@@ -15,8 +15,8 @@ variable "administrator_arns" {
   nullable    = false
 
   validation {
-    condition     = length(var.administrator_arns) > 0 && alltrue([for arn in var.administrator_arns : !strcontains(arn, "*")])
-    error_message = "Name at least one administrator by its exact ARN: the role that runs Terraform."
+    condition     = length(var.administrator_arns) > 0 && alltrue([for arn in var.administrator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
+    error_message = "Name at least one administrator, a role or a user, by its exact ARN: the role that runs Terraform."
   }
 }
 
@@ -27,8 +27,8 @@ variable "reader_arns" {
   default     = []
 
   validation {
-    condition     = alltrue([for arn in var.reader_arns : !strcontains(arn, "*")])
-    error_message = "reader_arns must be exact ARNs, without a wildcard."
+    condition     = alltrue([for arn in var.reader_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
+    error_message = "reader_arns must be exact ARNs of roles or users: an account's root would let in all of the account."
   }
 }
 

@@ -70,6 +70,11 @@ run "the_bucket_is_closed_and_its_files_are_locked" {
   }
 
   assert {
+    condition     = !one(aws_s3_bucket_server_side_encryption_configuration.trail.rule).bucket_key_enabled
+    error_message = "With an S3 Bucket Key the encryption context is the bucket's, and the key policy asks for the trail's."
+  }
+
+  assert {
     condition     = aws_s3_bucket.trail.object_lock_enabled && aws_s3_bucket_object_lock_configuration.trail.rule[0].default_retention[0].days == 365
     error_message = "Files are locked for a year."
   }
@@ -143,6 +148,15 @@ run "every_event_that_matters_raises_an_alarm_and_a_notice" {
     condition     = alltrue([for a in aws_cloudwatch_metric_alarm.this : contains(a.alarm_actions, "arn:aws:sns:eu-central-1:111122223333:files-alerts")])
     error_message = "Every alarm goes to the topic."
   }
+}
+
+run "accounts_neither_administer_nor_read" {
+  command = plan
+  variables {
+    administrator_arns = ["arn:aws:iam::111122223333:root"]
+    reader_arns        = ["arn:aws:iam::111122223333:root"]
+  }
+  expect_failures = [var.administrator_arns, var.reader_arns]
 }
 
 run "events_are_kept_a_year" {
