@@ -19,11 +19,13 @@ from support.privileges import (
     OUTSIDERS,
     READING,
     ROLES,
+    WITHOUT_A_KEY,
     Cell,
     Rendered,
     allowed,
     document,
     needs,
+    without_a_key,
 )
 from tfkit.terraform import PROJECT, TerraformMissingError, Workspace, resources
 
@@ -93,6 +95,11 @@ def test_every_allowed_call_is_one_that_a_command_needs(strict: set[Cell]) -> No
 def test_every_command_has_the_rights_it_needs(strict: set[Cell]) -> None:
     missing = set(needs()) - strict
     assert not missing, f"needed, and denied: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_right_beside_the_keys_has_a_reason(role: str, as_a_rule: Rendered) -> None:
+    assert without_a_key(as_a_rule.identity(role)) == set(WITHOUT_A_KEY[role])
 
 
 def _actions(found: set[Cell], role: str, *keys: str) -> set[str]:

@@ -144,6 +144,51 @@ def needs(*, rows_without_context: bool = False, branch_keys: bool = False) -> d
     return needed
 
 
+BY_HAND = "the auditor by hand"
+WALKING = "`--quota-share` of `wrap`, `verify`, `scrub`, `restore`, `rewrap`"
+WITHOUT_A_KEY: dict[str, dict[str, str]] = {
+    "app": {},
+    **{
+        role: {
+            "servicequotas:GetServiceQuota": WALKING,
+            "servicequotas:GetAWSDefaultServiceQuota": f"{WALKING}, in an account that never had "
+            "the quota changed",
+        }
+        for role in ("wrapper", "rewrapper", "verifier")
+    },
+    "auditor": {
+        "s3:ListBucket": "`audit` finds the trail's files",
+        "s3:GetObject": "`audit` reads them",
+        "cloudtrail:GetTrailStatus": "`audit` asks whether the trail records",
+        "cloudtrail:GetTrail": f"{BY_HAND}: is it the trail of all Regions, signed, encrypted?",
+        "cloudtrail:GetEventSelectors": f"{BY_HAND}: does it record reads, and KMS?",
+        "cloudtrail:LookupEvents": f"{BY_HAND}: the last minutes, before a file is delivered",
+        "logs:FilterLogEvents": f"{BY_HAND}: the events behind an alarm",
+        "logs:StartQuery": f"{BY_HAND}: counts over many days (Logs Insights)",
+        "logs:GetQueryResults": f"{BY_HAND}: their results",
+        "kms:ListAliases": f"{BY_HAND}: which keys there are",
+        "kms:ListKeys": f"{BY_HAND}: which keys there are",
+    },
+    "key_admin": {
+        "kms:ListAliases": "a generation's life, by hand",
+        "kms:ListKeys": "a generation's life, by hand",
+    },
+}
+"""Every right of a role that is on no key, with what needs it."""
+
+
+def without_a_key(identity: Document) -> set[str]:
+    """The actions of an identity policy that are not one of the table's."""
+    actions = {
+        action
+        for statement in identity["Statement"]
+        for action in (
+            [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        )
+    }
+    return actions - {f"kms:{action}" for action in ACTIONS}
+
+
 def _needs_of_branch_keys() -> dict[Cell, str]:
     """What hierarchical wrapping (V3) needs besides."""
     bound = "branch key"
@@ -250,7 +295,9 @@ second time. Trust policies, service control policies and session policies are n
 moto's own enforcement is no second opinion: it holds every KMS call against the resource `*` and
 fails every statement with a condition (moto 5.2). The commands themselves run on the strict KMS
 stand-in instead, as these roles: `tests/integration/test_privileges_used.py` fails when one of them
-makes a call that is not below, or when a cryptographic right below is used by none.
+makes a call that is not below, or when a cryptographic right on a KEK below is used by none. The
+auditor's Decrypt on the trail's key is not among them: S3 makes that call for who reads a file, and
+the stand-in has no S3.
 
 ## Cryptography
 
@@ -286,6 +333,12 @@ makes a call that is not below, or when a cryptographic right below is used by n
             "| role | actions |\n|---|---|",
             *other,
             f"\nNone of the roles: {', '.join(NEVER)}.",
+            "\n## Beside the keys\n\n| role | action | needed by |\n|---|---|---|",
+            *(
+                f"| {role} | {action} | {why} |"
+                for role, reasons in WITHOUT_A_KEY.items()
+                for action, why in reasons.items()
+            ),
             "\n## Everybody else\n\nThe same keys, for principals whose own policy is `kms:*`:\n",
             "| principal | on the active and the retired generations | on the trail's key |",
             "|---|---|---|",

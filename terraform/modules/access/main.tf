@@ -18,9 +18,19 @@ resource "aws_iam_role_policy" "this" {
   name   = "dekctl"
   role   = aws_iam_role.this[each.key].id
   policy = data.aws_iam_policy_document.role[each.key].json
+
+  lifecycle {
+    precondition {
+      condition     = length(replace(data.aws_iam_policy_document.role[each.key].json, "/\\s/", "")) <= local.longest_policy
+      error_message = "The policy of the role ${each.key} would have ${length(replace(data.aws_iam_policy_document.role[each.key].json, "/\\s/", ""))} characters; IAM takes ${local.longest_policy}. Each KEK of a tenant adds to it: give groups of tenants a composition each (modules/dekctl/examples/two-tenants), or drop generations that nobody needs."
+    }
+  }
 }
 
 locals {
+  # IAM's limit on the inline policies of a role together; it does not count white space.
+  longest_policy = 10240
+
   descriptions = {
     app       = "reads rows and issues new DEKs"
     wrapper   = "wraps the DEKs of legacy rows"

@@ -81,10 +81,15 @@ data "aws_iam_policy_document" "role" {
     }
   }
 
-  statement {
-    sid       = "Describe"
-    actions   = each.key == "auditor" ? local.kms_read_actions : ["kms:DescribeKey"]
-    resources = local.all_key_arns
+  # The key admin's own statement below has it already: a list of all keys is what makes a policy long.
+  dynamic "statement" {
+    for_each = each.key == "key_admin" ? [] : [1]
+
+    content {
+      sid       = "Describe"
+      actions   = each.key == "auditor" ? local.kms_read_actions : ["kms:DescribeKey"]
+      resources = local.all_key_arns
+    }
   }
 
   dynamic "statement" {
@@ -94,6 +99,17 @@ data "aws_iam_policy_document" "role" {
       sid       = "ReadQuota"
       actions   = ["servicequotas:GetServiceQuota"]
       resources = ["arn:${data.aws_partition.current.partition}:servicequotas:*:${data.aws_caller_identity.current.account_id}:kms/*"]
+    }
+  }
+
+  # What AWS gives an account that has no value of its own. This call has no resource to name.
+  dynamic "statement" {
+    for_each = contains(local.reads_quota, each.key) ? [1] : []
+
+    content {
+      sid       = "ReadDefaultQuota"
+      actions   = ["servicequotas:GetAWSDefaultServiceQuota"]
+      resources = ["*"]
     }
   }
 
@@ -148,7 +164,7 @@ data "aws_iam_policy_document" "role" {
 
     content {
       sid       = "LookUpEvents"
-      actions   = ["cloudtrail:DescribeTrails", "cloudtrail:LookupEvents"]
+      actions   = ["cloudtrail:LookupEvents"]
       resources = ["*"]
     }
   }
@@ -168,8 +184,19 @@ data "aws_iam_policy_document" "role" {
 
     content {
       sid       = "ReadLogGroup"
-      actions   = ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents", "logs:StartQuery"]
+      actions   = ["logs:FilterLogEvents", "logs:StartQuery"]
       resources = [statement.value.log_group_arn, "${statement.value.log_group_arn}:*"]
+    }
+  }
+
+  # A query has no resource to name; its id is known to who started it.
+  dynamic "statement" {
+    for_each = each.key == "auditor" && var.audit != null ? [1] : []
+
+    content {
+      sid       = "ReadQueryResults"
+      actions   = ["logs:GetQueryResults"]
+      resources = ["*"]
     }
   }
 

@@ -1,3 +1,7 @@
+locals {
+  pods = "pods.eks.amazonaws.com"
+}
+
 data "aws_iam_policy_document" "trust" {
   for_each = toset(local.roles)
 
@@ -35,12 +39,18 @@ data "aws_iam_policy_document" "trust" {
     }
   }
 
+  # EKS Pod Identity also tags the session, and gets nowhere without that right; no other service needs it.
   dynamic "statement" {
-    for_each = length(var.trust[each.key].services) > 0 ? [var.trust[each.key]] : []
+    for_each = {
+      for sid, way in {
+        Services = { actions = ["sts:AssumeRole"], services = setsubtract(var.trust[each.key].services, [local.pods]) }
+        Pods     = { actions = ["sts:AssumeRole", "sts:TagSession"], services = setintersection(var.trust[each.key].services, [local.pods]) }
+      } : sid => way if length(way.services) > 0
+    }
 
     content {
-      sid     = "Services"
-      actions = ["sts:AssumeRole"]
+      sid     = statement.key
+      actions = statement.value.actions
 
       principals {
         type        = "Service"

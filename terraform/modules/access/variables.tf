@@ -55,13 +55,46 @@ variable "trust" {
     error_message = "services must be AWS service principals such as ecs-tasks.amazonaws.com."
   }
 
+  # AssumeRole from a role's session drops MFA: a role that must show it could never get in.
+  validation {
+    condition = alltrue([
+      for t in values(var.trust) : !t.require_mfa || (length(t.principals) > 0 && alltrue([for p in t.principals : can(regex(":(root$|user/)", p))]))
+    ])
+    error_message = "require_mfa is for principals that are users or an account (…:user/…, …:root): a role's session never shows an MFA device."
+  }
+
+  validation {
+    condition = alltrue([
+      for t in values(var.trust) : try(length(t.external_id) >= 2 && length(t.external_id) <= 1224 && can(regex("^[\\w+=,.@:/-]+$", t.external_id)), t.external_id == null)
+    ])
+    error_message = "external_id must be 2 to 1224 letters, digits and any of _+=,.@:/- (it is no pattern)."
+  }
+
   validation {
     condition = alltrue([
       for t in values(var.trust) : try(
-        t.oidc == null || (length(t.oidc.subjects) > 0 && alltrue([for s in t.oidc.subjects : !strcontains(s, "*")])), true
+        length(t.oidc.subjects) > 0 && alltrue([for s in t.oidc.subjects : s != "" && !strcontains(s, "*")]), t.oidc == null
       )
     ])
-    error_message = "oidc.subjects must be exact: at least one, without a wildcard."
+    error_message = "oidc.subjects must be exact: at least one, none of them empty, without a wildcard."
+  }
+
+  validation {
+    condition     = alltrue([for t in values(var.trust) : try(t.oidc.audience != "" && !strcontains(t.oidc.audience, "*"), t.oidc == null)])
+    error_message = "oidc.audience must be exact: not empty, without a wildcard."
+  }
+
+  # The condition keys of the trust policy start with the issuer: of another provider's token they would never match.
+  validation {
+    condition = alltrue([
+      for t in values(var.trust) : try(
+        can(regex("^[a-z0-9.-]+(/[A-Za-z0-9._/-]+)?$", t.oidc.issuer))
+        && can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:oidc-provider/", t.oidc.provider_arn))
+        && endswith(t.oidc.provider_arn, ":oidc-provider/${t.oidc.issuer}"),
+        t.oidc == null
+      )
+    ])
+    error_message = "oidc.issuer must be the provider's host and path without https://, and oidc.provider_arn must end in oidc-provider/<issuer>."
   }
 }
 
@@ -88,6 +121,11 @@ variable "alias_arns" {
   description = "ARNs of the KEKs' aliases, which the key admin may move."
   type        = list(string)
   nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.alias_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:alias/[a-z0-9-]+$", arn))])
+    error_message = "alias_arns must be exact ARNs of KMS aliases, without a wildcard."
+  }
 }
 
 variable "context_names" {
@@ -147,4 +185,9 @@ variable "permissions_boundary" {
   description = "ARN of a managed policy that bounds every role; null for none."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[^*]+$", var.permissions_boundary))
+    error_message = "permissions_boundary must be the ARN of a managed policy."
+  }
 }

@@ -34,7 +34,7 @@ variables {
     wrapper   = { principals = ["arn:aws:iam::111122223333:role/migrations"] }
     rewrapper = { principals = ["arn:aws:iam::111122223333:role/migrations"] }
     auditor   = { principals = ["arn:aws:iam::444455556666:role/audit"], external_id = "shared" }
-    key_admin = { principals = ["arn:aws:iam::111122223333:role/security"], require_mfa = true }
+    key_admin = { principals = ["arn:aws:iam::111122223333:user/security"], require_mfa = true }
     verifier = { oidc = {
       provider_arn = "arn:aws:iam::111122223333:oidc-provider/ci.example.com"
       issuer       = "ci.example.com"
@@ -180,7 +180,7 @@ run "trust_is_as_narrow_as_declared" {
 
   assert {
     condition = jsonencode([for s in jsondecode(data.aws_iam_policy_document.trust["key_admin"].json).Statement : [s.Principal, s.Condition]]) == jsonencode([
-      [{ AWS = "arn:aws:iam::111122223333:role/security" }, { Bool = { "aws:MultiFactorAuthPresent" = "true" } }],
+      [{ AWS = "arn:aws:iam::111122223333:user/security" }, { Bool = { "aws:MultiFactorAuthPresent" = "true" } }],
     ])
     error_message = "require_mfa must become a condition."
   }
@@ -245,6 +245,100 @@ run "ci_subjects_are_exact" {
     } } }
   }
   expect_failures = [var.trust]
+}
+
+run "a_role_cannot_show_mfa" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["arn:aws:iam::111122223333:role/security"], require_mfa = true } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "mfa_is_for_principals" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { services = ["ecs-tasks.amazonaws.com"], require_mfa = true } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "an_external_id_is_no_pattern" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["arn:aws:iam::111122223333:role/audit"], external_id = "a*" } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "ci_is_known_by_an_audience" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { oidc = { provider_arn = "arn:aws:iam::111122223333:oidc-provider/ci.example.com", issuer = "ci.example.com", audience = "", subjects = ["repo:example/files"] } } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "ci_subjects_are_not_empty" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { oidc = { provider_arn = "arn:aws:iam::111122223333:oidc-provider/ci.example.com", issuer = "ci.example.com", audience = "sts.amazonaws.com", subjects = [""] } } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "the_issuer_has_no_scheme" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { oidc = { provider_arn = "arn:aws:iam::111122223333:oidc-provider/ci.example.com", issuer = "https://ci.example.com", audience = "sts.amazonaws.com", subjects = ["repo:example/files"] } } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "the_issuer_is_the_providers" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { oidc = { provider_arn = "arn:aws:iam::111122223333:oidc-provider/ci.example.com", issuer = "gitlab.example.com", audience = "sts.amazonaws.com", subjects = ["repo:example/files"] } } }
+  }
+  expect_failures = [var.trust]
+}
+
+run "pods_tag_their_sessions" {
+  command = plan
+  variables {
+    trust = merge(
+      { for role in ["wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["arn:aws:iam::111122223333:role/ops"] } },
+      { app = { services = ["pods.eks.amazonaws.com", "ecs-tasks.amazonaws.com"] } },
+    )
+  }
+
+  assert {
+    condition = jsonencode({ for s in jsondecode(data.aws_iam_policy_document.trust["app"].json).Statement : s.Sid => [sort(flatten([s.Action])), s.Principal, s.Condition] }) == jsonencode({
+      Pods     = [["sts:AssumeRole", "sts:TagSession"], { Service = "pods.eks.amazonaws.com" }, { StringEquals = { "aws:SourceAccount" = "111122223333" } }]
+      Services = [["sts:AssumeRole"], { Service = "ecs-tasks.amazonaws.com" }, { StringEquals = { "aws:SourceAccount" = "111122223333" } }]
+    })
+    error_message = "EKS Pod Identity needs sts:TagSession, other services do not."
+  }
+}
+
+run "aliases_and_boundary_are_exact" {
+  command = plan
+  variables {
+    alias_arns           = ["arn:aws:kms:eu-central-1:111122223333:alias/*"]
+    permissions_boundary = "boundary"
+  }
+  expect_failures = [var.alias_arns, var.permissions_boundary]
+}
+
+run "a_policy_that_iam_would_not_take_is_refused" {
+  command = plan
+  variables {
+    keys = { for number in range(80) : "g${number}" => {
+      states = [number == 0 ? "active" : "retired"]
+      arns   = ["arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-0000000000${10 + number}"]
+    } }
+  }
+  expect_failures = [aws_iam_role_policy.this]
 }
 
 run "keys_need_an_active_generation" {
