@@ -46,6 +46,16 @@ variable "tenants" {
     condition     = alltrue([for name in keys(var.tenants) : can(regex("^[a-z0-9][a-z0-9-]{0,19}$", name))])
     error_message = "The name of a tenant must be 1 to 20 lower-case letters, digits and hyphens."
   }
+
+  validation {
+    condition     = alltrue([for name in ["trail", "alerts"] : !contains(keys(var.tenants), name)])
+    error_message = "No tenant can be called trail or alerts: the audit keys have those aliases."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.tenants) : length("${var.name_prefix}-${name}") <= 41])
+    error_message = "name_prefix, a hyphen and the name of a tenant must not be longer than 41 characters together."
+  }
 }
 
 variable "rotation_period_in_days" {
@@ -113,6 +123,11 @@ variable "replica_regions" {
   validation {
     condition     = length(var.replica_regions) == 0 || anytrue([for g in values(var.generations) : g.multi_region])
     error_message = "replica_regions needs at least one generation with multi_region = true."
+  }
+
+  validation {
+    condition     = alltrue([for region in var.replica_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]+$", region))])
+    error_message = "replica_regions must be names of AWS Regions such as eu-west-1."
   }
 }
 

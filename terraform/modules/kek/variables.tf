@@ -80,8 +80,8 @@ variable "grants" {
   }
 
   validation {
-    condition     = alltrue([for g in var.grants : !strcontains(g.principal, "*")])
-    error_message = "A principal must be one ARN, without a wildcard."
+    condition     = alltrue([for g in var.grants : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", g.principal)) && !strcontains(g.principal, "*")])
+    error_message = "A principal must be the exact ARN of one role or user: an account's root would hand the decision to IAM."
   }
 }
 
@@ -111,8 +111,8 @@ variable "operator_arns" {
   default     = []
 
   validation {
-    condition     = alltrue([for arn in var.operator_arns : !strcontains(arn, "*")])
-    error_message = "operator_arns must be exact ARNs, without a wildcard."
+    condition     = alltrue([for arn in var.operator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
+    error_message = "operator_arns must be exact ARNs of roles or users: an account's root would hand the decision to IAM."
   }
 }
 
@@ -142,8 +142,8 @@ variable "auditor_arns" {
   default     = []
 
   validation {
-    condition     = alltrue([for arn in var.auditor_arns : !strcontains(arn, "*")])
-    error_message = "auditor_arns must be exact ARNs, without a wildcard."
+    condition     = alltrue([for arn in var.auditor_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
+    error_message = "auditor_arns must be exact ARNs of roles or users: an account's root would hand the decision to IAM."
   }
 }
 

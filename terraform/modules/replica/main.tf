@@ -19,6 +19,13 @@ resource "aws_kms_replica_key" "generation" {
     Name                = "${var.name_prefix}-${each.key}"
     "dekctl:generation" = each.key
   }
+
+  lifecycle {
+    postcondition {
+      condition     = self.key_id == element(split("/", each.value.arn), 1)
+      error_message = "Generation ${each.key} and its replica have different key ids: what one wrapped, the other could not unwrap."
+    }
+  }
 }
 
 resource "aws_kms_alias" "this" {

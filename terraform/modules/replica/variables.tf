@@ -22,4 +22,9 @@ variable "generations" {
     condition     = length([for g in values(var.generations) : g if g.state == "active"]) <= 1
     error_message = "At most one generation can be active."
   }
+
+  validation {
+    condition     = alltrue([for g in values(var.generations) : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/mrk-.+$", g.arn))])
+    error_message = "Only a multi-Region key can be replicated: its ARN ends in key/mrk-…"
+  }
 }

@@ -105,6 +105,16 @@ run "the_whole_account_does_not_administer" {
   expect_failures = [var.administrator_arns]
 }
 
+run "the_whole_account_neither_operates_nor_audits_nor_uses" {
+  command = plan
+  variables {
+    operator_arns = ["arn:aws:iam::111122223333:root"]
+    auditor_arns  = ["arn:aws:iam::111122223333:root"]
+    grants        = [{ sid = "Any", principal = "arn:aws:iam::111122223333:root", action = "kms:Decrypt", states = ["active"] }]
+  }
+  expect_failures = [var.operator_arns, var.auditor_arns, var.grants]
+}
+
 run "the_context_is_no_pattern" {
   command = plan
   variables {
