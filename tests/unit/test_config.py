@@ -57,6 +57,13 @@ def test_the_example_of_the_contract_is_taken(write: Path) -> None:
     assert env.url().host == "db"
 
 
+def test_an_external_id_is_taken_from_the_environment_and_is_no_pattern(write: Path) -> None:
+    write.write_text(MINIMAL + 'external_id = "env:EXTERNAL_ID"\n')
+    assert load_config(write, environ={"EXTERNAL_ID": "dekctl-x"}).env.external_id == "dekctl-x"
+    with pytest.raises(UsageError, match="external_id"):
+        load_config(write, environ={"EXTERNAL_ID": "dekctl-*"})
+
+
 def test_file_and_environment_are_found_in_this_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,15 +15,26 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dekctl.errors import KMSRefusedError, KMSUnavailableError
 
 
+class RoleRefusedError(KMSRefusedError):
+    """STS refused to let us act as a role."""
+
+
 def base_session(region: str | None) -> boto3.Session:
     """A session with the ambient identity."""
     return boto3.Session(region_name=region)
 
 
 def assumed_session(
-    base: boto3.Session, role_arn: str, *, region: str | None, endpoint_url: str | None
+    base: boto3.Session,
+    role_arn: str,
+    *,
+    region: str | None,
+    endpoint_url: str | None,
+    external_id: str | None = None,
 ) -> boto3.Session:
     """A session that acts as a role, and takes it on again before its credentials run out.
+
+    ``external_id`` is sent whenever it is given: a role that asks for none does not mind.
 
     Raises:
         KMSRefusedError: there are no credentials to begin with.
@@ -43,7 +54,10 @@ def assumed_session(
         ),
         source_credentials=source,
         role_arn=role_arn,
-        extra_args={"RoleSessionName": "dekctl"},
+        extra_args={
+            "RoleSessionName": "dekctl",
+            **({"ExternalId": external_id} if external_id else {}),
+        },
     )
     session = botocore.session.get_session()
     session._credentials = DeferredRefreshableCredentials(  # type: ignore[attr-defined]
@@ -57,10 +71,10 @@ def _fetch(fetcher: AssumeRoleCredentialFetcher, role_arn: str) -> dict[str, str
         found: dict[str, str] = fetcher.fetch_credentials()
     except ClientError as error:
         detail = error.response["Error"]
-        raise KMSRefusedError(
+        raise RoleRefusedError(
             f"cannot assume {role_arn}: {detail.get('Code')} ({detail.get('Message')})",
-            hint="let your identity assume it (the role's trust policy), "
-            "or act as yourself: --no-assume-role",
+            hint="let your identity assume it (the role's trust policy, and external_id in "
+            "dekctl.toml where that asks for one), or act as yourself: --no-assume-role",
             code=detail.get("Code"),
         ) from None
     except BotoCoreError as error:

@@ -27,6 +27,8 @@ MOST_ROWS_PER_BRANCH_KEY = 10_000_000
 FILE_NAME = "dekctl.toml"
 FILE_VARIABLE = "DEKCTL_CONFIG"
 ENV_VARIABLE = "DEKCTL_ENV"
+EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
+"""What STS takes (API reference, AssumeRole)."""
 
 
 OTHERS = "*"
@@ -105,6 +107,7 @@ class EnvConfig:
     kek: str | None = None
     terraform: Path | None = None
     terraform_outputs: Path | None = None
+    external_id: str | None = None
     backup_retention_days: int = 0
     min_generation: str | None = None
     lock_timeout_seconds: float = 3.0
@@ -354,6 +357,13 @@ def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str])
             raise UsageError(f"{key} in {where} is too small", hint=f"correct {where}")
         values[key] = value
     _choice(values, "provider", get_args(Provider), where)
+    external_id = values.get("external_id")
+    if external_id is not None and not EXTERNAL_ID.fullmatch(external_id):
+        raise UsageError(
+            f"external_id in {where} must be 2 to 1224 letters, digits and any of _+=,.@:/-",
+            hint="it is the one of the roles' trust policy: trust.auditor.external_id in "
+            "terraform.tfvars",
+        )
     named = [key for key in ("kek", "terraform", "terraform_outputs") if key in values]
     if len(named) > 1:
         raise UsageError(

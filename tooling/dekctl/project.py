@@ -253,6 +253,7 @@ class Project:
             outputs.roles[role],
             region=self.region,
             endpoint_url=self.env.endpoint_url,
+            external_id=self.env.external_id,
         )
 
     def kek(self) -> str:

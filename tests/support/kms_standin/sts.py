@@ -88,7 +88,9 @@ def _assume_role(call: Call, form: dict[str, str], directory: Directory) -> str:
             f"User: {call.principal.arn} is not authorized to perform: sts:AssumeRole on "
             f"resource: {arn}",
         )
-    call.principal.authorize("sts:AssumeRole", arn)
+    # Stands for the condition of a trust policy: here it is the caller's grant that may ask for it.
+    external_id = {"sts:ExternalId": form["ExternalId"]} if "ExternalId" in form else {}
+    call.principal.authorize("sts:AssumeRole", arn, external_id)
     session = directory.session(role, int(seconds), session_name)
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(session.expires))
     return (
