@@ -82,6 +82,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
   depends_on = [aws_s3_bucket_versioning.state]
 }
 
+# AWS makes it when it is first asked for.
+data "aws_kms_key" "s3" {
+  key_id = "alias/aws/s3"
+}
+
 # KMS with AWS's own key for S3: the state holds no secret, and a key made here would need a state of its own first.
 resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id

@@ -3,6 +3,11 @@ output "bucket" {
   value       = aws_s3_bucket.state.id
 }
 
+output "kms_key_id" {
+  description = "ARN of the key that encrypts the state, for backend.hcl: without it Terraform asks S3 for AES256."
+  value       = data.aws_kms_key.s3.arn
+}
+
 output "region" {
   description = "Region of the state bucket, for backend.hcl."
   value       = var.region

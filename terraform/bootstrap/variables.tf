@@ -2,6 +2,11 @@ variable "region" {
   description = "AWS Region of the state bucket."
   type        = string
   nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]+$", var.region))
+    error_message = "region must be the name of an AWS Region such as eu-central-1."
+  }
 }
 
 variable "account_id" {

@@ -121,6 +121,16 @@ def test_a_real_environment_refuses_another_account(tmp_path: Path, moto: MotoSe
         staging.plan()
 
 
+@pytest.mark.parametrize("environment", ["local", "localstack"])
+def test_an_emulators_environment_refuses_a_real_account(
+    environment: str, tmp_path: Path, moto: MotoServer
+) -> None:
+    emulated = _open(tmp_path, environment, moto.endpoint_url)
+    emulated.write_variables({"account_id": "999988887777"})
+    with pytest.raises(TerraformError, match="account"):
+        emulated.plan()
+
+
 def _planned(plan: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [c["change"]["after"] for c in plan["resource_changes"] if c["type"] == kind]
 

@@ -8,14 +8,13 @@ import pytest
 
 from sandbox.moto import MotoServer
 from tfkit.docs import modules, readme
-from tfkit.terraform import ENVIRONMENTS, PROJECT, TerraformMissingError, Workspace, changed
+from tfkit.terraform import PROJECT, ROOTS, TerraformMissingError, Workspace, changed
 
 TESTED = sorted(
     path.parent.name
     for path in (PROJECT / "terraform" / "modules").glob("*/tests")
     if path.is_dir()
 )
-ROOTS = ["bootstrap", *(f"environments/{name}" for name in ENVIRONMENTS)]
 
 
 def _open(directory: Path, root: str, endpoint_url: str | None = None) -> Workspace:

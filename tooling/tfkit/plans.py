@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox.moto import MotoServer
-from tfkit.terraform import ENVIRONMENTS, TerraformError, Workspace
+from tfkit.terraform import ENVIRONMENTS, MOTO_ACCOUNT, TerraformError, Workspace
 
 FIRST = {
     "local": (),
@@ -38,6 +38,7 @@ def render(folder: Path) -> list[Path]:
                 Path(scratch) / environment, f"environments/{environment}", moto.endpoint_url
             )
             workspace.init()
+            workspace.write_variables({"account_id": MOTO_ACCOUNT})
             workspace.apply(targets=FIRST[environment])
             path = folder / f"{environment}.json"
             path.write_text(json.dumps(workspace.plan()))

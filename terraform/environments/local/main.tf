@@ -14,6 +14,9 @@ terraform {
 }
 
 provider "aws" {
+  # The emulator's own: with another endpoint or credentials, nothing here can reach a real account.
+  allowed_account_ids = [var.account_id]
+
   default_tags {
     tags = {
       Project     = "dekctl"

@@ -1,3 +1,15 @@
+variable "account_id" {
+  description = "The only account that this environment may be applied to: the one that the emulator pretends to be."
+  type        = string
+  nullable    = false
+  default     = "123456789012"
+
+  validation {
+    condition     = can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "account_id must be 12 digits."
+  }
+}
+
 variable "name_prefix" {
   description = "Start of every name in the account; the KEK's alias is `alias/<name_prefix>`."
   type        = string

@@ -2,6 +2,11 @@ variable "region" {
   description = "AWS Region of the keys and of everything around them."
   type        = string
   nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]+$", var.region))
+    error_message = "region must be the name of an AWS Region such as eu-central-1."
+  }
 }
 
 variable "account_id" {
@@ -69,6 +74,11 @@ variable "replica_region" {
   validation {
     condition     = var.replica_region == null || var.replica_region != var.region
     error_message = "replica_region must differ from region."
+  }
+
+  validation {
+    condition     = var.replica_region == null || can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]+$", var.replica_region))
+    error_message = "replica_region must be the name of an AWS Region such as eu-west-1, or null."
   }
 }
 

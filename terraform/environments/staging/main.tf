@@ -77,4 +77,9 @@ module "replica" {
 output "dekctl" {
   description = "What the dekctl command reads. It holds no secret."
   value       = module.dekctl.dekctl
+
+  precondition {
+    condition     = module.dekctl.dekctl.audit.trail_arn != null
+    error_message = "The audit trail cannot be off here."
+  }
 }

@@ -1,22 +1,41 @@
 variable "name" {
   description = "Name of the job definition, queue and compute environment."
   type        = string
+  nullable    = false
   default     = "dekctl"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,121}$", var.name))
+    error_message = "name must be 1 to 122 letters, digits, hyphens and underscores: Batch takes 128, and `-shard` is added."
+  }
 }
 
 variable "image" {
   description = "Container image with `dekctl[fast,postgresql]`, `dekctl.toml` and the Terraform outputs in its working directory."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[^[:space:]]+$", var.image))
+    error_message = "image must be the name of a container image."
+  }
 }
 
 variable "dekctl_env" {
   description = "The environment of `dekctl.toml` to work on."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]+$", var.dekctl_env))
+    error_message = "dekctl_env must be the NAME of an [env.NAME]."
+  }
 }
 
 variable "shards" {
   description = "How many shards; submit the array job with this size."
   type        = number
+  nullable    = false
   default     = 8
 
   validation {
@@ -28,30 +47,66 @@ variable "shards" {
 variable "rate" {
   description = "KMS calls a second of all shards together; half of the quota leaves the other half to the application."
   type        = number
+  nullable    = false
   default     = 5000
+
+  validation {
+    condition     = var.rate > 0
+    error_message = "rate must be above 0."
+  }
 }
 
 variable "database_url_secret_arn" {
   description = "Secrets Manager secret whose value is the SQLAlchemy URL of the database, read as `env:DATABASE_URL`."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:secretsmanager:", var.database_url_secret_arn))
+    error_message = "database_url_secret_arn must be the ARN of a Secrets Manager secret."
+  }
 }
 
 variable "job_role_arn" {
   description = "Role of the jobs: it may assume the roles of the `dekctl` output, and nothing else."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", var.job_role_arn))
+    error_message = "job_role_arn must be the ARN of a role."
+  }
 }
 
 variable "execution_role_arn" {
   description = "Role that pulls the image, reads the secret and writes the log."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", var.execution_role_arn))
+    error_message = "execution_role_arn must be the ARN of a role."
+  }
 }
 
 variable "subnet_ids" {
   description = "Subnets that reach the database and KMS."
   type        = list(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.subnet_ids) > 0
+    error_message = "Name at least one subnet."
+  }
 }
 
 variable "security_group_ids" {
   description = "Security groups that the database admits."
   type        = list(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.security_group_ids) > 0
+    error_message = "Name at least one security group."
+  }
 }
