@@ -66,6 +66,10 @@ test: install ## All tests that need neither cloud nor Docker
 test-localstack: install ## The whole story on a real LocalStack and a real PostgreSQL
 	@$(TOOL) -m demo.full localstack
 
+.PHONY: test-local
+test-local: install ## The same on moto's server, the audit trail included; needs Terraform, no other server
+	@$(TOOL) -m demo.full local
+
 .PHONY: bench
 bench: install ## Measure dekctl beside the seed's loop and boto3; writes docs/performance.md
 	@PYTHONPATH=tooling:tests $(VENV)/bin/python -m bench $(ARGS)
@@ -137,32 +141,34 @@ tf-init: tf-found
 	@$(TF) init -input=false -no-color -reconfigure $(if $(TF_PLUGIN_DIR),-plugin-dir=$(TF_PLUGIN_DIR)) -backend-config=$(TF_BACKEND_CONFIG) > $(STATE_DIR)/init.log 2>&1 || { cat $(STATE_DIR)/init.log >&2; echo "hint: see terraform/README.md, \"A real environment\" and \"Provider versions\"" >&2; exit 1; }
 
 .PHONY: plan
-plan: tf-init ## Show what Terraform would change in ENV, and keep the plan
+plan: tf-init ## Show what Terraform would change in ENV; apply plans anew
 	@$(TF) plan -input=false $(TF_VARS) -out=$(STATE_DIR)/plan.tfplan
 	@$(TF) show -json $(STATE_DIR)/plan.tfplan > $(STATE_DIR)/plan.json
 
-# The guard looks at every plan before it is applied. It needs no database for a plan that can do no harm.
+# One plan, in a file of its own: what the guard saw is what is confirmed and applied, whatever another `make plan` writes
+# meanwhile. The guard needs no database for a plan that can do no harm.
+# $(1): options of terraform plan; $(2): the question that a real environment asks.
 ALLOW ?=
-GUARD = $(DEKCTL) guard --plan $(STATE_DIR)/plan.json $(foreach finding,$(ALLOW),--allow '$(finding)')
+GUARD = $(DEKCTL) guard $(foreach finding,$(ALLOW),--allow '$(finding)')
 CONFIRM = [[ "$(YES)" == 1 ]] || { read -r -p "$(1) $(ENV)? Type the environment's name: " answer && [[ "$$answer" == "$(ENV)" ]]; } || { echo "error: not confirmed; nothing was changed" >&2; exit 3; }
+define PLAN_GUARD_APPLY
+@own=$$(mktemp -d $(STATE_DIR)/apply.XXXXXX); trap 'rm -rf "$$own"' EXIT; \
+$(TF) plan $(1) -input=false $(TF_VARS) -out="$$own/plan.tfplan"; \
+$(TF) show -json "$$own/plan.tfplan" > "$$own/plan.json"; \
+$(GUARD) --plan "$$own/plan.json"; \
+$(if $(filter $(ENV),$(EMULATORS)),,$(call CONFIRM,$(2));) \
+$(TF) apply -input=false $(TF_COLOR) "$$own/plan.tfplan"
+endef
 
 .PHONY: apply
-apply: $(if $(filter local,$(ENV)),$(VENV)/.demo,install) plan ## Plan, guard and apply ENV; a real environment asks first, unless YES=1; ALLOW=FINDING accepts one
-	@$(GUARD)
-ifeq ($(filter $(ENV),$(EMULATORS)),)
-	@$(call CONFIRM,Apply this plan to)
-endif
-	@$(TF) apply -input=false $(TF_COLOR) $(STATE_DIR)/plan.tfplan
+apply: $(if $(filter local,$(ENV)),$(VENV)/.demo,install) tf-init ## Plan, guard and apply ENV; a real environment asks first, unless YES=1; ALLOW=FINDING accepts one
+	$(call PLAN_GUARD_APPLY,,Apply this plan to)
 	@$(TF) output -json > $(STATE_DIR)/outputs.json
 
 .PHONY: destroy
 ifeq ($(filter $(ENV),$(EMULATORS)),)
 destroy: install tf-init ## Destroy ENV; a real environment goes through the guard and asks first
-	@$(TF) plan -destroy -input=false $(TF_VARS) -out=$(STATE_DIR)/plan.tfplan
-	@$(TF) show -json $(STATE_DIR)/plan.tfplan > $(STATE_DIR)/plan.json
-	@$(GUARD)
-	@$(call CONFIRM,Destroy)
-	@$(TF) apply -input=false $(TF_COLOR) $(STATE_DIR)/plan.tfplan
+	$(call PLAN_GUARD_APPLY,-destroy,Destroy)
 else
 destroy: tf-init
 	@$(TF) destroy $(TF_VARS) -input=false -auto-approve
