@@ -10,10 +10,12 @@ from pathlib import Path
 from demo.infrastructure import Boto3, DemoError, Infrastructure, Terraform
 from demo.story import Story, say
 from sandbox.moto import MotoServer
+from sandbox.process import exit_on_sigterm
 
 
 def main() -> int:
     """Tell the story. Returns the exit code."""
+    exit_on_sigterm()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="dekctl-demo-") as name:
         folder = Path(name)

@@ -22,7 +22,7 @@ from demo.story import Story, require, say
 from sandbox.localstack import LocalStackServer
 from sandbox.moto import MotoServer
 from sandbox.postgres import PostgresServer
-from sandbox.process import SandboxError
+from sandbox.process import SandboxError, exit_on_sigterm
 
 Env = Literal["local", "localstack"]
 
@@ -32,6 +32,8 @@ class FullStory(Story):
 
     def tell(self) -> None:
         """Run every step; destroy what Terraform made, also on failure.
+
+        Not when it is interrupted: the emulator that has it is thrown away anyway.
 
         Raises:
             DemoError: a step did not prove what it must.
@@ -57,9 +59,19 @@ class FullStory(Story):
             self.step("verify", self.verify)
             self.step("read", lambda: self.read(engine))
             self.step("make status", self.status)
+        except (DemoError, SandboxError) as error:
+            self._destroy_after(error)
+            raise
         finally:
             engine.dispose()
+        self.step("make destroy", self._destroy)
+
+    def _destroy_after(self, error: Exception) -> None:
+        """Destroy in spite of a failure, which stays the one that is reported."""
+        try:
             self.step("make destroy", self._destroy)
+        except DemoError as second:
+            error.add_note(f"and afterwards: {second}")
 
     @property
     def terraform(self) -> Terraform:
@@ -129,6 +141,7 @@ class FullStory(Story):
 
 def main(env: Env) -> int:
     """Tell the story in ``env``. Returns the exit code."""
+    exit_on_sigterm()
     started = time.monotonic()
     missing = Terraform.missing()
     if missing is not None:
@@ -146,7 +159,7 @@ def main(env: Env) -> int:
                 env=env,
             ).tell()
     except (DemoError, SandboxError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]) + "\n")
         return 1
     say(f"Done in {time.monotonic() - started:.0f} s; everything that was started is stopped.")
     return 0

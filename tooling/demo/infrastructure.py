@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
 
+from sandbox.process import SandboxError, run
+
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
+MAKE_SECONDS = 900
 
 
 class DemoError(Exception):
@@ -53,28 +55,33 @@ class Terraform:
     def make(self, *arguments: str) -> str:
         """Run a make target for this environment. Returns what it printed.
 
+        Nothing of it is left when this program ends, not even when it is told to end meanwhile.
+
         Raises:
             DemoError: it failed; the message ends in its last lines.
         """
-        done = subprocess.run(
-            [
-                "make",
-                "--no-print-directory",
-                f"ENV={self.env}",
-                f"STATE_DIR={self.directory}",
-                f"DEKCTL_ENDPOINT={self.endpoint_url}",
-                *arguments,
-            ],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**_without_make(os.environ), **self.environment},
-        )
-        if done.returncode != 0:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise DemoError(f"make {' '.join(arguments)} failed:\n{tail}")
-        return done.stdout
+        self.directory.mkdir(parents=True, exist_ok=True)
+        log = self.directory / "make.log"
+        log.unlink(missing_ok=True)
+        try:
+            run(
+                [
+                    "make",
+                    "--no-print-directory",
+                    f"ENV={self.env}",
+                    f"STATE_DIR={self.directory}",
+                    f"DEKCTL_ENDPOINT={self.endpoint_url}",
+                    *arguments,
+                ],
+                log=log,
+                directory=ROOT,
+                environment={**_without_make(os.environ), **self.environment},
+                deadline=MAKE_SECONDS,
+            )
+        except SandboxError as error:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise DemoError(f"make {' '.join(arguments)} failed:\n{tail or error}") from None
+        return log.read_text(errors="replace")
 
     def write_generations(self, generations: Mapping[str, str]) -> str:
         """Make the one edit of a KEK roll. Returns the option of make that takes it up."""

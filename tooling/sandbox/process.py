@@ -184,6 +184,7 @@ def run(
     user: User | None = None,
     deadline: float = 120.0,
     directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run a command to its end, as ``user``, with the same guarantees as a server.
 
@@ -194,7 +195,7 @@ def run(
         command,
         log=log,
         directory=directory,
-        environment=None,
+        environment=environment,
         user=user,
         death_signal=signal.SIGKILL,
     )
@@ -205,6 +206,17 @@ def run(
             )
     if child.returncode:
         raise SandboxError(f"{command[0]} ended with code {child.returncode}{process.log_tail()}")
+
+
+def exit_on_sigterm() -> None:
+    """From now on, SIGTERM ends this program by way of its context managers, with code 143."""
+
+    def end(*_: object) -> None:
+        # A second one must not interrupt the cleaning up. Not SIG_IGN: children would inherit it.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 _running: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
