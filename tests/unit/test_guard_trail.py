@@ -8,7 +8,7 @@ import pytest
 
 from dekctl.guard.dangers import find_dangers
 from dekctl.guard.plan import parse_plan
-from support.plans import arn_of, change, key, plan, policy
+from support.plans import arn_of, change, key, key_policy, plan, policy
 
 TRAIL = {
     "name": "t",
@@ -109,6 +109,13 @@ def test_what_nobody_can_say_of_a_key_counts_as_the_danger(
 ) -> None:
     dangers = find_dangers(parse_plan(plan(changed), "plan"), ["encrypted_files"])
     assert [(d.kind, d.kek) for d in dangers] == [(kind.strip(), arn_of("k1"))]
+
+
+def test_a_key_that_may_be_disabled_does_not_hide_a_right_that_goes() -> None:
+    after = {**key("k1", policy=key_policy(app=False)), "is_enabled": None}
+    changed = change("aws_kms_key", "kek", key("k1"), after, unknown={"is_enabled": True})
+    dangers = find_dangers(parse_plan(plan(changed), "plan"), ["encrypted_files"])
+    assert [danger.kind for danger in dangers] == ["disable", "decrypt"]
 
 
 def test_what_terraform_forgets_stays_as_it_is() -> None:

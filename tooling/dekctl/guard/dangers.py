@@ -30,11 +30,10 @@ def find_dangers(plan: Plan, context_names: Sequence[str]) -> list[Danger]:
     Raises:
         ValueError: a policy of the plan is none.
     """
-    keys = list(_keys(plan))
     # Who cannot use a key that is disabled or gone any more need not be said again.
-    gone = {danger.kek for danger in keys if danger.kind in {"delete", "disable"}}
+    gone = {change.was("arn") for change in plan.of(*KEYS) if change.goes or _goes_off(change)}
     return [
-        *keys,
+        *_keys(plan),
         *(danger for danger in decrypt_lost(plan, context_names) if danger.kek not in gone),
         *_aliases(plan, context_names),
         *trail_dangers(plan),
@@ -81,11 +80,10 @@ def _keys(plan: Plan) -> Iterator[Danger]:
 
 def _switched_off(change: ResourceChange) -> str | None:
     """Why a key opens nothing once the plan is applied, or None. What is unknown counts."""
-    if _enabled(change.before):
-        if not _enabled(change.after):
-            return "is disabled"
-        if _may_be_disabled(change):
-            return "may be disabled: the plan does not tell"
+    if _goes_off(change):
+        return "is disabled"
+    if _enabled(change.before) and _may_be_disabled(change):
+        return "may be disabled: the plan does not tell"
     # Imported material opens nothing once it has expired.
     was, will = change.was("valid_to"), change.will("valid_to")
     if change.is_unknown("valid_to"):
@@ -110,6 +108,10 @@ def _weakened(change: ResourceChange) -> Iterator[tuple[str, str]]:
 def _enabled(values: Any) -> bool:
     values = values or {}
     return values.get("is_enabled", values.get("enabled")) is not False
+
+
+def _goes_off(change: ResourceChange) -> bool:
+    return _enabled(change.before) and not _enabled(change.after)
 
 
 def _may_be_disabled(change: ResourceChange) -> bool:
