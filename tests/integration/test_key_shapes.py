@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from dekctl.config import TableConfig
-from dekctl.errors import DekctlError
+from dekctl.errors import DekctlError, UsageError
 from dekctl.kms import EnvKMS
 from dekctl.reader import RowKeys
 from support.app import AppDatabase
@@ -240,6 +240,42 @@ def test_no_key_is_issued_for_a_row_that_its_own_key_does_not_find(
         session.flush()
         with pytest.raises(DekctlError, match="cuts, rounds or pads"):
             RowKeys(EnvKMS(dekctl.environ)).issue(row)
+
+
+UUID_COLUMNS = [
+    ("postgresql", "uuid", str),
+    ("postgresql", "char(32)", lambda value: value.hex),
+    ("mariadb", "UUID", str),
+    ("mariadb", "CHAR(32)", lambda value: value.hex),
+    ("sqlite", "CHAR(32)", lambda value: value.hex),
+]
+
+
+@pytest.mark.parametrize(("app_database", "kind", "text"), UUID_COLUMNS, indirect=["app_database"])
+def test_a_uuid_in_a_mapping_counts_as_its_column_stores_it(
+    app_database: AppDatabase, dekctl: Dekctl, kind: str, text: Any
+) -> None:
+    model_of_key(app_database, dekctl, kind)
+    value = uuid.uuid4()
+    keys = RowKeys(EnvKMS(dekctl.environ), engine=app_database.engine)
+    row: dict[str, Any] = {"id": value, "encryption_key": None}
+    dek = keys.issue(row)
+    app_database.sql(
+        "INSERT INTO encrypted_files (id, wrapped_key, wrapped_key_version, kek_id) "
+        "VALUES (:id, :wrapped_key, :wrapped_key_version, :kek_id)",
+        **{name: v for name, v in row.items() if name not in {"encryption_key", "id"}},
+        id=text(value),
+    )
+    assert dekctl.json("verify")["verified"] == 1
+    assert keys.read(row) == dek
+
+
+def test_a_uuid_in_a_mapping_is_refused_where_its_column_may_hold_any_text(
+    app_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    model_of_key(app_database, dekctl, "VARCHAR(40)")
+    with pytest.raises(UsageError, match="how the database stores it"):
+        RowKeys(EnvKMS(dekctl.environ), engine=app_database.engine).issue({"id": uuid.uuid4()})
 
 
 def model_of_key(database: AppDatabase, dekctl: Dekctl, kind: str) -> type[Any]:

@@ -7,6 +7,7 @@ PostgreSQL pads a char(n), MariaDB cuts fractions of a second.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -26,6 +27,7 @@ from dekctl.errors import DatabaseError, DekctlError, UsageError
 
 PrimaryKey = tuple[Any, ...]
 
+_UUID_DIGITS = 32
 _FLUSH = "session.add(row) and session.flush() first, then issue(row)"
 
 
@@ -47,6 +49,7 @@ class ModelRows:
         self._seen = engine
         self._mapped: WeakKeyDictionary[Mapper[Any], dict[str, tuple[str, sa.Column[Any]]]]
         self._mapped = WeakKeyDictionary()
+        self._types: dict[str, sa.types.TypeEngine[Any]] | None = None
         self._plaintext_is_gone = False
 
     # -- columns -------------------------------------------------------------------------------
@@ -141,26 +144,56 @@ class ModelRows:
         """The primary key as the database stores it, as far as that is known without asking it."""
         return tuple(self._converted(row, column) for column in self.table.primary_key)
 
+    def other_key(self, row: Any) -> PrimaryKey:
+        """The primary key with its UUIDs spelled the other way: a text column may hold either."""
+        parts = []
+        for column in self.table.primary_key:
+            value, part = self.get(row, column), self._converted(row, column)
+            if isinstance(value, UUID):
+                part = value.hex if str(part) == str(value) else str(value)
+            parts.append(part)
+        return tuple(parts)
+
     def written_key(self, row: Any) -> PrimaryKey:
         """The primary key of a row that is no model's, for a key that is bound to it for good.
 
         Raises:
             UsageError: how the database will store it is not certain.
         """
-        for column in self.table.primary_key:
-            value = self.get(row, column)
-            certain = not isinstance(value, UUID | date | time | Decimal)
-            if self._seen is not None and not isinstance(value, datetime | time | Decimal):
-                certain = True
-            if not certain:
-                raise UsageError(
-                    f"{column} is a {type(value).__name__}; how the database stores it, and so "
-                    "what the data key is bound to, is not known here",
-                    hint="give it as it is stored (an int, a str or bytes), pass "
-                    "RowKeys(…, engine=engine) for a uuid.UUID or a date, or flush an instance "
-                    "of a model and issue for that",
-                )
-        return self.primary_key(row)
+        return tuple(self._written(row, column) for column in self.table.primary_key)
+
+    def _written(self, row: Any, name: str) -> Any:
+        value = self.get(row, name)
+        if not isinstance(value, UUID | date | time | Decimal):
+            return value
+        if type(value) is date and isinstance(self._type_of(name), sa.Date):
+            return value
+        if isinstance(value, UUID):
+            kind = self._type_of(name)
+            if isinstance(kind, sa.Uuid):
+                return value
+            if isinstance(kind, sa.String) and kind.length == _UUID_DIGITS:
+                return value.hex  # as SQLAlchemy's Uuid where the database has no such type
+        raise UsageError(
+            f"{name} is a {type(value).__name__}; how the database stores it, and so what the data "
+            "key is bound to, is not known here",
+            hint="give it as it is stored (an int, a str or bytes), or flush a model's instance "
+            "and issue for that; of a UUID or a date RowKeys(…, engine=engine) may know it",
+        )
+
+    def _type_of(self, name: str) -> sa.types.TypeEngine[Any] | None:
+        """The type of a column in the database; None where no database is known."""
+        if self._types is None and self._seen is not None:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", sa.exc.SAWarning)  # types it does not know
+                    found = sa.inspect(self._seen).get_columns(
+                        self.table.bare_name, schema=self.table.schema
+                    )
+            except SQLAlchemyError as error:
+                raise _refused("look at the columns of", error) from error
+            self._types = {column["name"]: column["type"] for column in found}
+        return (self._types or {}).get(name)
 
     def ask(self, row: Any) -> Stored:
         """Read from the database what a new key will be bound to, on the session's connection.

@@ -151,10 +151,11 @@ class RowKeys:
         except RowRejectedError as rejected:
             # What a session has just written may be stored otherwise: padded, or cut. Asking for
             # it costs a statement, so it is asked only where the key does not open.
-            if context is None or not self._rows.shares_database(row):
-                raise
             try:
-                stored = self._context(row, self._rows.ask(row).primary_key)
+                if self._rows.shares_database(row):
+                    stored = self._context(row, self._rows.ask(row).primary_key)
+                else:
+                    stored = self._context(row, self._rows.other_key(row))
             except DekctlError:
                 raise rejected from None
             if stored == context:
