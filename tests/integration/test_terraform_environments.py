@@ -121,6 +121,16 @@ def test_a_real_environment_refuses_another_account(tmp_path: Path, moto: MotoSe
         staging.plan()
 
 
+def test_a_second_region_that_cannot_wrap_is_pointed_out(tmp_path: Path, moto: MotoServer) -> None:
+    production = _open(tmp_path, "production", moto.endpoint_url)
+    old = {"state": "retired", "multi_region": True}
+    production.write_variables(
+        {"replica_region": "eu-west-1", "generations": {"g1": old, "g2": {"state": "active"}}}
+    )
+    [failed] = [c for c in production.plan()["checks"] if c["status"] == "fail"]
+    assert failed["address"]["to_display"] == "check.the_second_region_can_wrap"
+
+
 @pytest.mark.parametrize("environment", ["local", "localstack"])
 def test_an_emulators_environment_refuses_a_real_account(
     environment: str, tmp_path: Path, moto: MotoServer

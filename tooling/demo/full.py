@@ -1,9 +1,9 @@
-"""``make test-localstack``: the story as an operator runs it, by make targets, to the very end.
+"""``make test-localstack`` and ``make test-local``: an operator's story, by make targets, to its end.
 
 Beyond ``make demo``: the second plan is empty, the guard refuses to disable a KEK in use, the old
-KEK is retired and disabled, and everything is destroyed. ``python -m demo.full localstack`` runs on
-a real LocalStack and a real PostgreSQL; ``python -m demo.full local`` on moto's server, with the
-audit trail, and on PostgreSQL where its server is installed, else SQLite.
+KEK is retired and disabled, and everything is destroyed. The first runs on a real LocalStack and a
+real PostgreSQL; the second on moto's server, with the audit trail, and on PostgreSQL where its
+server is installed, else SQLite.
 """
 
 from __future__ import annotations

@@ -74,6 +74,14 @@ module "replica" {
   generations = module.dekctl.replicable
 }
 
+# A warning, because it is a state that a roll to multi-Region keys goes through.
+check "the_second_region_can_wrap" {
+  assert {
+    condition     = var.replica_region == null || anytrue([for g in values(var.generations) : g.multi_region && g.state == "active"])
+    error_message = "The active generation is not multi-Region: the second Region can open older rows, and wraps nothing."
+  }
+}
+
 output "dekctl" {
   description = "What the dekctl command reads. It holds no secret."
   value       = module.dekctl.dekctl
