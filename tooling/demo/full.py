@@ -1,4 +1,4 @@
-"""``make test-localstack`` and ``make test-local``: an operator's story, by make targets, to its end.
+"""``make test-localstack`` and ``make test-local``: an operator's story, told by make targets.
 
 Beyond ``make demo``: the second plan is empty, the guard refuses to disable a KEK in use, the old
 KEK is retired and disabled, and everything is destroyed. The first runs on a real LocalStack and a
