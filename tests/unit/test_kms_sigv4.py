@@ -133,6 +133,8 @@ def sent_by_botocore(client: Any) -> tuple[str, str]:
         ({}, "us-east-1", None),
         ({"AWS_USE_FIPS_ENDPOINT": "true"}, "us-east-1", None),
         ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "eu-west-1", None),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "us-iso-east-1", None),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "us-isob-east-1", None),
         ({"AWS_ENDPOINT_URL_KMS": "https://vpce-1.kms.vpce.amazonaws.com"}, "eu-west-1", None),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566/"}, "eu-west-1", None),
         ({"AWS_DEFAULT_REGION": "ap-south-2"}, None, None),

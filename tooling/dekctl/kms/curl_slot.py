@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pycurl
+from botocore import exceptions as aws
 from botocore.credentials import Credentials
 from botocore.httpsession import get_cert_path
 from botocore.model import ServiceModel
@@ -15,7 +16,7 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from dekctl import __version__
-from dekctl.kms.session import ANSWER_SECONDS, CONNECT_SECONDS
+from dekctl.kms.session import ANSWER_SECONDS, CONNECT_SECONDS, endpoint_error
 
 MAX_ANSWER_BYTES = 1_000_000
 """An answer of KMS is far smaller; a longer one comes from something else."""
@@ -38,15 +39,44 @@ class Service:
     @classmethod
     def of(cls, client: Any, session: Session) -> Service:
         """Read it from a botocore KMS client and the session that made it."""
-        url: str = client.meta.endpoint_url
+        url, region = endpoint_of(client)
         return cls(
             url=url,
-            region=client.meta.region_name,
+            region=region,
             model=client.meta.service_model,
             credentials=session.get_credentials(),
             ca_bundle=ca_bundle(session),
             proxy=proxy_for(url),
         )
+
+
+def endpoint_of(client: Any) -> tuple[str, str]:
+    """Return the URL and the signing Region of a botocore KMS client's calls.
+
+    ``client.meta.endpoint_url`` is a guess made beforehand: botocore's rules decide for each call.
+    So a call is made, and taken back before it is signed.
+    """
+    caught: list[tuple[str, str]] = []
+
+    def catch(request: Any, region_name: str, **_: object) -> None:
+        region = request.context.get("signing", {}).get("region") or region_name
+        caught.append((request.url, region))
+        raise _NotSentError
+
+    client.meta.events.register("before-sign.kms.Encrypt", catch)
+    try:
+        client.encrypt(KeyId="none", Plaintext=b"none")
+    except _NotSentError:
+        pass
+    except (aws.BotoCoreError, ValueError) as error:
+        raise endpoint_error(error) from error
+    finally:
+        client.meta.events.unregister("before-sign.kms.Encrypt", catch)
+    return caught[0]
+
+
+class _NotSentError(Exception):
+    """The call was only made to see where it would go."""
 
 
 def ca_bundle(session: Session) -> str:

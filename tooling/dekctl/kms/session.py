@@ -99,10 +99,15 @@ def create_client(
     except CREDENTIAL_ERRORS as error:
         raise credentials_error(error) from error
     except (aws.BotoCoreError, ValueError) as error:
-        raise UsageError(
-            f"no KMS client can be made: {error}",
-            hint="check `region` and `endpoint_url` in dekctl.toml, and the AWS profile",
-        ) from error
+        raise endpoint_error(error) from error
+
+
+def endpoint_error(error: Exception) -> UsageError:
+    """Build the error for a Region or an endpoint that leads nowhere."""
+    return UsageError(
+        f"no KMS client can be made: {error}",
+        hint="check `region` and `endpoint_url` in dekctl.toml, and the AWS profile",
+    )
 
 
 def credentials_error(error: Exception) -> KMSRefusedError:
