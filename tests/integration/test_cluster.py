@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,15 @@ class Cluster:
     """A scheduler and its workers."""
 
     address: str
+    start_worker: Callable[[], ServerProcess]
+    scheduler: ServerProcess
     workers: list[ServerProcess]
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, environ: dict[str, str], workers: int) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, environ: dict[str, str], workers: int, threads: int = 1
+) -> Iterator[Cluster]:
     file = folder / "scheduler.json"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DEKCTL_"))}
     environment = {**kept, **environ, "PYTHONPATH": str(TOOLING)}
@@ -59,61 +65,128 @@ def cluster(folder: Path, environ: dict[str, str], workers: int) -> Iterator[Clu
             return process
 
         options = ("--scheduler-file", str(file), "--no-dashboard")
-        start("scheduler", "dask_scheduler", lambda _: file.exists(), "--port", "0", *options)
-        started = []
-        for number in range(workers):
-            log = folder / f"worker-{number}.log"
-            started.append(
-                start(
-                    f"worker-{number}",
-                    "dask_worker",
-                    lambda _, log=log: "Registered to" in log.read_text(),
-                    *options,
-                    "--nthreads",
-                    "1",
-                    "--no-nanny",
-                    "--local-directory",
-                    str(folder),
-                )
+        numbers = itertools.count()
+
+        def start_worker() -> ServerProcess:
+            name = f"worker-{next(numbers)}"
+            return start(
+                name,
+                "dask_worker",
+                lambda _: "Registered to" in (folder / f"{name}.log").read_text(),
+                *options,
+                "--nthreads",
+                str(threads),
+                "--no-nanny",
+                "--local-directory",
+                str(folder),
             )
-        yield Cluster(json.loads(file.read_text())["address"], started)
+
+        there = start(
+            "scheduler", "dask_scheduler", lambda _: file.exists(), "--port", "0", *options
+        )
+        address = json.loads(file.read_text())["address"]
+        yield Cluster(address, start_worker, there, [start_worker() for _ in range(workers)])
 
 
-def test_a_cluster_does_every_row_though_a_worker_is_killed(
-    postgres_database: AppDatabase,
-    dekctl: Dekctl,
-    make_app: Any,
-    kms_standin: KmsStandin,
-    tmp_path: Path,
-) -> None:
+@dataclass
+class Job:
+    """A table to wrap on a cluster."""
+
+    dekctl: Dekctl
+    database: AppDatabase
+
+    def wrapped(self) -> int:
+        query = "SELECT count(*) FROM encrypted_files WHERE wrapped_key IS NOT NULL"
+        return int(self.database.sql(query)[0][0])
+
+    def start(self, dask: Cluster, rate: int, rows: int) -> subprocess.Popen[str]:
+        """Begin, and come back when so many rows are wrapped."""
+        child = self.dekctl.start(
+            "--json", "wrap", "--cluster", dask.address, "--rate", str(rate), "--batch-size", "50"
+        )
+        end = time.monotonic() + PATIENCE_SECONDS
+        while self.wrapped() < rows:
+            assert child.poll() is None, "dekctl ended before it was expected to"
+            assert time.monotonic() < end, "the cluster wraps nothing"
+            time.sleep(0.05)
+        return child
+
+
+@pytest.fixture
+def job(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> Job:
     dekctl.environ |= kms_standin.environment()
     env = {"provider": "aws", "kek": kms_standin.create_key(), "region": kms_standin.region}
     make_app(postgres_database, rows=ROWS, env=env)
     dekctl.json("schema", "expand")
+    return Job(dekctl, postgres_database)
 
-    def wrapped() -> int:
-        query = "SELECT count(*) FROM encrypted_files WHERE wrapped_key IS NOT NULL"
-        return int(postgres_database.sql(query)[0][0])
 
+def test_a_cluster_does_every_row_though_a_worker_is_killed(
+    job: Job, dekctl: Dekctl, tmp_path: Path
+) -> None:
     with cluster(tmp_path, dekctl.environ, 2) as dask:
         # A low rate makes the ranges small and the run long enough to be hit in the middle.
-        child = dekctl.start(
-            "--json", "wrap", "--cluster", dask.address, "--rate", "300", "--batch-size", "100"
-        )
-        end = time.monotonic() + PATIENCE_SECONDS
-        while wrapped() < 200:
-            assert child.poll() is None, "dekctl ended before it was expected to"
-            assert time.monotonic() < end, "the cluster wraps nothing"
-            time.sleep(0.05)
+        child = job.start(dask, rate=300, rows=200)
         os.kill(dask.workers[0].pid, signal.SIGKILL)
 
         done = dekctl.finish(child).expect(0).json
         assert done["quarantined"] == 0
-        assert wrapped() == ROWS
+        assert job.wrapped() == ROWS
         assert [run["state"] for run in dekctl.json("status")["runs"]] == ["finished"]
 
         done = dekctl.process("--json", "verify", "--cluster", dask.address).expect(0).json
         assert (done["verified"], done["kms_calls"]) == (ROWS, {"Decrypt": ROWS})
+
+
+def test_workers_that_join_do_not_lift_the_rate(
+    job: Job, dekctl: Dekctl, kms_standin: KmsStandin, tmp_path: Path
+) -> None:
+    with cluster(tmp_path, dekctl.environ, 1) as dask:
+        child = job.start(dask, rate=100, rows=50)
+        for _ in range(3):
+            dask.start_worker()
+        for _ in range(3):
+            before = kms_standin.counters().calls["Encrypt"]
+            started = time.monotonic()
+            time.sleep(1)
+            made = kms_standin.counters().calls["Encrypt"] - before
+            assert made / (time.monotonic() - started) < 130
+        child.send_signal(signal.SIGINT)
+        dekctl.finish(child).expect(130)
+
+
+def test_a_worker_with_several_threads_counts_each_call_once(
+    job: Job, dekctl: Dekctl, tmp_path: Path
+) -> None:
+    with cluster(tmp_path, dekctl.environ, 1, threads=2) as dask:
+        done = dekctl.process("--json", "wrap", "--cluster", dask.address).expect(0).json
+        assert done["kms_calls"] == {"Encrypt": ROWS}
+
+
+def test_without_workers_the_run_says_so_and_waits_for_one(
+    job: Job, dekctl: Dekctl, tmp_path: Path
+) -> None:
+    with cluster(tmp_path, dekctl.environ, 1) as dask:
+        child = job.start(dask, rate=1000, rows=50)
+        os.kill(dask.workers[0].pid, signal.SIGKILL)
+        time.sleep(2)
+        dask.start_worker()
+        done = dekctl.finish(child).expect(0)
+        assert job.wrapped() == ROWS
+        assert "no worker is left" in done.stderr
+        assert "workers are back" in done.stderr
+
+
+def test_a_lost_scheduler_is_told_with_the_way_on(job: Job, dekctl: Dekctl, tmp_path: Path) -> None:
+    with cluster(tmp_path, dekctl.environ, 1) as dask:
+        child = job.start(dask, rate=200, rows=50)
+        os.kill(dask.scheduler.pid, signal.SIGKILL)
+        done = dekctl.finish(child).expect(1)
+        assert "the Dask scheduler at tcp://" in done.stderr
+        assert "run the same command again" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_an_address_where_nobody_answers_is_a_usage_error(

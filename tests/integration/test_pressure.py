@@ -29,6 +29,20 @@ def wait_until(condition: Any) -> None:
 # -- the control file ------------------------------------------------------------------------------
 
 
+def test_a_rate_above_the_ceiling_is_cut_and_said(tmp_path: Path) -> None:
+    notes: list[str] = []
+    limiter = RateLimiter(100.0)
+    file = tmp_path / "control.toml"
+    pressure = Pressure(
+        batch_size=10, rate=100.0, limiter=limiter, control=file, note=notes.append, ceiling=100.0
+    )
+    for text, rate in (("rate = 50", 50.0), ("rate = 20000", 100.0)):
+        file.write_text(text)
+        pressure.look()
+        assert limiter.snapshot().ceiling == rate
+    assert any("no more than rate 100" in note for note in notes)
+
+
 def test_the_control_file_overrides_the_command_line_key_by_key() -> None:
     base = Settings(rate=50, batch_size=1000, concurrency=8)
     assert parse_control("", base) == base

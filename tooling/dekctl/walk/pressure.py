@@ -7,8 +7,9 @@ The control file is TOML, read again within a second of a change::
     concurrency = 32    # KMS calls in flight
     pause = true        # hold everything until this is false, or the file is gone
 
-A key that is not there has the value from the command line. A file that cannot be read or
-understood is reported and otherwise ignored: the values before it stay.
+A key that is not there has the value from the command line; no rate lifts the limit that
+--quota-share sets. A file that cannot be read or understood is reported and otherwise ignored: the
+values before it stay.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -96,6 +97,7 @@ class Pressure:
         hold_back: HoldBack | None = None,
         note: Note = lambda _: None,
         share: float = 1.0,
+        ceiling: float | None = None,
     ) -> None:
         """Start from the command line's values.
 
@@ -109,6 +111,7 @@ class Pressure:
             hold_back: asked before each page.
             note: told of every change, for people.
             share: which part of the rate is this process's.
+            ceiling: what the control file may not lift the rate above.
         """
         self._base = Settings(rate, batch_size, concurrency)
         self._now = self._base
@@ -118,6 +121,7 @@ class Pressure:
         self._hold_back = hold_back
         self._note = note
         self._share = share
+        self._ceiling = ceiling
         self._go = threading.Event()
         self._go.set()
         self._stop = threading.Event()
@@ -189,7 +193,13 @@ class Pressure:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
             self._note(f"{self._control} is left out of account: {error}")
             return
-        self._apply(settings)
+        self._apply(self._under_ceiling(settings))
+
+    def _under_ceiling(self, new: Settings) -> Settings:
+        if self._ceiling is None or (new.rate is not None and new.rate <= self._ceiling):
+            return new
+        self._note(f"control: --quota-share allows no more than rate {self._ceiling:g}")
+        return replace(new, rate=self._ceiling)
 
     def _apply(self, new: Settings) -> None:
         old, self._now = self._now, new

@@ -17,13 +17,16 @@ from dekctl.walk.runs import VERBS, pressure_of, shared_rate
 
 
 class RangeWorker:
-    """Keeps connections between the ranges of one run. Ranges may be done in several threads."""
+    """Keeps connections between the ranges of one run, and does one range at a time.
+
+    The process has one share of the rate, and its KMS calls are counted for the range in hand: a
+    second thread waits.
+    """
 
     def __init__(self, job: Job) -> None:
         """Connect nothing yet; ``job`` is any of the run."""
         self.project = Project(load_config(job.config_file, job.env), assume_role=job.assume_role)
         options = job.options
-        self._share = options.share
         self._limiter = RateLimiter(shared_rate(options))
         self._kms = self.project.kms(
             to=options.target, concurrency=options.concurrency, limiter=self._limiter
@@ -38,14 +41,17 @@ class RangeWorker:
             DekctlError: what stopped it.
         """
         with self._lock:
-            if job.options.share != self._share:  # there are more or fewer workers now
-                self._share = job.options.share
-                self._limiter.set_rate(shared_rate(job.options))
-            if job.table not in self._tables:
-                [config] = self.project.table_configs(job.table)
-                self._tables[job.table] = self.project.table(config)
-            table = self._tables[job.table]
+            return self._do(job)
+
+    def _do(self, job: Job) -> Done:
         options = job.options
+        rate = shared_rate(options)
+        if self._limiter.snapshot().ceiling != rate:  # there are more or fewer workers now
+            self._limiter.set_rate(rate)
+        if job.table not in self._tables:
+            [config] = self.project.table_configs(job.table)
+            self._tables[job.table] = self.project.table(config)
+        table = self._tables[job.table]
         operation = VERBS[job.verb].make(table, self._kms, options)
         run = None
         if job.run_id is not None:

@@ -31,8 +31,6 @@ ROWS_A_RANGE = 20_000
 SECONDS_A_RANGE = 30.0
 """With a low rate ranges are smaller, so that an interrupt need not wait long for them."""
 FEWEST_ROWS_A_RANGE = 500
-RANGES_A_WORKER = 2
-"""Ranges handed out for each worker: one in hand and one that waits."""
 MOST_DEATHS = 5
 LOOK_SECONDS = 0.2
 
@@ -72,6 +70,9 @@ class Workers(Protocol):
     @property
     def count(self) -> int:
         """How many ranges they do at once."""
+
+    def takes(self, out: int) -> bool:
+        """Whether to hand out another range while ``out`` of them are."""
 
     def submit(self, job: Job) -> Future[Done]:
         """Do a range. The future raises WorkerDiedError where the process was lost."""
@@ -164,6 +165,8 @@ class _Dispatch:
                 stopped = True
                 self._workers.stop()
             more = not stopped and self._hand_out()
+            if more and not self._out:  # nobody is there to take one
+                cancel.wait(LOOK_SECONDS)
             ended, _ = wait(self._out, LOOK_SECONDS, FIRST_COMPLETED)
             for future in ended:
                 part = self._out.pop(future)
@@ -180,7 +183,7 @@ class _Dispatch:
 
     def _hand_out(self) -> bool:
         """Keep every worker busy. Returns whether there may be more ranges."""
-        while len(self._out) < RANGES_A_WORKER * self._workers.count:
+        while self._workers.takes(len(self._out)):
             if self._again:
                 part = self._again.popleft()
             else:

@@ -40,8 +40,8 @@ from dekctl.walk.tally import Progress, Tally, add_tally
 class RowOptions:
     """Options of every command that walks rows.
 
-    ``rate`` is KMS calls a second, ``quota_share`` a part of what KMS allows the account, and
-    ``share`` the part of the rate that is this process's.
+    ``rate`` is KMS calls a second, ``quota_share`` a part of what KMS allows the account, which is
+    the ``ceiling`` of any rate, and ``share`` the part of the rate that is this process's.
     """
 
     walk: WalkOptions = field(default_factory=WalkOptions)
@@ -56,6 +56,7 @@ class RowOptions:
     workers: int = 1
     cluster: str | None = None
     quota_share: float | None = None
+    ceiling: float | None = None
     share: float = 1.0
     control: Path | None = None
     hold_back: str | None = None
@@ -215,6 +216,7 @@ def pressure_of(
         hold_back=HoldBack(project.database, query, env.hold_back_above) if query else None,
         note=note,
         share=options.share,
+        ceiling=options.ceiling,
     )
 
 
@@ -303,7 +305,7 @@ def _run_table(
             if operation.branches.there:  # they are damaged: it is no wrong setting
                 walk.options = replace(walk.options, keep_going=True)
         if options.workers > 1 or options.cluster:
-            tally = go_in_ranges(project, walk, options, table, result, progress)
+            tally = go_in_ranges(project, walk, options, table, result, progress, note)
         else:
             tally = walk.go()
     except BaseException as error:

@@ -60,9 +60,12 @@ def under_quota(project: Project, verb: str, options: RowOptions, note: Note) ->
             "Service Quotas does not tell the KMS quota of this account and Region",
             hint="allow servicequotas:GetServiceQuota to the role, or set the limit: --rate N",
         )
-    rate = quota * options.quota_share
+    rate, shard = quota * options.quota_share, options.walk.shard
+    if shard is not None:
+        rate /= shard.count
+        note(f"the share of the quota is divided among {shard.count} shards")
     note(f"KMS allows {quota:,.0f} calls a second here; this run makes at most {rate:,.0f}")
-    return replace(options, rate=min(rate, options.rate or rate))
+    return replace(options, rate=min(rate, options.rate or rate), ceiling=rate)
 
 
 def go_in_ranges(
@@ -72,6 +75,7 @@ def go_in_ranges(
     table: DekTable,
     result: RunResult,
     progress: Progress,
+    note: Note,
 ) -> Tally:
     """Do a walk in several processes; ``walk`` lends its operation, ledger and run.
 
@@ -108,7 +112,7 @@ def go_in_ranges(
         if options.cluster:
             from dekctl.walk.cluster import ClusterWorkers  # noqa: PLC0415 - needs the extra `cluster`
 
-            workers = stack.enter_context(ClusterWorkers(options.cluster))
+            workers = stack.enter_context(ClusterWorkers(options.cluster, note))
         else:
             workers = stack.enter_context(LocalWorkers(options.workers))
         return walk_ranges(

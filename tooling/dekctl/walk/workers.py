@@ -49,6 +49,10 @@ class LocalWorkers:
         """How many processes there are."""
         return self._count
 
+    def takes(self, out: int) -> bool:
+        """Whether to hand out another range: each process has one in hand and one that waits."""
+        return out < 2 * self._count
+
     def submit(self, job: Job) -> Future[Done]:
         """Do a range; the future raises WorkerDiedError where a process was lost.
 
