@@ -29,7 +29,7 @@ from dekctl.kms.arn import is_key_arn
 from dekctl.kms.aws import AWSKMS
 from dekctl.kms.branch import BranchKeys
 from dekctl.kms.context import V2, V3, context_for_version, row_context
-from dekctl.kms.interface import Context, KMSInterface, UnwrapRequest
+from dekctl.kms.interface import Context, KMSInterface, Unwrapped, UnwrapRequest
 from dekctl.kms.registry import get_kms_provider
 from dekctl.kms.retry import APPLICATION, RetryPolicy
 from dekctl.model import ModelRows, mapper_of
@@ -173,7 +173,11 @@ class RowKeys:
             # Its branch key knows its KEK better: that moves before the rows do.
             shared = self._rows.shares_database(row)
             with self._connection.of((lambda: self._rows.connection(row)) if shared else None):
-                answer = self._branch_keys().unwrap_many([request])[0]
+                branches = self._branch_keys()
+                answer = branches.unwrap_many([request])[0]
+                if isinstance(answer, Unwrapped) and not self._accepts(answer.kek_id):
+                    branches.forget(request.wrapped)  # it may have moved since it was opened
+                    answer = branches.unwrap_many([request])[0]
         else:
             if kek_id is not None and is_key_arn(kek_id):
                 self._refuse_old(kek_id)  # no need to ask KMS
@@ -232,8 +236,11 @@ class RowKeys:
             self._branches = BranchKeys(self.provider, self._branch_table)
         return self._branches
 
+    def _accepts(self, kek_id: str) -> bool:
+        return self.accepted is None or any(names(kek_id, kek) for kek in self.accepted)
+
     def _refuse_old(self, kek_id: str) -> None:
-        if self.accepted is None or any(names(kek_id, kek) for kek in self.accepted):
+        if self._accepts(kek_id):
             return
         raise RefusedError(
             f"the row's key is wrapped by {kek_id}, which is older than min_generation allows",

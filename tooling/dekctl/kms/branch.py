@@ -225,6 +225,11 @@ class BranchKeys:
                 answers.append(_unwrap(branch, request))
         return answers
 
+    def forget(self, wrapped: bytes) -> None:
+        """Drop the branch key of a V3 blob from memory, to see at the next use what it is now."""
+        with self._opening:
+            self._opened.pop(_branch_id(wrapped) or "", None)
+
     def _open(
         self, wanted: Mapping[str, Mapping[str, str] | None]
     ) -> dict[str, _Opened | RowRejectedError]:
