@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from dekctl.db.branches import BranchTable, branch_keys_table
-from dekctl.errors import DatabaseError, RowRejectedError
+from dekctl.errors import DatabaseError, RefusedError, RowRejectedError
 from dekctl.kms import AWSKMS, EnvKMS
 from dekctl.kms.branch import BranchKey, BranchKeys
 from dekctl.kms.context import row_context
@@ -270,6 +270,21 @@ def test_a_branch_key_that_cannot_be_read_is_an_error_of_the_database(
     assert "dekctl_branch_keys" in (caught.value.hint or "")
 
 
+def test_a_reader_that_refuses_old_keks_takes_a_v3_row_as_soon_as_it_has_moved(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make(make_app, sqlite_database)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    dekctl.use_env_kek()
+    new = EnvKMS(dekctl.environ)
+    keys = RowKeys(new, app.config, accepted=[new.kek_id], engine=app.database.engine)
+    with pytest.raises(RefusedError):
+        keys.read(app.rows()[1,])
+    dekctl.json("rewrap")
+    assert keys.read(app.rows()[1,]) == app.deks[1,]
+
+
 class WrongAnswers(EnvKMS):
     """Gives for every key that moves a blob that opens to nothing."""
 
@@ -427,6 +442,74 @@ def test_a_dry_run_says_what_both_ways_of_wrapping_cost(
     said = dekctl("wrap", "--dry-run").expect(0).stdout
     assert "V2" in said
     assert "V3" in said
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (["wrap"], ["rewrap", "--hierarchical"]),
+        (["wrap"], ["rewrap", "--same-key"]),
+        (["wrap", "--hierarchical"], ["rewrap"]),
+        (["wrap", "--hierarchical"], ["rewrap", "--hierarchical", "--to", "TARGET"]),
+    ],
+    ids=["V2 to V3", "V2 to V2", "V3 to V2", "V3 to another KEK"],
+)
+def test_the_dry_run_of_a_rewrap_tells_the_calls_that_it_makes(
+    sqlite_database: AppDatabase,
+    dekctl: Dekctl,
+    make_app: Any,
+    kms_standin: KmsStandin,
+    first: list[str],
+    then: list[str],
+) -> None:
+    dekctl.environ |= kms_standin.environment()
+    make_app(
+        sqlite_database,
+        rows=ROWS,
+        rows_per_branch_key=ROWS_PER_KEY,
+        env={"provider": "aws", "kek": kms_standin.create_key(), "region": kms_standin.region},
+    )
+    dekctl.json("schema", "expand")
+    dekctl.json(*first)
+    target = kms_standin.create_key()
+    command = [target if word == "TARGET" else word for word in then]
+
+    estimate = dekctl.json(*command, "--dry-run")["estimate"]
+    calls = dekctl.json(*command)["kms_calls"]
+    assert estimate["kms_calls"] == sum(calls.values()), calls
+
+
+def test_the_dry_run_of_a_move_from_another_provider_counts_wrapping_and_the_check(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    make_app(sqlite_database, rows=ROWS)
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap")
+    dekctl.environ |= kms_standin.environment()
+    dekctl.configure(
+        f'[env.test]\ndatabase_url = "{sqlite_database.url}"\nprovider = "aws"\n'
+        f'kek = "{kms_standin.create_key()}"\nregion = "{kms_standin.region}"\n'
+    )
+    estimate = dekctl.json("rewrap", "--dry-run")["estimate"]
+    assert dekctl.json("rewrap")["kms_calls"] == {"Encrypt": ROWS, "Decrypt": ROWS}
+    assert estimate["kms_calls"] == 2 * ROWS
+
+
+def test_the_dry_run_of_several_tables_adds_up_one_estimate_for_each(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(sqlite_database, rows=ROWS)
+    make_app(sqlite_database, rows=5, name="photos", context_name="photos")
+    dekctl.configure(
+        '[[table]]\nname = "encrypted_files"\nwrapping = "V3"\n'
+        '[[table]]\nname = "photos"\ncontext_name = "photos"\n'
+        f'[env.test]\ndatabase_url = "{sqlite_database.url}"\nprovider = "env"\n'
+    )
+    estimate = dekctl.json("wrap", "--dry-run")["estimate"]
+    assert (estimate["version"], estimate["kms_calls"]) == ("mixed", 1 + 5)
+    assert (estimate["V2"]["kms_calls"], estimate["V3"]["kms_calls"]) == (ROWS + 5, 2)
+    said = dekctl("wrap", "--dry-run").expect(0).stdout
+    assert "this run, each table as configured: 6 KMS calls" in said
 
 
 def test_retire_counts_a_kek_that_only_branch_keys_need(

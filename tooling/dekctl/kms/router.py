@@ -164,7 +164,7 @@ class RoutedKMS(KMSInterface):
             )
         return self.branches
 
-    def _place(self, kek_id: str | None) -> Place:
+    def place(self, kek_id: str | None) -> Place:
         """Which provider a row belongs to, and its Region where ReEncrypt cannot reach it."""
         name = provider_of(kek_id, self._target)
         if name != "aws" or kek_id is None:
@@ -179,7 +179,7 @@ class RoutedKMS(KMSInterface):
         """Hand each provider its own requests, and give the answers back in order."""
         by_place: dict[Place, list[int]] = {}
         for i, request in enumerate(requests):
-            place = BRANCH if request.hierarchical else self._place(request.kek_id)
+            place = BRANCH if request.hierarchical else self.place(request.kek_id)
             by_place.setdefault(place, []).append(i)
         if len(by_place) == 1:
             return list(answer(place, requests))

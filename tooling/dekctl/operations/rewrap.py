@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from dekctl.config import Provider
 from dekctl.db.literal import literal
 from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
@@ -52,6 +53,15 @@ class Choice:
         return self.source is None and self.version is None and self.before is None
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What decides how a row is moved: ``at_target`` says that ReEncrypt reaches the new KEK."""
+
+    hierarchical: bool
+    provider: Provider
+    at_target: bool
+
+
 class Rewrap(Operation):
     """Rewraps what is not ``version`` under its target KEK, or rows of a :class:`Choice`."""
 
@@ -78,6 +88,8 @@ class Rewrap(Operation):
         self.sources: Counter[str] = Counter()
         self.moves: Counter[tuple[str, str]] = Counter()
         self.materials: Counter[str] = Counter()
+        self.kinds: Counter[Kind] = Counter()
+        """In a dry run: the due rows by kind."""
         self._count_lock = threading.Lock()
         self.branches = Moved()
         """What came of the branch keys, which move before the rows."""
@@ -142,6 +154,14 @@ class Rewrap(Operation):
         again = choice.same_key or choice.before is not None
         name = self.table.config.context_name
         self.branches = self.routed.rewrap_branch_keys(name, choice.source, under, again=again)
+
+    def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:
+        places = Counter((row.version == V3, self.routed.place(row.kek)) for row in rows)
+        home = (self.routed.target, None)
+        with self._count_lock:
+            for (hierarchical, place), count in places.items():
+                self.kinds[Kind(hierarchical, place[0], place == home)] += count
+        return super().rehearse(rows)
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}

@@ -72,6 +72,7 @@ class RangeWorker:
         counts: Counter[str] = self._kms.call_counts - before
         done = Done(tally, dict(counts), carried=self._kms.carried - carried)
         if isinstance(operation, Rewrap):
+            done.kinds = operation.kinds
             done.sources, done.materials = dict(operation.sources), dict(operation.materials)
         return done
 

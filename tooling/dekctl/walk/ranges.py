@@ -9,7 +9,7 @@ no harm.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
@@ -20,6 +20,7 @@ from dekctl.db.rows import PrimaryKey
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat, Ledger, Run
+from dekctl.operations.rewrap import Kind
 from dekctl.walk.engine import WalkOptions
 from dekctl.walk.tally import Progress, Tally, add_tally
 
@@ -57,6 +58,7 @@ class Done:
     kms_calls: dict[str, int] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
     materials: dict[str, int] = field(default_factory=dict)
+    kinds: Counter[Kind] = field(default_factory=Counter)
     carried: int = 0
 
 

@@ -29,7 +29,7 @@ from dekctl.operations.verify import Verify
 from dekctl.operations.wrap import Wrap
 from dekctl.project import Project
 from dekctl.walk.engine import ROWS_A_PAGE, ROWS_A_PAGE_V3, Walk, WalkOptions
-from dekctl.walk.estimate import estimate
+from dekctl.walk.estimate import Cost, cost_of_rewrap, cost_of_wrap, estimate
 from dekctl.walk.guards import refuse_forgetful_kek, refuse_scrub_before_wrap
 from dekctl.walk.pressure import HoldBack, Note, Pressure
 from dekctl.walk.spread import go_in_ranges, refuse_mixed, under_quota
@@ -75,6 +75,8 @@ class RunResult:
     carried: int = 0
     seconds: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
+    costs: list[Cost] = field(default_factory=list)
+    """In a dry run: what each table would cost."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -186,7 +188,7 @@ def run_rows(
     result.seconds = round(time.monotonic() - started, 3)
     if verb == "rewrap":
         result.extra["carried_over"] = kms.carried + result.carried
-    _complete(result, verb, options, tables)
+    _complete(result, verb, options)
     return result
 
 
@@ -316,6 +318,13 @@ def _run_table(
             with contextlib.suppress(DatabaseError):
                 ledger.end(run, "failed", text)
         raise
+    if isinstance(operation, Rewrap):
+        per_key = table.config.rows_per_branch_key
+        cost = cost_of_rewrap(operation.kinds, kms.target, operation.version, per_key)
+        result.costs.append(cost)
+    elif isinstance(operation, Wrap):
+        per_key = table.config.rows_per_branch_key
+        result.costs.append(cost_of_wrap(tally.changed, operation.version, per_key))
     if ledger is not None and run is not None:
         run.result = {**_summary(tally), "kms_calls": dict(calls())}
         if isinstance(operation, Rewrap):
@@ -366,7 +375,7 @@ def _summary(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _complete(result: RunResult, verb: str, options: RowOptions, tables: list[DekTable]) -> None:
+def _complete(result: RunResult, verb: str, options: RowOptions) -> None:
     tally = result.tally
     if verb == "verify":
         result.extra |= {
@@ -375,9 +384,4 @@ def _complete(result: RunResult, verb: str, options: RowOptions, tables: list[De
             "pending": tally.pending,
         }
     if options.walk.dry_run and verb in {"wrap", "rewrap"}:
-        result.extra["estimate"] = estimate(
-            tally.changed,
-            version=_version(tables[0], options),
-            rows_per_key=tables[0].config.rows_per_branch_key,
-            rate=options.rate,
-        )
+        result.extra["estimate"] = estimate(result.costs, options.rate)

@@ -104,6 +104,7 @@ def go_in_ranges(
         merge_counts(result.kms_calls, done.kms_calls)
         result.carried += done.carried
         if isinstance(operation, Rewrap):
+            operation.kinds.update(done.kinds)
             operation.sources.update(done.sources)
             operation.materials.update(done.materials)
 
