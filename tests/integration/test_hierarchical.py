@@ -143,7 +143,10 @@ def test_rewrap_moves_rows_between_v2_and_v3(
     dekctl.json("wrap")
     assert versions(app) == {"V2"}
 
-    assert dekctl.json("rewrap", "--hierarchical")["changed"] == ROWS
+    done = dekctl("--json", "rewrap", "--hierarchical").expect(0)
+    assert (done.json["changed"], done.json["carried_over"]) == (ROWS, 0)
+    assert "rows change between V2 and V3" in done.stderr
+    assert "another provider" not in done.stderr
     assert versions(app) == {"V3"}
     app.assert_files_open(provider)
 

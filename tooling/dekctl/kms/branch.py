@@ -50,7 +50,7 @@ KEY_BYTES = 32
 WRAP_SECONDS = 3600.0
 """After this time a new branch key is made even if the old one has uses left."""
 KEEP_SECONDS = 3600.0
-"""How long an opened branch key stays in memory: then KMS is asked again, and may refuse."""
+"""How long an opened branch key is used: then KMS is asked again, and may refuse."""
 KEEP_KEYS = 1000
 REWRAP_BATCH = 500
 
@@ -227,7 +227,7 @@ class BranchKeys:
 
     def forget(self, wrapped: bytes) -> None:
         """Drop the branch key of a V3 blob from memory, to see at the next use what it is now."""
-        with self._opening:
+        with self._remembering:
             self._opened.pop(_branch_id(wrapped) or "", None)
 
     def _open(

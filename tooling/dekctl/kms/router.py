@@ -67,8 +67,10 @@ class RoutedKMS(KMSInterface):
         self.name = target
         self.carried = 0
         """Keys so far that left one provider for another: opened and wrapped in this process."""
-        self.on_carry: Callable[[], None] = lambda: None
-        """Called once, before the first key is carried over."""
+        self.on_carry: Callable[[bool], None] = lambda _: None
+        """Called before the first key is opened and wrapped anew: with True where one comes from
+        another provider or Region, with False where it changes between V2 and V3."""
+        self._carried_said: set[bool] = set()
         self._target: Provider = target
         self._make = make
         self._region = region
@@ -190,10 +192,14 @@ class RoutedKMS(KMSInterface):
         return [answers[i] for i in range(len(requests))]
 
     def _carry_over(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
-        """Move keys from another provider: unwrap, wrap, and open the new blob before it counts."""
+        """Where ReEncrypt cannot: unwrap, wrap, and open the new blob before it counts."""
+        home: Place = (self._target, None)
+        strange = [self.place(request.kek_id) != home for request in requests]
         with self._lock:
-            say, self.on_carry = self.on_carry, lambda: None
-        say()
+            new = set(strange) - self._carried_said
+            self._carried_said |= new
+        for from_elsewhere in sorted(new):
+            self.on_carry(from_elsewhere)
         opened = self.unwrap_many(
             [UnwrapRequest(r.wrapped, r.kek_id, r.context, r.hierarchical) for r in requests]
         )
@@ -206,7 +212,10 @@ class RoutedKMS(KMSInterface):
         checked = iter(self._check(good, wrapped))
         answers = [next(checked) if isinstance(answer, Unwrapped) else answer for answer in opened]
         with self._lock:
-            self.carried += sum(isinstance(answer, Wrapped) for answer in answers)
+            self.carried += sum(
+                isinstance(answer, Wrapped) and from_elsewhere
+                for answer, from_elsewhere in zip(answers, strange, strict=True)
+            )
         return answers
 
     def _check(

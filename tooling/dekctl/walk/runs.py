@@ -35,6 +35,9 @@ from dekctl.walk.pressure import HoldBack, Note, Pressure
 from dekctl.walk.spread import go_in_ranges, refuse_mixed, under_quota
 from dekctl.walk.tally import Progress, Tally, add_tally
 
+FROM_ELSEWHERE = "come from another provider or Region"
+ANOTHER_FORM = "change between V2 and V3"
+
 
 @dataclass(frozen=True, slots=True)
 class RowOptions:
@@ -163,9 +166,9 @@ def run_rows(
         source = project.find_kek(options.choice.source)
         options = replace(options, choice=replace(options.choice, source=source))
     if verb == "rewrap":
-        kms.on_carry = lambda: note(
-            "rows come from another provider or Region: their keys are unwrapped, wrapped and "
-            "checked in this process"
+        kms.on_carry = lambda from_elsewhere: note(
+            f"rows {FROM_ELSEWHERE if from_elsewhere else ANOTHER_FORM}: their keys are unwrapped, "
+            "wrapped and checked in this process"
         )
     try:
         tables = [
