@@ -344,3 +344,48 @@ def test_what_a_trigger_of_mariadb_or_sqlite_says_is_not_repeated(
     ended = dekctl("scrub", "--yes").expect(6)
     told = ended.stderr + str(app_database.sql("SELECT error, result FROM dekctl_runs"))
     assert_hidden(told, [dek], "what scrub says")
+
+
+# -- rows that a policy hides ----------------------------------------------------------------------
+
+
+def test_rows_that_a_policy_hides_stop_every_command(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    """A guard that sees the visible rows only would let all other keys be destroyed."""
+    app = make_app(postgres_database, rows=6)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    [(kek,)] = postgres_database.sql("SELECT DISTINCT kek_id FROM encrypted_files")
+    role = f"hidden_{make_url(postgres_database.url).database}"
+    owned = ("encrypted_files", "dekctl_tables", "dekctl_runs", "dekctl_quarantine")
+    postgres_database.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        postgres_database.sql(f"GRANT ALL ON SCHEMA public TO {role}")
+        for table in (*owned, "dekctl_branch_keys", "dekctl_version_encrypted_files"):
+            postgres_database.sql(f"ALTER TABLE {table} OWNER TO {role}")
+        postgres_database.sql("ALTER TABLE encrypted_files ENABLE ROW LEVEL SECURITY")
+        postgres_database.sql("ALTER TABLE encrypted_files FORCE ROW LEVEL SECURITY")
+        postgres_database.sql("CREATE POLICY p ON encrypted_files USING (false)")
+        file = dekctl.folder / "dekctl.toml"
+        url = make_url(postgres_database.url).set(username=role, password="x")
+        file.write_text(
+            file.read_text().replace(
+                postgres_database.url, url.render_as_string(hide_password=False)
+            )
+        )
+        for command in (
+            ["rollback", "--yes"],
+            ["schema", "contract", "--yes"],
+            ["verify"],
+            ["status"],
+            ["retire", kek],
+        ):
+            assert "BYPASSRLS" in dekctl(*command).expect(6).stderr, command
+        assert app.counts()["wrapped_only"] == 6
+        postgres_database.sql(f"ALTER ROLE {role} BYPASSRLS")
+        dekctl("rollback", "--yes").expect(0)
+    finally:
+        postgres_database.sql(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+        postgres_database.sql(f"DROP OWNED BY {role}")
+        postgres_database.sql(f"DROP ROLE {role}")

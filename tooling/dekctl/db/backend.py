@@ -96,6 +96,10 @@ class Backend(ABC):
     def is_timeout(self, error: Exception) -> bool:
         """Whether the statement ran into the statement time-out."""
 
+    def advice(self, error: Exception) -> str | None:  # noqa: ARG002
+        """What to do about an error that has a remedy of its own; None for all others."""
+        return None
+
     @abstractmethod
     def describe(self, error: Exception) -> str:
         """Say what the driver's error is, without any value out of a row."""

@@ -162,6 +162,7 @@ class Database:
         hint = "check it with: dekctl doctor"
         if self.backend.is_timeout(error):
             hint = "use a smaller --batch-size, or raise statement_timeout_seconds in [env]"
+        hint = self.backend.advice(error) or hint
         return DatabaseError(f"the database {where} refused: {text}", hint=hint)
 
     def now(self, connection: Connection) -> datetime:

@@ -53,6 +53,8 @@ class PostgreSQLBackend(Backend):
             # SET LOCAL, not at connect: a pooler may hand us another session for each transaction.
             patient = connection.get_execution_options().get("dekctl_patient", False)
             connection.exec_driver_sql(
+                # A policy would hide rows from guards that must see them all: an error instead.
+                "SET LOCAL row_security = off; "
                 f"SET LOCAL lock_timeout = {lock}; "
                 f"SET LOCAL statement_timeout = {0 if patient else statement}"
             )
@@ -133,6 +135,17 @@ class PostgreSQLBackend(Backend):
 
     def is_timeout(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", None) == "57014"  # query_canceled
+
+    def advice(self, error: Exception) -> str | None:
+        diagnosis = getattr(error, "diag", None)
+        # Its message is translated, the name of the function that raised it is not.
+        if getattr(diagnosis, "source_function", None) == "check_enable_rls":
+            return (
+                "dekctl must see every row: run it as a role with BYPASSRLS "
+                "(ALTER ROLE … BYPASSRLS), or as the owner of a table without FORCE ROW LEVEL "
+                "SECURITY"
+            )
+        return None
 
     def describe(self, error: Exception) -> str:
         state = getattr(error, "sqlstate", None)
