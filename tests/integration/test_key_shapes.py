@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from dekctl.config import TableConfig
 from dekctl.errors import DekctlError, UsageError
 from dekctl.kms import EnvKMS
+from dekctl.operations.scrub import Scrub
 from dekctl.reader import RowKeys
 from support.app import AppDatabase
 from support.cli import Dekctl
@@ -51,6 +52,7 @@ POSTGRESQL_KEYS = {
     "smallint": ["-32768", "0", "32767"],
     "bigint": ["-9223372036854775808", "0", "9223372036854775807"],
     "numeric(30,2)": ["1", "1.5", "123456789012345678901234567.25"],
+    "numeric": ["1", "1e40", "1234567890123456789012345678901234567.1"],
     "uuid": ["'00000000-0000-0000-0000-000000000001'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"],
     "text": ["''", "'a'", "'A'", "'ä:%'", "'quote '' \" \\'", "'z'"],
     "char(8)": ["'a'", "'ab '", "'b'"],
@@ -301,6 +303,98 @@ def model_of_key(database: AppDatabase, dekctl: Dekctl, kind: str) -> type[Any]:
             __table__ = sa.Table("encrypted_files", Base.metadata, autoload_with=database.engine)
 
     return File
+
+
+@pytest.mark.parametrize("kind", ["PRIMARY KEY", "TEXT PRIMARY KEY"])
+def test_keys_of_different_kinds_that_read_the_same_are_refused(
+    sqlite_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    # 1 and '1', or '1' and x'31': two rows to SQLite, one encryption context.
+    columns = COLUMNS.format(binary="BLOB", blob="BLOB").replace(" NOT NULL", "")
+    sqlite_database.sql(f"CREATE TABLE encrypted_files (id {kind}, {columns})")
+    for value in ("'1'", "1" if kind == "PRIMARY KEY" else "x'31'"):
+        sqlite_database.sql(
+            f"INSERT INTO encrypted_files (id, encryption_key) VALUES ({value}, :dek)", dek=DEK
+        )
+    configure(dekctl, sqlite_database)
+    assert "different kinds" in dekctl("migrate").expect(3).stderr
+    sqlite_database.sql("DELETE FROM encrypted_files WHERE typeof(id) = 'text'")
+    assert dekctl.json("migrate")["changed"] == 1
+
+
+def test_a_key_that_each_session_reads_in_its_own_zone_is_refused(
+    mariadb_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    columns = COLUMNS.format(binary="VARBINARY(32)", blob="VARBINARY(6144)")
+    mariadb_database.sql(
+        f"CREATE TABLE encrypted_files (tenant INT, at TIMESTAMP NOT NULL, {columns}, "
+        "PRIMARY KEY (tenant, at))"
+    )
+    configure(dekctl, mariadb_database, primary_key=["tenant", "at"])
+    assert "time zone" in dekctl("migrate").expect(2).stderr
+
+
+NO_KEYS = {
+    "partial": "CREATE UNIQUE INDEX u ON encrypted_files (ext) WHERE deleted = 0",
+    "expression": "CREATE UNIQUE INDEX u ON encrypted_files (lower(ext))",
+}
+
+
+@pytest.mark.parametrize("index", NO_KEYS)
+@pytest.mark.parametrize("fixture", ["sqlite_database", "postgres_database"])
+def test_an_index_that_is_not_unique_over_all_rows_is_no_primary_key(
+    request: pytest.FixtureRequest, dekctl: Dekctl, fixture: str, index: str
+) -> None:
+    database: AppDatabase = request.getfixturevalue(fixture)
+    columns = COLUMNS.format(binary=BINARY[database.kind], blob=BLOB[database.kind])
+    database.sql(
+        "CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, ext VARCHAR(20) NOT NULL, "
+        f"deleted INTEGER NOT NULL, {columns})"
+    )
+    database.sql(NO_KEYS[index])
+    configure(dekctl, database, primary_key=["ext"])
+    assert "not a unique key" in dekctl("migrate").expect(2).stderr
+
+
+INSENSITIVE = {
+    "sqlite": ("TEXT COLLATE NOCASE", "'ALICE'"),
+    "postgresql": ("VARCHAR(20) COLLATE insensitive", "'ALICE'"),
+    "mariadb": ("VARCHAR(20)", "'alice '"),  # it pads, too
+}
+
+
+def test_a_row_whose_key_is_respelled_between_proof_and_write_keeps_its_plaintext(
+    app_database: AppDatabase, dekctl: Dekctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collation finds the row again, but the wrapped key opens with the old spelling only."""
+    kind, respelled = INSENSITIVE[app_database.kind]
+    if app_database.kind == "postgresql":
+        app_database.sql(
+            "CREATE COLLATION insensitive (provider = icu, locale = 'und-u-ks-level2', "
+            "deterministic = false)"
+        )
+    columns = COLUMNS.format(binary=BINARY[app_database.kind], blob=BLOB[app_database.kind])
+    columns = columns.replace(" NOT NULL", "")  # SQLite could not copy a collation
+    app_database.sql(f"CREATE TABLE encrypted_files (id {kind} PRIMARY KEY, {columns})")
+    app_database.sql(
+        "INSERT INTO encrypted_files (id, encryption_key) VALUES ('alice', :dek)", dek=DEK
+    )
+    configure(dekctl, app_database)
+    dekctl.hidden.append(DEK)
+    dekctl("migrate").expect(0)
+    work, respelt = Scrub.work, list[bool]()
+
+    def meddling(self: Scrub, rows: Any) -> Any:
+        verdicts = work(self, rows)
+        if not respelt:
+            respelt.append(True)
+            app_database.sql(f"UPDATE encrypted_files SET id = {respelled}")
+        return verdicts
+
+    monkeypatch.setattr(Scrub, "work", meddling)
+    assert dekctl.json("scrub", "--yes", expect=4)["changed"] == 0
+    [(stored,)] = app_database.sql("SELECT encryption_key FROM encrypted_files")
+    assert bytes(stored) == DEK
 
 
 def test_a_composite_key_is_walked_by_its_whole_order(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +41,11 @@ from dekctl.kms.context import (
         ((Decimal("1.00"),), "1"),
         ((Decimal("1E+2"),), "100"),
         ((Decimal("-1.50"),), "-1.5"),
+        (
+            (Decimal("12345678901234567890123456789012345671"),),
+            "12345678901234567890123456789012345671",
+        ),
+        ((Decimal("0." + "1" * 40 + "00"),), "0." + "1" * 40),
         (("tenant", 7), '["tenant","7"]'),
         (('a","b', "ä"), '["a\\",\\"b","ä"]'),
         ((1, 2, 3), '["1","2","3"]'),
@@ -48,6 +53,11 @@ from dekctl.kms.context import (
 )
 def test_a_primary_key_has_this_text(key: tuple[Any, ...], text: str) -> None:
     assert primary_key_text(key) == text
+
+
+def test_the_precision_of_a_thread_does_not_round_a_key() -> None:
+    with localcontext(prec=3):
+        assert primary_key_text((Decimal("1234.50"),)) == "1234.5"
 
 
 @pytest.mark.parametrize("value", [1.5, True, None, {"a": 1}, Decimal("NaN")])

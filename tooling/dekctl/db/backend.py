@@ -65,9 +65,13 @@ class Backend(ABC):
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
 
-    def is_ordered(self, kind: TypeEngine[Any]) -> bool:  # noqa: ARG002
-        """Whether ``ORDER BY`` and ``>`` agree on a column of this type: pages rely on it."""
-        return True
+    def unfit_as_key(self, kind: TypeEngine[Any]) -> str | None:  # noqa: ARG002
+        """Why a column of this type cannot be walked by or bound to; None where it can."""
+        return None
+
+    def ambiguous_key(self, connection: Connection, table: DekTable) -> str | None:  # noqa: ARG002
+        """A primary-key column whose values may differ and still have one text; None without."""
+        return None
 
     def compare_keys(self, key: Sequence[str], operator: str, values: Sequence[str]) -> str:
         """SQL that compares the primary key with values, ``>`` or ``<=``, by way of its index."""
@@ -85,7 +89,9 @@ class Backend(ABC):
     ) -> int:
         """Write the changes whose rows still have their fingerprint. Returns how many did.
 
-        ``columns`` name what each change sets; ``changes`` are in primary-key order.
+        ``columns`` name what each change sets; ``changes`` are in primary-key order. A text key
+        has to be spelled as it was read, whatever its collation calls equal: the encryption
+        context takes it literally.
         """
 
     @abstractmethod

@@ -114,7 +114,9 @@ class PostgreSQLBackend(Backend):
             for change in changes:
                 copy.write_row((*change.row.pk, *change.values, change.row.fingerprint()))
         assignments = ", ".join(f"{column} = changed.{column}" for column in sets)
-        join = " AND ".join(f"t.{key} = changed.{key}" for key in keys)
+        same = [f"t.{key} = changed.{key}" for key in keys]  # by the index, then to the byte
+        same += [f't.{k}::text COLLATE "C" = changed.{k}::text' for k in table.text_key]
+        join = " AND ".join(same)
         # Without the bounds the planner reads the whole index (measured: a quarter of the speed).
         marks = ", ".join(["%s"] * len(keys))
         key = ", ".join(f"t.{k}" for k in keys)

@@ -73,6 +73,18 @@ class SQLiteBackend(Backend):
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         return key[0] if is_integer else f"{_HASH}({', '.join(key)})"
 
+    def ambiguous_key(self, connection: Connection, table: DekTable) -> str | None:
+        # 1 and '1', or '1' and x'31', are two keys to SQLite where a column's type allows them.
+        if table.key_is_integer:  # the rowid: no other kind fits
+            return None
+        for column in table.quoted_key:
+            classes = connection.exec_driver_sql(
+                f"SELECT min(typeof({column})) <> max(typeof({column})) FROM {table.quoted_name}"
+            )
+            if classes.scalar_one():
+                return column
+        return None
+
     def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:  # noqa: ARG002
         return None  # it keeps none; a bounded count serves
 
@@ -80,11 +92,13 @@ class SQLiteBackend(Backend):
         self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
     ) -> int:
         sets = ", ".join(f"{table.quoted(column)} = ?" for column in columns)
-        key = " AND ".join(f"{column} = ?" for column in table.quoted_key)
+        same = [f"{column} = ?" for column in table.quoted_key]  # by the index, then to the byte
+        same += [f"{column} COLLATE BINARY = ?" for column in table.quoted_key]
+        key = " AND ".join(same)
         statement = (
             f"UPDATE {table.quoted_name} SET {sets} WHERE {key} AND {table.fingerprint_sql} = ?"
         )
-        parameters = [(*c.values, *c.row.pk, c.row.fingerprint()) for c in changes]
+        parameters = [(*c.values, *c.row.pk, *c.row.pk, c.row.fingerprint()) for c in changes]
         return connection.exec_driver_sql(statement, parameters).rowcount
 
     def is_transient(self, error: Exception) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -10,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.dialects.postgresql import DOMAIN
 
 from dekctl.config import TableConfig
 from dekctl.db.database import Database
+from dekctl.db.inspection import Column, inspect_table
 from dekctl.db.literal import owner_case, owner_condition
 from dekctl.db.rows import KEY_COLUMNS, Change, PrimaryKey, Row, refuse_nameless
-from dekctl.errors import UsageError
+from dekctl.errors import RefusedError, UsageError
 
 
 class Stage(Enum):
@@ -25,27 +25,6 @@ class Stage(Enum):
     LEGACY = "legacy"
     EXPANDED = "expanded"
     CONTRACTED = "contracted"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column as the database describes it."""
-
-    name: str
-    type: sa.types.TypeEngine[Any]
-    nullable: bool
-    default: str | None
-    comment: str | None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the driver gives ``str`` for it."""
-        return isinstance(self.type, sa.String)
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the driver gives ``bytes``; SQLite's column without a type may hold anything."""
-        return isinstance(self.type, sa.types._Binary | sa.types.NullType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +50,7 @@ class DekTable:
         """
         self.database = database
         self.config = config
-        self.columns = self._inspect()
+        self.columns = inspect_table(database, config)
         self.stage = self._stage()
         quote = database.engine.dialect.identifier_preparer.quote
         self._quote = quote
@@ -87,67 +66,15 @@ class DekTable:
             "wrapped_at": config.wrapped_at_column,
             "owner": config.kek_by.column if config.kek_by else None,
         }
+        # What may be equal in more than one spelling: texts, and types that nobody knows.
+        self.text_key = [
+            quote(column)
+            for column in config.primary_key
+            if isinstance(self.columns[column].type, sa.String | sa.types.NullType | DOMAIN)
+        ]
+        """The quoted columns of the primary key that a collation compares."""
         self.plaintext_is_text = self.has("plaintext") and self.column("plaintext").is_text
         """Whether a plaintext is written as ``str``. Once the column is gone, the ledger knows."""
-
-    def _inspect(self) -> dict[str, Column]:
-        config = self.config
-        if config.schema and self.database.backend.name == "sqlite":
-            raise UsageError(
-                f"SQLite has no schema {config.schema!r}",
-                hint="correct `name` in [table]: a table's name alone",
-            )
-        # Through a transaction of ours, so that an unreachable server becomes our error.
-        with self.database.transaction() as connection, warnings.catch_warnings():
-            # Of types and indexes that SQLAlchemy does not know, and that dekctl does not use.
-            warnings.simplefilter("ignore", sa.exc.SAWarning)
-            inspector = sa.inspect(connection)
-            try:
-                found = inspector.get_columns(config.bare_name, schema=config.schema)
-                key = inspector.get_pk_constraint(config.bare_name, schema=config.schema)
-                unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
-                indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
-            except NoSuchTableError:
-                raise UsageError(
-                    f"the table {config.name} does not exist",
-                    hint="correct `name` in [table], or database_url in the environment",
-                ) from None
-        columns = {
-            c["name"]: Column(
-                c["name"], c["type"], bool(c["nullable"]), c.get("default"), c.get("comment")
-            )
-            for c in found
-        }
-        if config.kek_by is not None and config.kek_by.column not in columns:
-            raise UsageError(
-                f"the table {config.name} has no column {config.kek_by.column!r}, named in kek_by",
-                hint=f"its columns are: {', '.join(columns)}; correct kek_by in [table]",
-            )
-        missing = [column for column in config.primary_key if column not in columns]
-        if missing:
-            raise UsageError(
-                f"the table {config.name} has no column {missing[0]!r}, named in primary_key",
-                hint=f"its columns are: {', '.join(columns)}; correct primary_key in [table]",
-            )
-        for column in config.primary_key:
-            if not self.database.backend.is_ordered(columns[column].type):
-                raise UsageError(
-                    f"{config.name}.{column}, named in primary_key, is {columns[column].type!r}, "
-                    "which is sorted in one order and compared in another",
-                    hint="set primary_key in [table] to another unique key of the table",
-                )
-        keys: list[list[str | None]] = [list(key.get("constrained_columns") or [])]
-        keys += [list(constraint["column_names"]) for constraint in unique]
-        keys += [list(index["column_names"]) for index in indexes if index["unique"]]
-        nullable = [c for c in config.primary_key if columns[c].nullable and c not in keys[0]]
-        if nullable or not any(k and set(k) == set(config.primary_key) for k in keys):
-            actual = ", ".join(filter(None, keys[0])) or "none"
-            raise UsageError(
-                f"primary_key ({', '.join(config.primary_key)}) is not a unique key of "
-                f"{config.name}; its primary key is: {actual}",
-                hint="set primary_key in [table] to the table's primary key",
-            )
-        return columns
 
     def _stage(self) -> Stage:
         config = self.config
@@ -163,6 +90,28 @@ class DekTable:
             f"{config.wrapped_column}",
             hint=f"its columns are: {', '.join(self.columns)}; correct [table]",
         )
+
+    def refuse_ambiguous_key(self) -> None:
+        """Refuse a primary key whose values differ to the database, and not in the context.
+
+        Raises:
+            RefusedError: its values are of more than one kind (SQLite).
+        """
+        with self.database.transaction(patient=True) as connection:
+            column = self.database.backend.ambiguous_key(connection, self)
+        if column is not None:
+            raise RefusedError(
+                f"{self.config.name}.{column} holds values of different kinds, which may read the "
+                "same: keys that are bound to such rows could be exchanged",
+                hint=f"see them with: SELECT typeof({column}), count(*) FROM {self.quoted_name} "
+                "GROUP BY 1; bring them to one type, then run the same command again",
+            )
+
+    @property
+    def key_is_integer(self) -> bool:
+        """Whether the primary key is one column of integers."""
+        first = self.columns[self.config.primary_key[0]].type
+        return len(self.quoted_key) == 1 and isinstance(first, sa.Integer)
 
     # -- names and SQL -------------------------------------------------------------------------
 
@@ -228,10 +177,7 @@ class DekTable:
     def _shard_filter(self, shard: Shard | None) -> str | None:
         if shard is None:
             return None
-        first = self.columns[self.config.primary_key[0]].type
-        number = self.database.backend.shard_number(
-            self.quoted_key, is_integer=len(self.quoted_key) == 1 and isinstance(first, sa.Integer)
-        )
+        number = self.database.backend.shard_number(self.quoted_key, is_integer=self.key_is_integer)
         # abs() last: the lowest integer has no positive counterpart.
         return f"abs({number} % {shard.count}) = {shard.index - 1}"
 

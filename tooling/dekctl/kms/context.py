@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,10 @@ V2 = "V2"
 V3 = "V3"
 """Wrapped locally under a branch key that KMS wrapped; bound to the row's context like V2."""
 VERSIONS = (V1, V2, V3)
+
+
+_EXACT = Context(prec=MAX_PREC)
+"""Never rounds, whatever the thread's own context says: two keys must not become one text."""
 
 
 def key_part_text(value: Any) -> str:
@@ -59,7 +63,7 @@ def key_part_text(value: Any) -> str:
             return value.isoformat()
         case Decimal() if value.is_finite():
             # 1 and 1.00 are one key, whatever digits the column keeps.
-            return f"{value.normalize():f}"
+            return f"{_EXACT.normalize(value):f}"
         case _:
             pass
     raise UsageError(

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.config import OTHERS
+from dekctl.db.inspection import Column
 from dekctl.db.literal import literal
 from dekctl.db.rows import Row
-from dekctl.db.table import Column, DekTable
+from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.interface import Wrapped
 from dekctl.kms.router import Role, RoutedKMS, provider_of

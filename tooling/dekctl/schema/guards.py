@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.config import TableConfig
-from dekctl.db.table import Column, DekTable, Stage
+from dekctl.db.inspection import Column
+from dekctl.db.table import DekTable, Stage
 from dekctl.errors import DatabaseError, RefusedError
 from dekctl.ledger import Ledger
 
@@ -58,6 +59,7 @@ def _check_expand(plan: SchemaPlan) -> None:
             hint="see where it stands with: dekctl status",
         )
     _refuse_misfits(plan)
+    plan.table.refuse_ambiguous_key()
 
 
 def _check_contract(plan: SchemaPlan) -> None:

@@ -23,7 +23,8 @@ from sqlalchemy.types import UserDefinedType
 
 from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
-from dekctl.db.table import Column, DekTable, Stage
+from dekctl.db.inspection import Column
+from dekctl.db.table import DekTable, Stage
 from dekctl.ledger import tables as ledger_tables
 from dekctl.project import Project
 from dekctl.schema import guards as schema_guards

@@ -254,6 +254,8 @@ def ready(project: Project, verb: str, config: TableConfig, options: RowOptions)
             f"{config.name} has dekctl's columns, but there is no ledger",
             hint="take the table over with: dekctl schema expand",
         )
+    if verb in {"wrap", "rewrap", "scrub"}:
+        table.refuse_ambiguous_key()
     if verb == "scrub":
         refuse_forgetful_kek(table)
         if project.ledger.exists():  # a rehearsal may come before it
