@@ -17,7 +17,7 @@ from demo.full import FullStory
 from demo.infrastructure import DemoError, Terraform
 from tfkit.terraform import PROJECT
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 STUCK = """#!/bin/bash
 sleep 600 &
 wait

@@ -1,7 +1,8 @@
 """The commands themselves, on the strict KMS: each call they make is in the table of privileges.
 
 ``test_privileges.py`` proves that Terraform's policies allow what :func:`support.privileges.needs`
-lists, no more and no less. Here the list is held against what the commands really ask for.
+lists, no more and no less. Here the list is held against what the commands really ask for. Except
+for the auditor's Decrypt on the trail's key: S3 asks for that, on behalf of who reads a file.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def needs(*, rows_without_context: bool = False, branch_keys: bool = False) -> d
             for role in ROLES:
                 needed[Cell(role, "DescribeKey", key, context)] = "`doctor`"
             for action in READING[1:]:
-                needed[Cell("auditor", action, key, context)] = "`audit`, and the auditor by hand"
+                needed[Cell("auditor", action, key, context)] = "`doctor`, and the auditor by hand"
                 needed[Cell("key_admin", action, key, context)] = "a generation's life, by hand"
             for action in OPERATION:
                 needed[Cell("key_admin", action, key, context)] = "a generation's life, by hand"
