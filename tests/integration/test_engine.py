@@ -131,6 +131,30 @@ def test_a_write_between_reading_and_writing_is_never_overwritten(
     assert all(bytes(rows[pk][app.config.plaintext_column]) == dek for pk, dek in app.deks.items())
 
 
+def test_a_unique_plaintext_column_is_scrubbed_a_page_at_a_time(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=12)
+    app_database.sql("CREATE UNIQUE INDEX one_key ON encrypted_files (encryption_key)")
+    dekctl("migrate").expect(0)
+    assert dekctl.json("scrub", "--yes")["changed"] == 12
+    assert app.counts()["wrapped_only"] == 12
+
+
+def test_a_rollback_that_is_refused_has_changed_nothing(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=3)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    pk = next(iter(app.deks))
+    app.set(pk, plaintext=os.urandom(32))  # the wrapped key is another
+    assert "not proved" in dekctl("rollback", "--yes").expect(3).stderr
+    assert app.counts() == {"plaintext_only": 0, "both": 1, "wrapped_only": 2, "no_key": 0}
+    app.set(pk, plaintext=None)
+    dekctl("rollback", "--yes").expect(0)
+
+
 # -- counts, limits, pages -------------------------------------------------------------------------
 
 

@@ -90,3 +90,27 @@ def passed_by(verb: str, change: str) -> bool:
     return verb == ("wrap" if without_plaintext else "restore") or (
         without_plaintext and verb == "scrub"
     )
+
+
+OTHER_STORAGE = {  # the column's type, its encoding, and what SQLite lets into it
+    "VARCHAR(64)": ("raw", "CAST(:key AS BLOB)"),
+    "TEXT": ("raw", "CAST(:key AS BLOB)"),
+    "BLOB": ("raw", "CAST(:key AS TEXT)"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_STORAGE)
+def test_a_plaintext_that_a_rollback_would_store_as_another_type_is_set_aside(
+    sqlite_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    database = sqlite_database
+    dekctl.hidden.append(DEK)
+    encoding, value = OTHER_STORAGE[kind]
+    database.sql(f"CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, encryption_key {kind})")
+    database.sql(f"INSERT INTO encrypted_files VALUES (1, {value})", key=DEK)
+    dekctl.configure(
+        f'[table]\nplaintext_encoding = "{encoding}"\n'
+        f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n'
+    )
+    [aside] = dekctl.json("migrate", expect=4)["set_aside"]
+    assert "a rollback would write it as" in aside["reason"]

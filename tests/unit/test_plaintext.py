@@ -21,7 +21,9 @@ def test_what_is_encoded_decodes_to_the_same_key(
     stored = encode_plaintext(key, encoding, as_text=as_text)
     assert isinstance(stored, str) is as_text
     assert decode_plaintext(stored, encoding, SIZES) == key
-    refuse_other_form(stored, key, encoding)
+    refuse_other_form(stored, key, encoding, as_text=as_text)
+    with pytest.raises(RowRejectedError, match="stored as"):
+        refuse_other_form(stored, key, encoding, as_text=not as_text)
 
 
 @given(keys)
@@ -69,5 +71,5 @@ def test_a_key_that_a_rollback_would_write_otherwise_is_refused(
 ) -> None:
     key = decode_plaintext(stored, encoding, SIZES)
     with pytest.raises(RowRejectedError) as caught:
-        refuse_other_form(stored, key, encoding)
+        refuse_other_form(stored, key, encoding, as_text=isinstance(stored, str))
     assert hint in str(caught.value.hint)

@@ -15,9 +15,16 @@ from dekctl.walk.runs import RowOptions
 
 
 def prove_wrapped(
-    state: State, project: Project, config: TableConfig, options: RowOptions | None = None
+    state: State,
+    project: Project,
+    config: TableConfig,
+    options: RowOptions | None = None,
+    *,
+    both_only: bool = False,
 ) -> None:
     """Open every wrapped key of an expanded table and compare it with its plaintext.
+
+    With ``both_only`` those that have a plaintext alone: before the others are restored.
 
     An application may have issued a new key and left the old plaintext: then the wrapped key is
     the one in use, and must not be dropped.
@@ -28,7 +35,8 @@ def prove_wrapped(
     """
     options = options or RowOptions()
     whole = replace(options.walk, limit=None, shard=None)
-    result = execute(state, project, "verify", replace(options, table=config.name, walk=whole))
+    chosen = replace(options, table=config.name, walk=whole, both_only=both_only)
+    result = execute(state, project, "verify", chosen)
     if result.tally.interrupted:
         finish(click.get_current_context(), state.terminal, result)
     if result.tally.quarantined:

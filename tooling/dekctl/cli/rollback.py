@@ -49,6 +49,10 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
         if not plans:
             _say_done(state, RunResult("rollback", project.env.name, dry_run=False))
             return
+        # Before anything is changed: where a row's two keys differ, this would be refused later.
+        proved = [plan for plan in plans if plan.table.stage is Stage.EXPANDED]
+        for plan in proved:
+            prove_wrapped(state, project, plan.config, chosen, both_only=True)
         for plan in plans:
             if plan.table.stage is Stage.CONTRACTED:
                 schema.rollback(plan)
@@ -56,7 +60,9 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
         result = execute(state, project, "restore", chosen)
         if result.exit_code:
             finish(ctx, state.terminal, result)
-        for plan in plans:  # all of them, before the first one changes
+        # All of them, before the first one changes. What was proved above and had nothing to
+        # restore is not opened a second time.
+        for plan in plans if result.tally.changed else [p for p in plans if p not in proved]:
             prove_wrapped(state, project, plan.config, chosen)
         for plan in plans:
             schema.rollback(schema.plan_for(project.database, project.config, plan.config))

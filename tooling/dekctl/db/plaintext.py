@@ -59,15 +59,25 @@ def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes 
     return text if as_text else text.encode("ascii")
 
 
-def refuse_other_form(stored: bytes | str, key: bytes, encoding: Encoding) -> None:
-    """Refuse a text that stands for the key but is not what :func:`encode_plaintext` writes.
+def refuse_other_form(
+    stored: bytes | str, key: bytes, encoding: Encoding, *, as_text: bool
+) -> None:
+    """Refuse what stands for the key but is not what a rollback would write with the same options.
 
     A rollback must bring back the very bytes that were there; only the key is kept.
 
     Raises:
         RowRejectedError: a rollback would write it differently.
     """
-    if encode_plaintext(key, encoding, as_text=isinstance(stored, str)) == stored:
+    if isinstance(stored, str) is not as_text:  # SQLite takes either into any column
+        is_now, will_be = ("binary", "text") if as_text else ("text", "binary")
+        raise RowRejectedError(
+            f"its plaintext is stored as {is_now} in a column where a rollback would write it as "
+            f"{will_be}",
+            hint=f"cast the row's plaintext to {'TEXT' if as_text else 'BLOB'}, or give the column "
+            "the type of what it holds",
+        )
+    if encode_plaintext(key, encoding, as_text=as_text) == stored:
         return
     upper = encoding == "hex" and key.hex().upper() in (stored, _ascii(stored))
     raise RowRejectedError(

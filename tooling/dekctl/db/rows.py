@@ -8,6 +8,7 @@ key travels back to the database in a statement (and from there into its logs) j
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -103,10 +104,12 @@ class Change:
         """Split this change of the plaintext in two: overwrite it at equal length, then change it.
 
         The second one compares with what the first one wrote, so it does nothing where the first
-        one found the row moved.
+        one found the row moved. Each row gets another filler, as the column may be unique.
         """
-        stored = self.row.plaintext
-        filler = "0" * len(stored) if isinstance(stored, str) else b"\0" * len(stored or b"")
+        stored = self.row.plaintext or b""
+        size = len(stored)
+        text = isinstance(stored, str)
+        filler = secrets.token_hex(size)[:size] if text else secrets.token_bytes(size)
         return Change(self.row, (filler,)), Change(replace(self.row, plaintext=filler), self.values)
 
     def after(self, columns: Sequence[str]) -> bytes:

@@ -62,7 +62,8 @@ class Prove(Operation):
                 "wrapped keys yet: dekctl wrap --stale. Else clear the row's plaintext",
             )
         if self.refuses_other_forms:
-            refuse_other_form(row.plaintext, plaintext, config.plaintext_encoding)
+            as_text = self.table.plaintext_is_text
+            refuse_other_form(row.plaintext, plaintext, config.plaintext_encoding, as_text=as_text)
 
     @abstractmethod
     def proved(self, row: Row, key: bytes) -> Verdict:

@@ -64,7 +64,8 @@ class Wrap(Operation):
         assert row.plaintext is not None
         config = self.table.config
         key = decode_plaintext(row.plaintext, config.plaintext_encoding, config.dek_bytes)
-        refuse_other_form(row.plaintext, key, config.plaintext_encoding)
+        as_text = self.table.plaintext_is_text
+        refuse_other_form(row.plaintext, key, config.plaintext_encoding, as_text=as_text)
         return key
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:

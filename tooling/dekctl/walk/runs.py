@@ -45,6 +45,7 @@ class RowOptions:
 
     ``rate`` is KMS calls a second, ``quota_share`` a part of what KMS allows the account, which is
     the ``ceiling`` of any rate, and ``share`` the part of the rate that is this process's.
+    ``both_only`` lets ``verify`` look at rows alone that have a plaintext beside the wrapped key.
     """
 
     walk: WalkOptions = field(default_factory=WalkOptions)
@@ -63,6 +64,7 @@ class RowOptions:
     share: float = 1.0
     control: Path | None = None
     hold_back: str | None = None
+    both_only: bool = False
 
 
 @dataclass(slots=True)
@@ -129,7 +131,9 @@ VERBS: dict[str, Verb] = {
         Stage.CONTRACTED,
         (Stage.LEGACY,),
     ),
-    "verify": Verb(lambda t, k, _: Verify(t, k), (Stage.EXPANDED, Stage.CONTRACTED)),
+    "verify": Verb(
+        lambda t, k, o: Verify(t, k, both_only=o.both_only), (Stage.EXPANDED, Stage.CONTRACTED)
+    ),
     "scrub": Verb(lambda t, k, _: Scrub(t, k), (Stage.EXPANDED,), Stage.CONTRACTED),
     "restore": Verb(
         lambda t, k, _: Restore(t, k), (Stage.EXPANDED,), Stage.LEGACY, (Stage.CONTRACTED,)
