@@ -1,7 +1,7 @@
 """Alembic's entry: runs the steps on the connection that dekctl hands over.
 
 Not for ``alembic upgrade`` by hand: the table, the columns and what was found in the database come
-from :class:`dekctl.schema.steps.SchemaPlan`, which that module puts into the attributes.
+from :class:`dekctl.schema.plan.SchemaPlan`, which that module puts into the attributes.
 """
 
 from alembic import context

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from dekctl.schema.steps import SchemaPlan
+from dekctl.schema.plan import SchemaPlan
 
 revision = "0001"
 down_revision = None

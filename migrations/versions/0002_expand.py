@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from dekctl.schema.steps import SchemaPlan
+from dekctl.schema.plan import SchemaPlan
 
 revision = "0002"
 down_revision = "0001"
@@ -30,7 +30,7 @@ def upgrade(plan: SchemaPlan) -> None:
         new.append(sa.Column(config.wrapped_at_column, sa.DateTime, nullable=True))
     plan.note_facts(added=[column.name for column in new if column.name not in plan.columns])
     # First, because SQLite copies the table as it was inspected.
-    if not plan.plaintext.nullable:
+    if not plan.allows_null():
         plan.set_plaintext_nullable(nullable=True)
     for column in new:
         if column.name not in plan.columns:

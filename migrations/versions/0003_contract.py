@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
 
-from dekctl.schema.steps import SchemaPlan
+from dekctl.schema.plan import SchemaPlan
 
 revision = "0003"
 down_revision = "0002"
@@ -21,8 +20,4 @@ def upgrade(plan: SchemaPlan) -> None:
 
 def downgrade(plan: SchemaPlan) -> None:
     if plan.config.plaintext_column not in plan.columns:
-        op.add_column(
-            plan.config.bare_name,
-            sa.Column(plan.config.plaintext_column, plan.plaintext_type, nullable=True),
-            schema=plan.config.schema,
-        )
+        plan.add_plaintext()

@@ -102,6 +102,14 @@ def test_a_column_of_the_same_name_that_cannot_hold_what_dekctl_writes_is_refuse
     assert shape(app) == before
 
 
+def test_a_wrapped_column_that_pads_is_refused(
+    mariadb_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(mariadb_database, rows=1)
+    mariadb_database.sql("ALTER TABLE encrypted_files ADD COLUMN wrapped_key BINARY(255)")
+    assert "without padding" in dekctl("schema", "expand").expect(3).stderr
+
+
 def test_a_plaintext_column_that_holds_no_keys_is_refused(
     app_database: AppDatabase, dekctl: Dekctl, make_app: Any
 ) -> None:

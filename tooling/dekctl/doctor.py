@@ -13,7 +13,9 @@ from dekctl.keks.rotation import rotation
 from dekctl.kms.aws import AWSKMS
 from dekctl.kms.context import row_context
 from dekctl.project import Project
+from dekctl.schema import fence
 from dekctl.schema import steps as schema
+from dekctl.schema.plan import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
 """Stands in the encryption context of a probe, where a row's primary key would."""
@@ -77,12 +79,21 @@ def _table(project: Project, config: Any) -> str:
     plan = schema.plan_for(project.database, project.config, config)
     revision = schema.current(plan)
     stage = plan.table.stage
-    if stage is not Stage.LEGACY and revision != schema.REVISIONS[stage]:
+    if stage is not Stage.LEGACY and revision != REVISIONS[stage]:
         raise DekctlError(
             f"the columns are at stage {stage.value}, Alembic's revision is {revision or 'none'}",
             hint="finish the step with: dekctl schema contract"
             if stage is Stage.CONTRACTED
             else "finish the step, or take the table over, with: dekctl schema expand",
+        )
+    with project.database.transaction() as connection:
+        fences = fence.standing(connection, plan.table)
+    if fences:
+        raise DekctlError(
+            f"the constraint {next(iter(fences))} stands, and refuses what the application may "
+            "write; a schema step is at work, or was killed",
+            hint="finish the step with: dekctl schema contract (or rollback); however it ends, the "
+            "constraint is gone",
         )
     return f"stage {stage.value}"
 

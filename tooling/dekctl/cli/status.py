@@ -8,6 +8,7 @@ import click
 
 from dekctl.cli.state import State
 from dekctl.keks import census
+from dekctl.schema import fence
 
 
 @click.command()
@@ -18,6 +19,12 @@ def status(ctx: click.Context, table_name: str | None) -> None:
     state: State = ctx.obj
     with state.project() as project:
         value = census.status(project, table_name)
+        for config, table in zip(
+            project.table_configs(table_name), value.get("tables", [value]), strict=True
+        ):
+            with project.database.transaction() as connection:
+                fences = fence.standing(connection, project.table(config))
+            table["fences"] = sorted(fences)
     parts = [_text(table) for table in value.get("tables", [value])]
     if "min_generation" in value:
         parts.append(_floor(value["min_generation"]))
@@ -81,6 +88,11 @@ def _text(table: dict[str, Any]) -> str:
     for kek in table["branch_keys"]:
         name = f" ({kek['generation']})" if kek["generation"] else ""
         lines.append(f"  {kek['keys']:>12,} branch keys under {kek['kek_id']}{name}")
+    for name in table["fences"]:
+        lines.append(
+            f"  the constraint {name} refuses writes of the application: a schema step is at work, "
+            "or was killed; see: dekctl doctor"
+        )
     if table["quarantine"]:
         lines.append("  set aside (once corrected, run the verb again with --retry-quarantined):")
     for row in table["quarantine"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -10,17 +11,14 @@ from sqlalchemy import Connection
 from dekctl.config import TableConfig
 from dekctl.db.inspection import Column
 from dekctl.db.table import DekTable, Stage
-from dekctl.errors import DatabaseError, RefusedError
+from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
 
 if TYPE_CHECKING:
-    from dekctl.schema.steps import SchemaPlan
+    from dekctl.schema.plan import SchemaPlan
 
-FENCE = "dekctl_fence"
-"""A CHECK constraint on PostgreSQL that keeps plaintexts out while contract is under way."""
 WRAPPED_BYTES = 200
 """Least room for a wrapped key: KMS's blob of a 32-byte key has about 184 bytes."""
-_CHECK_VIOLATION = "23514"
 
 
 def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
@@ -69,6 +67,7 @@ def _check_contract(plan: SchemaPlan) -> None:
             hint="begin with: dekctl migrate",
         )
     refuse_unmanaged(plan)
+    _refuse_index(plan)
 
 
 def _check_rollback(plan: SchemaPlan) -> None:
@@ -98,6 +97,37 @@ def refuse_unmanaged(plan: SchemaPlan) -> None:
     )
 
 
+def _refuse_index(plan: SchemaPlan) -> None:
+    """Refuse while an index uses the plaintext column: a rollback could not bring it back."""
+    config = plan.config
+    with plan.table.database.transaction() as connection:
+        names = index_names(connection, config)
+    if names:
+        raise RefusedError(
+            f"the index {names[0]} of {config.name} uses {config.plaintext_column}, would go with "
+            "it, and a rollback would not bring it back",
+            hint=f"drop it first, as no row has a plaintext any more: DROP INDEX {names[0]}"
+            + (f" ON {config.name}" if plan.dialect == "mysql" else ""),
+        )
+
+
+def index_names(connection: Connection, config: TableConfig) -> list[str]:
+    """The indexes that use the plaintext column, in an expression or a condition too."""
+    column, found = config.plaintext_column, []
+    inspector = sa.inspect(connection)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sa.exc.SAWarning)  # of indexes it does not know
+        indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
+        unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
+    for index in indexes:
+        conditions = [v for k, v in index.get("dialect_options", {}).items() if "where" in k]
+        texts = [*index.get("expressions", []), *map(str, conditions)]
+        if column in index["column_names"] or any(column in text for text in texts):
+            found.append(str(index["name"]))
+    found += [str(u["name"]) for u in unique if column in u["column_names"]]
+    return sorted(set(found))
+
+
 def refuse_lost_plaintexts(plan: SchemaPlan, connection: Connection) -> None:
     """Refuse while a row still has a plaintext.
 
@@ -105,7 +135,7 @@ def refuse_lost_plaintexts(plan: SchemaPlan, connection: Connection) -> None:
         RefusedError: one has.
     """
     if plan.table.has("plaintext") and _exists(connection, plan.table, has_plaintext(plan.table)):
-        raise _still_plaintext(plan.config)
+        raise still_plaintext(plan.config)
 
 
 def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
@@ -169,56 +199,6 @@ def script(plan: SchemaPlan, condition: str) -> list[str]:
     ]
 
 
-def raise_fence(plan: SchemaPlan) -> None:
-    """PostgreSQL: shut plaintexts out, then prove that there is none, without blocking writers.
-
-    Raises:
-        RefusedError: a row has a plaintext; the fence is down again.
-        DatabaseError: the database refused; the fence is down again.
-    """
-    database, name = plan.table.database, plan.table.quoted_name
-    lower_fence(plan)
-    database.run(
-        lambda connection: connection.exec_driver_sql(
-            f"ALTER TABLE {name} ADD CONSTRAINT {FENCE} "
-            f"CHECK ({plan.table.quoted('plaintext')} IS NULL) NOT VALID"
-        ),
-        write=True,
-    )
-    try:
-        with database.transaction(write=True, patient=True) as connection:
-            connection.exec_driver_sql(f"ALTER TABLE {name} VALIDATE CONSTRAINT {FENCE}")
-    except DatabaseError as error:
-        lower_fence(plan)
-        if _CHECK_VIOLATION in error.message:
-            raise _still_plaintext(plan.config) from None
-        raise
-
-
-def lower_fence(plan: SchemaPlan) -> None:
-    """Remove the fence that an interrupted contract left on PostgreSQL."""
-    if plan.dialect != "postgresql":
-        return
-    plan.table.database.run(
-        lambda connection: connection.exec_driver_sql(
-            f"ALTER TABLE {plan.table.quoted_name} DROP CONSTRAINT IF EXISTS {FENCE}"
-        ),
-        write=True,
-    )
-
-
-def is_fenced(connection: Connection, table: DekTable) -> bool:
-    """Whether the fence has proved that no row has a plaintext."""
-    found = connection.execute(
-        sa.text(
-            "SELECT convalidated FROM pg_constraint WHERE conname = :name "
-            "AND conrelid = CAST(:table AS regclass)"
-        ),
-        {"name": FENCE, "table": table.quoted_name},
-    )
-    return bool(found.scalar_one_or_none())
-
-
 def _exists(connection: Connection, table: DekTable, condition: str) -> bool:
     found = connection.exec_driver_sql(
         f"SELECT 1 FROM {table.quoted_name} WHERE {condition} LIMIT 1"
@@ -226,7 +206,8 @@ def _exists(connection: Connection, table: DekTable, condition: str) -> bool:
     return found.first() is not None
 
 
-def _still_plaintext(config: TableConfig) -> RefusedError:
+def still_plaintext(config: TableConfig) -> RefusedError:
+    """What a contract says while a row has a plaintext."""
     return RefusedError(
         f"rows of {config.name} still have a plaintext in {config.plaintext_column}",
         hint="see how many with: dekctl status; then: dekctl wrap, dekctl verify, dekctl scrub",
@@ -240,7 +221,7 @@ def _refuse_misfits(plan: SchemaPlan) -> None:
     if wrapped is not None and not _is_roomy_binary(wrapped):
         raise RefusedError(
             f"{config.name}.{wrapped.name} is there already and cannot hold a wrapped key, which "
-            f"is binary and up to {WRAPPED_BYTES} bytes long",
+            f"is binary, up to {WRAPPED_BYTES} bytes long, and kept without padding",
             hint="change or rename that column, or set wrapped_column in [table] to another name",
         )
     for name, least in ((config.version_column, 2), (config.kek_column, 100)):
@@ -266,4 +247,5 @@ def _refuse_misfits(plan: SchemaPlan) -> None:
 
 def _is_roomy_binary(column: Column) -> bool:
     length = getattr(column.type, "length", None)
-    return column.is_binary and (length is None or length >= WRAPPED_BYTES)
+    padded = isinstance(column.type, sa.BINARY)
+    return column.is_binary and not padded and (length is None or length >= WRAPPED_BYTES)

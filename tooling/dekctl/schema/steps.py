@@ -9,167 +9,25 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command, op
+from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
-from sqlalchemy.types import UserDefinedType
 
 from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
-from dekctl.db.inspection import Column
 from dekctl.db.table import DekTable, Stage
 from dekctl.ledger import tables as ledger_tables
 from dekctl.project import Project
+from dekctl.schema import fence as schema_fence
 from dekctl.schema import guards as schema_guards
-from dekctl.schema import sqlite as schema_sqlite
+from dekctl.schema.plan import REVISIONS, SchemaPlan
 
-lower_fence = schema_guards.lower_fence
-REVISIONS = {Stage.LEGACY: "0001", Stage.EXPANDED: "0002", Stage.CONTRACTED: "0003"}
-
-
-class _StoredType(UserDefinedType[Any]):
-    """A column type in the database's own words, as it was noted before contract."""
-
-    cache_ok = True
-
-    def __init__(self, sql: str) -> None:
-        self.sql = sql
-
-    def get_col_spec(self, **_: Any) -> str:
-        return self.sql
-
-
-@dataclass(slots=True)
-class SchemaPlan:
-    """What the Alembic steps know about one table. Made by :func:`plan_for`."""
-
-    config: TableConfig
-    table: DekTable
-    dialect: str
-    ledger_schema: str | None
-    ledger_exists: bool
-    facts: dict[str, Any]
-    revision: str | None = None
-    offline: bool = False
-    columns: dict[str, Column] = field(default_factory=dict)
-
-    @property
-    def version_table(self) -> str:
-        """Name of Alembic's version table for this table."""
-        slug = re.sub(r"[^a-z0-9]+", "_", self.config.context_name.lower()).strip("_")
-        return f"dekctl_version_{slug}"[:60]
-
-    @property
-    def plaintext(self) -> Column:
-        """The plaintext column as it is."""
-        return self.columns[self.config.plaintext_column]
-
-    @property
-    def blob_type(self) -> sa.types.TypeEngine[Any]:
-        """Type of the wrapped column. KMS blobs reach 6,144 bytes (AWS KMS API reference)."""
-        if self.dialect == "mysql":
-            # VARBINARY is kept in the row: no overflow page for each key.
-            return sa.VARBINARY(6144)
-        return sa.LargeBinary()
-
-    @property
-    def plaintext_type(self) -> sa.types.TypeEngine[Any]:
-        """Type of the plaintext column, as noted at expand."""
-        return _StoredType(self.facts["plaintext_type"])
-
-    def note_facts(self, added: list[str]) -> None:
-        """Keep what the way back needs: the plaintext column's type, and which columns are ours."""
-        engine = self.table.database.engine
-        if not self.facts:
-            self.facts = {
-                "plaintext_type": _type_sql(self.plaintext, engine.dialect),
-                "plaintext_nullable": self.plaintext.nullable,
-                "added": added,
-            }
-        made = ledger_tables(self.ledger_schema)["tables"]
-        op.execute(made.delete().where(made.c.table_name == self.config.context_name))
-        op.execute(
-            made.insert().values(
-                table_name=self.config.context_name, facts=json.dumps(self.facts, sort_keys=True)
-            )
-        )
-
-    def forget_facts(self) -> None:
-        """Drop the notes of a table that is back at its legacy schema."""
-        made = ledger_tables(self.ledger_schema)["tables"]
-        op.execute(made.delete().where(made.c.table_name == self.config.context_name))
-
-    def set_plaintext_nullable(self, *, nullable: bool) -> None:
-        """Let the plaintext column be NULL, or forbid it again."""
-        column = self.plaintext
-        name, schema = self.config.bare_name, self.config.schema
-        if self.dialect == "sqlite":
-            schema_sqlite.rebuild(
-                name, column.name, nullable=nullable, offline=self.offline, table=self.table
-            )
-            return
-        op.alter_column(
-            name,
-            column.name,
-            schema=schema,
-            nullable=nullable,
-            existing_type=column.type,
-            existing_server_default=sa.text(column.default) if column.default else None,
-            existing_comment=column.comment,
-        )
-
-    @property
-    def taken_back(self) -> bool:
-        """Whether the table was expanded once, and a rollback has come to its end since."""
-        return (
-            self.table.stage is Stage.LEGACY
-            and not self.facts
-            and self.revision == REVISIONS[Stage.LEGACY]
-        )
-
-    @property
-    def half_way_back(self) -> bool:
-        """Whether a rollback died after it had dropped some columns (MariaDB, MySQL)."""
-        return (
-            self.table.stage is Stage.LEGACY
-            and bool(self.facts)
-            and self.revision == REVISIONS[Stage.EXPANDED]
-        )
-
-    def past(self, step: str) -> bool:
-        """Whether a step has no work left on this table."""
-        stage = self.table.stage
-        if step == "rollback":
-            return stage is Stage.LEGACY and not self.half_way_back
-        return step == "expand" and stage is Stage.CONTRACTED
-
-    def refuse_lost_plaintexts(self) -> None:
-        """Stop a contract while a row still has a plaintext; see :func:`contract`."""
-        if self.offline:
-            self._write_guard(schema_guards.has_plaintext(self.table))
-            return
-        bind = op.get_bind()
-        # On PostgreSQL the fence has proved it already, without holding a lock.
-        if not (self.dialect == "postgresql" and schema_guards.is_fenced(bind, self.table)):
-            schema_guards.refuse_lost_plaintexts(self, bind)
-
-    def refuse_lost_wrapped_keys(self) -> None:
-        """Stop a rollback while a row's only key is the wrapped one."""
-        if self.offline:
-            self._write_guard(schema_guards.has_only_wrapped(self.table))
-            return
-        schema_guards.refuse_lost_wrapped_keys(self, op.get_bind())
-
-    def _write_guard(self, condition: str) -> None:
-        for statement in schema_guards.script(self, condition):
-            op.execute(statement)
+lower_fence = schema_fence.lower_fence
 
 
 def plan_for(database: Database, config: Config, table_config: TableConfig) -> SchemaPlan:
@@ -249,9 +107,8 @@ def contract(plan: SchemaPlan) -> bool:
         return _reconcile(plan)
     schema_guards.check(plan, "contract")
     _reconcile(plan)
-    if plan.dialect == "postgresql":
-        schema_guards.raise_fence(plan)
-    _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
+    with schema_fence.fenced(plan, schema_fence.CONTRACT):
+        _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
     return True
 
 
@@ -259,8 +116,9 @@ def rollback(plan: SchemaPlan) -> bool:
     """Take one step back: from contracted to expanded, or from expanded to legacy.
 
     Returns whether it did something: a table that was rolled back before stays as it is. The way
-    to legacy drops the wrapped keys under a lock on the table, after a look at every row; that they
-    equal the plaintexts is for the caller to prove.
+    to legacy drops the wrapped keys under a lock on the table, after a look at every row (on
+    PostgreSQL before the lock, behind a CHECK constraint as in contract); that they equal the
+    plaintexts is for the caller to prove.
 
     Raises:
         RefusedError: a key would be lost, or there is no step to take back.
@@ -272,8 +130,11 @@ def rollback(plan: SchemaPlan) -> bool:
     if plan.table.stage is Stage.CONTRACTED:
         _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
         return True
-    lower_fence(plan)
-    _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
+    if plan.half_way_back:
+        _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
+        return True
+    with schema_fence.fenced(plan, schema_fence.ROLLBACK):
+        _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
     return True
 
 
@@ -386,7 +247,3 @@ def _offline(plan: SchemaPlan, direction: str, revisions: str) -> str:
     config.attributes["output"] = output
     getattr(command, direction)(config, revisions, sql=True)
     return output.getvalue()
-
-
-def _type_sql(column: Column, dialect: sa.Dialect) -> str:
-    return column.type.compile(dialect=dialect)
