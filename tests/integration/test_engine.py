@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dekctl.db import table as table_module
 from dekctl.db.database import Database
+from dekctl.db.table import DekTable
 from dekctl.kms import EnvKMS
 from dekctl.walk.engine import Walk
 from support.app import AppDatabase
@@ -193,6 +195,61 @@ def test_the_limit_takes_up_no_more_rows_and_the_next_run_goes_on(
     assert dekctl.json("wrap", "--limit", "25", "--batch-size", "10")["changed"] == 25
     assert app.counts()["both"] == 25
     assert dekctl.json("wrap", "--batch-size", "7")["changed"] == 35
+
+
+def test_rows_in_quarantine_do_not_use_up_the_limit(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database)
+    for _ in range(5):
+        app.add_dek(os.urandom(7))
+    app.add(9)
+    dekctl.json("schema", "expand")
+    changed = [dekctl("--json", "wrap", "--limit", "5").json["changed"] for _ in range(3)]
+    assert changed == [0, 5, 4]
+    assert dekctl.json("status")["quarantined"] == 5
+
+
+@pytest.mark.parametrize("command", [["wrap", "--retry-quarantined"], ["verify"]])
+def test_a_deleted_row_leaves_quarantine_when_the_whole_table_is_looked_at(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any, command: list[str]
+) -> None:
+    app = make_app(app_database, rows=3)
+    kept, deleted = app.add_dek(os.urandom(7)), app.add_dek(os.urandom(7))
+    dekctl.json("schema", "expand")
+    dekctl.json("wrap", expect=4)
+    app_database.sql("DELETE FROM encrypted_files WHERE id = :id", id=deleted[0])
+    for partial in (["--limit", "1"], ["--dry-run"]):
+        dekctl(*command, *partial)
+        assert dekctl.json("status")["quarantined"] == 2
+    dekctl(*command)
+    assert [row["pk"] for row in dekctl.json("status")["quarantine"]] == [str(kept[0])]
+
+
+def test_no_statement_that_looks_for_a_sparse_shard_reads_the_whole_table(
+    app_database: AppDatabase,
+    dekctl: Dekctl,
+    make_app: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_app(app_database, rows=300)
+    dekctl.json("migrate")
+    monkeypatch.setattr(table_module, "MOST_ROWS_READ", 20)
+    pages: list[tuple[int, int]] = []
+    page = DekTable.page
+
+    def bounded(self: DekTable, *arguments: Any, **options: Any) -> Any:
+        start, end = options["after"], options["until"]
+        pages.append((start[0] if start else 0, end[0] if end else 301))
+        return page(self, *arguments, **options)
+
+    monkeypatch.setattr(DekTable, "page", bounded)
+    shards = [
+        dekctl.json("verify", "--shard", f"{i}/60", "--batch-size", "1")["verified"] for i in (1, 7)
+    ]
+    assert shards == [5, 5]
+    assert len(pages) >= 30
+    assert all(end - start <= 21 for start, end in pages)
 
 
 def test_a_wide_page_is_still_written_in_small_transactions(

@@ -72,6 +72,33 @@ def test_a_bad_control_file_is_a_note_and_the_values_before_it_stay(
     assert pressure.batch_size == 1000
 
 
+def test_a_range_that_begins_after_the_file_is_gone_has_the_command_line_s_values(
+    tmp_path: Path,
+) -> None:
+    """A worker keeps its limiter from range to range, and watches the file in each one."""
+    limiter, widths = RateLimiter(50), list[int]()
+    file = tmp_path / "control.toml"
+
+    def a_range() -> Pressure:
+        return Pressure(
+            batch_size=10,
+            rate=100,
+            concurrency=8,
+            limiter=limiter,
+            set_concurrency=widths.append,
+            control=file,
+            share=0.5,
+        )
+
+    file.write_text("rate = 5000\nconcurrency = 3\n")
+    with a_range():
+        assert limiter.snapshot().ceiling == 2500
+    file.unlink()
+    with a_range():
+        assert limiter.snapshot().ceiling == 50
+    assert widths[-1] == 8
+
+
 def test_rate_concurrency_and_pause_reach_those_who_obey(tmp_path: Path) -> None:
     limiter, widths = RateLimiter(100), list[int]()
     file = tmp_path / "control.toml"

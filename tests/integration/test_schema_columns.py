@@ -1,4 +1,4 @@
-"""What a schema step leaves as it was: the column's definition, its place, the application's way."""
+"""What a schema step leaves as it was: the column's definition, its place, open to writers."""
 
 from __future__ import annotations
 

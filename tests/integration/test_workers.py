@@ -110,6 +110,28 @@ def test_an_interrupt_ends_all_workers_and_the_same_command_goes_on(
     assert wrapped_rows(app) == ROWS
 
 
+def test_a_range_of_poison_rows_is_set_aside_where_other_ranges_are_good(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(postgres_database, rows=25_000)
+    dekctl.json("schema", "expand")
+    postgres_database.sql("UPDATE encrypted_files SET encryption_key = '\\x00' WHERE id > 20000")
+    done = dekctl.process("--json", "wrap", "--workers", "2").expect(4).json
+    assert (done["changed"], done["quarantined"]) == (20_000, 5_000)
+    assert wrapped_rows(app) == 20_000
+
+
+def test_ranges_of_poison_rows_alone_are_refused_and_nothing_is_written(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(postgres_database, rows=300)
+    dekctl.json("schema", "expand")
+    postgres_database.sql("UPDATE encrypted_files SET encryption_key = '\\x00'")
+    assert "all rejected" in dekctl.process("wrap", "--workers", "2").expect(3).stderr
+    assert wrapped_rows(app) == 0
+    assert dekctl.json("status")["quarantined"] == 0
+
+
 def test_workers_share_the_rate(
     postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
 ) -> None:

@@ -86,11 +86,7 @@ def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[d
     left = most
     due = f"{table.quoted('wrapped')} IS NOT NULL"
     while left > 0:
-        page = table.database.run(
-            lambda connection, after=after: table.page(  # type: ignore[misc]
-                connection, after=after, size=PAGE_ROWS, due=due, shard=shard
-            )
-        )
+        page = table.read(after=after, size=PAGE_ROWS, due=due, shard=shard)
         if not page:
             return
         after = page[-1].pk

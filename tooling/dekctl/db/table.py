@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +18,9 @@ from dekctl.db.inspection import Column, inspect_table
 from dekctl.db.literal import owner_case, owner_condition
 from dekctl.db.rows import KEY_COLUMNS, Change, PrimaryKey, Row, refuse_nameless
 from dekctl.errors import RefusedError, UsageError
+
+MOST_ROWS_READ = 20_000
+"""No statement that looks for a shard's rows reads more than this, or a page if that is larger."""
 
 
 class Stage(Enum):
@@ -182,6 +186,38 @@ class DekTable:
         return f"abs({number} % {shard.count}) = {shard.index - 1}"
 
     # -- reading -------------------------------------------------------------------------------
+
+    def read(
+        self,
+        *,
+        after: PrimaryKey | None,
+        size: int,
+        due: str,
+        until: PrimaryKey | None = None,
+        shard: Shard | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Row]:
+        """Read the next page in transactions of its own; empty at the end, or when cancelled.
+
+        A shard may be sparse: the table is then looked through in steps of bounded length.
+        """
+        run = self.database.run
+        bounded = shard is None or until is not None
+        while cancel is None or not cancel.is_set():
+            end = until
+            if not bounded:
+                assert shard is not None
+                step = max(size, min(size * shard.count, MOST_ROWS_READ))
+                end = run(lambda c, after=after, step=step: self.boundary(c, after, step))  # type: ignore[misc]
+            rows = run(
+                lambda c, after=after, end=end: self.page(  # type: ignore[misc]
+                    c, after=after, size=size, due=due, until=end, shard=shard
+                )
+            )
+            if rows or bounded or end is None:
+                return rows
+            after = end
+        return []
 
     def page(
         self,

@@ -82,6 +82,8 @@ class BotoTransport:
 
     def set_concurrency(self, concurrency: int) -> None:
         """Change how many calls may be in flight. Calls already taken up end as they are."""
+        if concurrency == self._concurrency:
+            return
         made = ThreadPoolExecutor(concurrency, thread_name_prefix="kms")
         with self._pool_lock:
             before, self._pool = self._pool, made

@@ -49,7 +49,7 @@ class Quarantine:
             [
                 {
                     "table_name": run.table_name,
-                    "pk_hash": _hash(pk),
+                    "pk_hash": pk_hash(pk),
                     "pk": primary_key_text(pk),
                     "operation": run.operation,
                     "reason": reason,
@@ -75,20 +75,31 @@ class Quarantine:
 
     def release(self, connection: Connection, table_name: str, keys: Sequence[PrimaryKey]) -> None:
         """Take rows out of quarantine."""
-        for start in range(0, len(keys), 500):
-            hashes = [_hash(pk) for pk in keys[start : start + 500]]
+        self.forget(connection, table_name, [pk_hash(pk) for pk in keys])
+
+    def forget(self, connection: Connection, table_name: str, hashes: Sequence[str]) -> None:
+        """Take entries out of quarantine by the hashes of their primary keys."""
+        for start in range(0, len(hashes), 500):
             connection.execute(
                 self._table.delete().where(
                     self._table.c.table_name == table_name,
-                    self._table.c.pk_hash.in_(hashes),
+                    self._table.c.pk_hash.in_(hashes[start : start + 500]),
                 )
             )
+
+    def hashes(self, connection: Connection, table_name: str) -> set[str]:
+        """The hashes of the primary keys of all rows in quarantine."""
+        return set(
+            connection.execute(
+                sa.select(self._table.c.pk_hash).where(self._table.c.table_name == table_name)
+            ).scalars()
+        )
 
     def among(
         self, connection: Connection, table_name: str, keys: Sequence[PrimaryKey]
     ) -> set[PrimaryKey]:
         """Which of these rows are in quarantine."""
-        by_hash = {_hash(pk): pk for pk in keys}
+        by_hash = {pk_hash(pk): pk for pk in keys}
         hashes = list(by_hash)
         found: set[PrimaryKey] = set()
         for start in range(0, len(hashes), 500):
@@ -120,5 +131,6 @@ class Quarantine:
             return [Quarantined(*row) for row in rows]
 
 
-def _hash(pk: PrimaryKey) -> str:
+def pk_hash(pk: PrimaryKey) -> str:
+    """What an entry is found by: primary keys may be longer than an index takes."""
     return hashlib.sha256(primary_key_text(pk).encode()).hexdigest()

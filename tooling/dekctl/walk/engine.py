@@ -28,6 +28,7 @@ from dekctl.errors import DatabaseError, KMSError, RefusedError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Fault, Operation, Pending, Proved, Verdict
+from dekctl.walk.aside import Aside
 from dekctl.walk.pressure import Pressure
 from dekctl.walk.tally import Progress, Tally, add_tally
 
@@ -74,6 +75,10 @@ class Page:
     aside: list[PrimaryKey] = field(default_factory=list)
 
 
+class HopelessError(RefusedError):
+    """The first rows were all rejected; likely a wrong setting. This walk has written nothing."""
+
+
 class Walk:
     """One walk of one operation over one table."""
 
@@ -115,7 +120,8 @@ class Walk:
         self._heartbeat = heartbeat
         self.tally = Tally()
         self._due = operation.due()
-        self._had_quarantine = False
+        visits = operation.visits_quarantined or options.retry_quarantined
+        self._aside = Aside(self.table, ledger, visits=visits)
         self._held: list[Fault] = []
         self._trusting = options.retry_quarantined
         self._write_failed = False
@@ -129,14 +135,9 @@ class Walk:
         Raises:
             KMSError: KMS refused what every row needs; pages written before are kept.
             DatabaseError: the database refused; pages written before are kept.
-            RefusedError: the first rows were all rejected; nothing was written.
+            HopelessError: the first rows were all rejected; nothing was written.
         """
-        if self.ledger is not None:
-            ledger = self.ledger
-            name = self.table.config.context_name
-            self._had_quarantine = self.table.database.run(
-                lambda connection: ledger.quarantine.count(connection, name) > 0
-            )
+        self._aside.begin()
         try:
             if self.ledger is None or self.run is None or not self._heartbeat:
                 self._walk(None)
@@ -147,7 +148,15 @@ class Walk:
             for _, part in self._settled.values():  # written beyond a page that failed
                 add_tally(self.tally, part)
         self.tally.interrupted = self.cancel.is_set()
+        if self._is_whole and not self.tally.interrupted:
+            self._aside.drop_gone()
         return self.tally
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the walk sees every row, and may write what it learns."""
+        o = self.options
+        return not (o.dry_run or o.limit or o.shard or o.after or o.until)
 
     def _walk(self, heartbeat: Heartbeat | None) -> None:
         kms = ThreadPoolExecutor(PAGES_WITH_KMS, thread_name_prefix="dekctl-kms")
@@ -210,49 +219,41 @@ class Walk:
                 return
             due = [row for row in rows if row.due]
             wider = 2 * wider if len(due) < SPARSE * len(rows) else 1
-            if limit is not None and len(due) > limit - taken:
-                due = due[: limit - taken]
-                rows = rows[: rows.index(due[-1]) + 1]
+            aside = self._aside.left_out(due)
+            fresh = [row for row in due if row.pk not in aside]
+            if limit is not None and len(fresh) > limit - taken:
+                fresh = fresh[: limit - taken]
+                rows = rows[: rows.index(fresh[-1]) + 1]
+                due = [row for row in rows if row.due]
+            self._aside.saw(rows)
             after = rows[-1].pk
-            taken += len(due)
+            taken += len(fresh)
             # A wide page may hold more than a transaction should.
             for start in range(0, max(len(due), 1), batch):
                 part = due[start : start + batch]
                 final = start + batch >= len(due)
                 page = Page(
                     number,
-                    part,
+                    [row for row in part if row.pk not in aside],
                     after if final else part[-1].pk,
                     len(rows) - len(due) + len(part) if final else len(part),
                     len(part),
+                    [row.pk for row in part if row.pk in aside],
                 )
-                self._leave_quarantined(page)
                 yield page
                 number += 1
                 if self.cancel.is_set():
                     return
 
     def _read(self, after: PrimaryKey | None, size: int) -> list[Row]:
-        table, until, shard = self.table, self.options.until, self.options.shard
-        return table.database.run(
-            lambda connection: table.page(
-                connection, after=after, until=until, size=size, due=self._due, shard=shard
-            )
+        return self.table.read(
+            after=after,
+            until=self.options.until,
+            size=size,
+            due=self._due,
+            shard=self.options.shard,
+            cancel=self.cancel,
         )
-
-    def _leave_quarantined(self, page: Page) -> None:
-        ledger, name = self.ledger, self.table.config.context_name
-        if not page.rows or not self._had_quarantine or self._visits_quarantined or ledger is None:
-            return
-        left_out = self.table.database.run(
-            lambda connection: ledger.quarantine.among(connection, name, [r.pk for r in page.rows])
-        )
-        page.aside = [row.pk for row in page.rows if row.pk in left_out]
-        page.rows = [row for row in page.rows if row.pk not in left_out]
-
-    @property
-    def _visits_quarantined(self) -> bool:
-        return self.operation.visits_quarantined or self.options.retry_quarantined
 
     # -- KMS -----------------------------------------------------------------------------------
 
@@ -340,7 +341,7 @@ class Walk:
     def _commit(
         self, good: list[PrimaryKey], changes: list[Change], faults: list[Fault]
     ) -> list[PrimaryKey]:
-        release = self._had_quarantine and self._visits_quarantined
+        release = self._aside.releases
         if not (changes or faults or (release and good)):
             return []
         ledger, run = self.ledger, self.run
@@ -380,7 +381,7 @@ class Walk:
         self._held += faults
         if len(self._held) >= self.operation.hopeless_after:
             first = self._held[0]
-            raise RefusedError(
+            raise HopelessError(
                 f"{self.operation.name} stopped: the first {len(self._held):,} rows were all "
                 f"rejected; {primary_key_text(first.row.pk)}: {first.reason}",
                 hint="nothing was written; correct [table] or the KEK. If these rows really are "

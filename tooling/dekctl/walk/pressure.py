@@ -137,6 +137,7 @@ class Pressure:
     def __enter__(self) -> Pressure:
         if self._control is not None:
             self.look()
+            self._tell(self._now.concurrency)
             self._thread = threading.Thread(target=self._watch, name="dekctl-control", daemon=True)
             self._thread.start()
         return self
@@ -205,12 +206,7 @@ class Pressure:
         old, self._now = self._now, new
         if new == old:
             return
-        if self._limiter is not None and (new.rate, new.pause) != (old.rate, old.pause):
-            rate = new.rate * self._share if new.rate is not None else None
-            self._limiter.set_rate(0 if new.pause else rate)
-        if self._set_concurrency is not None and new.concurrency not in (None, old.concurrency):
-            assert new.concurrency is not None
-            self._set_concurrency(new.concurrency)
+        self._tell(new.concurrency if new.concurrency != old.concurrency else None)
         if new.pause:
             self._go.clear()
         else:
@@ -220,6 +216,20 @@ class Pressure:
             f"control: {'paused; ' if new.pause else ''}rate {shown}, "
             f"batch_size {new.batch_size}, concurrency {new.concurrency}"
         )
+
+    def _tell(self, concurrency: int | None) -> None:
+        """Tell those who obey. They may outlive this object, and still have another one's values.
+
+        A ceiling that stays is not set again: the rate below it is KMS's doing.
+        """
+        now = self._now
+        if self._limiter is not None:
+            rate = now.rate * self._share if now.rate is not None else None
+            rate = 0 if now.pause else rate
+            if self._limiter.snapshot().ceiling != rate:
+                self._limiter.set_rate(rate)
+        if self._set_concurrency is not None and concurrency is not None:
+            self._set_concurrency(concurrency)
 
 
 def parse_control(text: str, base: Settings) -> Settings:

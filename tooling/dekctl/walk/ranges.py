@@ -21,7 +21,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.rewrap import Kind
-from dekctl.walk.engine import WalkOptions
+from dekctl.walk.engine import HopelessError, WalkOptions
 from dekctl.walk.tally import Progress, Tally, add_tally
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class _Dispatch:
         self._settled = settled
         self._out: dict[Future[Done], WalkOptions] = {}
         self._again: deque[WalkOptions] = deque()
+        self._hopeless: list[tuple[WalkOptions, HopelessError]] = []
         self._deaths: dict[PrimaryKey | None, int] = {}
         self._order: deque[WalkOptions] = deque()  # ranges not done yet, and done ones behind them
         self._done: set[PrimaryKey | None] = set()
@@ -177,14 +178,38 @@ class _Dispatch:
                 except WorkerDiedError as error:
                     failed = failed or self._bury(part, error)
                     more = more or not stopped
+                except HopelessError as error:
+                    self._hopeless.append((part, error))
                 except DekctlError as error:
                     # After an interrupt, what ended the waiting is no failure.
                     failed = failed or (None if cancel.is_set() else error)
+            if self._hopeless and not stopped:
+                failed = failed or self._decide()
+                more = True
         if failed is not None:
             raise failed
 
+    def _decide(self) -> DekctlError | None:
+        """What to make of ranges all of whose rows were rejected.
+
+        Where another range has good rows, the settings are right and these rows are poison. That
+        is known when the ranges that are out have come back.
+        """
+        if self._trusted:
+            self._again += [part for part, _ in self._hopeless]
+            self._hopeless.clear()
+            return None
+        return None if self._out else self._hopeless[0][1]
+
+    @property
+    def _trusted(self) -> bool:
+        """Whether any row was found good, so that the settings cannot be wrong for all."""
+        return bool(self._tally.changed or self._tally.proved)
+
     def _hand_out(self) -> bool:
         """Keep every worker busy. Returns whether there may be more ranges."""
+        if self._hopeless:  # first it has to be known what the ranges that are out say
+            return True
         while self._workers.takes(len(self._out)):
             if self._again:
                 part = self._again.popleft()
@@ -194,7 +219,8 @@ class _Dispatch:
                     return False
                 part = new
                 self._order.append(part)
-            self._out[self._workers.submit(self._job(part))] = part
+            sent = replace(part, keep_going=True) if self._trusted else part
+            self._out[self._workers.submit(self._job(sent))] = part
         return True
 
     def _take(self, part: WalkOptions, done: Done) -> None:
