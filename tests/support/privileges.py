@@ -197,7 +197,7 @@ def _needs_of_branch_keys() -> dict[Cell, str]:
         Cell("rewrapper", "ReEncryptTo", "active", bound): "`rewrap`",
         Cell("rewrapper", "ReEncryptFrom", "retired", bound): "`rewrap`",
         Cell("rewrapper", "ReEncryptFrom", "active", bound): (
-            "`rewrap` after the key material rotated"
+            "`rewrap`, which has KMS open each new copy"
         ),
     }
     for key in LIVE:
