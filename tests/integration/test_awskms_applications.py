@@ -17,7 +17,8 @@ import pytest
 from dekctl.config import load_config
 from dekctl.errors import KMSUnavailableError
 from dekctl.kms import AWSKMS, InMemoryKMS, set_kms_provider
-from dekctl.kms.branch import BranchKey, BranchKeys
+from dekctl.kms.branch import BranchKeys
+from dekctl.kms.branch_store import BranchKey
 from dekctl.kms.connect import TransportKind
 from dekctl.kms.context import row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, Wrapped, WrapRequest

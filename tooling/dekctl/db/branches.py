@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from dekctl.kms.branch import BranchKey
+from dekctl.kms.branch_store import BranchKey
 
 NAME = "dekctl_branch_keys"
 IDS_A_QUERY = 500

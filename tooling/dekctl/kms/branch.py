@@ -20,8 +20,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -29,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from dekctl.config import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.keks.identity import names
+from dekctl.kms.branch_store import BranchKey, BranchStore, Moved
 from dekctl.kms.context import TABLE, branch_context, encode_context
 from dekctl.kms.forks import begin_anew_after_fork
 from dekctl.kms.interface import (
@@ -53,41 +52,6 @@ KEEP_SECONDS = 3600.0
 """How long an opened branch key is used: then KMS is asked again, and may refuse."""
 KEEP_KEYS = 1000
 REWRAP_BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class BranchKey:
-    """A branch key as it is stored: wrapped by a KEK."""
-
-    branch_id: str
-    context_name: str
-    wrapped: bytes = field(repr=False)
-    kek_id: str
-    max_uses: int
-
-
-@dataclass(slots=True)
-class Moved:
-    """What came of moving a table's branch keys: how many are there now, and why others are not."""
-
-    there: int = 0
-    stuck: list[RowRejectedError] = field(default_factory=list)
-
-
-class BranchStore(Protocol):
-    """Where branch keys are kept. Each method is a transaction of its own."""
-
-    def add(self, key: BranchKey) -> None:
-        """Store a new branch key; it is committed when this returns."""
-
-    def get(self, branch_ids: Iterable[str]) -> dict[str, BranchKey]:
-        """Read branch keys by id; those that are not there are left out."""
-
-    def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
-        """Read the next ``size`` branch keys of a table, by id."""
-
-    def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
-        """Store a branch key under another KEK, unless somebody else did meanwhile."""
 
 
 class _Opened:

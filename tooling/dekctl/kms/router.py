@@ -17,7 +17,8 @@ from dekctl.config import Provider
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.arn import foreign_region, is_key_arn
 from dekctl.kms.aws import AWSKMS
-from dekctl.kms.branch import BranchKeys, Moved
+from dekctl.kms.branch import BranchKeys
+from dekctl.kms.branch_store import Moved
 from dekctl.kms.interface import (
     Context,
     KMSInterface,

@@ -22,7 +22,7 @@ from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.keks.identity import key_id_of, may_mean, names
-from dekctl.kms.branch import Moved
+from dekctl.kms.branch_store import Moved
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.router import RoutedKMS

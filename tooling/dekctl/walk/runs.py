@@ -16,7 +16,7 @@ from dekctl.config import TableConfig
 from dekctl.db.table import DekTable, Shard, Stage
 from dekctl.errors import DatabaseError, DekctlError, ExitCode, RefusedError, UsageError
 from dekctl.kms.aws import DEFAULT_CONCURRENCY
-from dekctl.kms.branch import Moved
+from dekctl.kms.branch_store import Moved
 from dekctl.kms.context import V3, primary_key_text
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
