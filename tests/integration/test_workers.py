@@ -76,6 +76,10 @@ def test_two_workers_do_every_row_once_and_enter_one_run(
     done = dekctl.process("--json", "verify", "--workers", "2").expect(0).json
     assert (done["verified"], done["failed"]) == (ROWS, 0)
 
+    rehearsal = ("rewrap", "--dry-run", "--same-key", "--workers", "2")
+    estimate = dekctl.process("--json", *rehearsal).expect(0).json["estimate"]
+    assert estimate["V2"]["kms_calls"] >= ROWS, "what each worker found is not added up"
+
 
 def test_the_range_of_a_killed_worker_is_done_again(
     postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
