@@ -115,6 +115,8 @@ def test_the_database_url_shows_in_no_repr(write: Path) -> None:
         '[env.x]\nkek = "a"\nterraform = "b"\n',
         '[[table]]\nname = "a"\n[[table]]\nname = "a"\ncontext_name = "b"\n[env.x]\n',
         '[[table]]\nname = "a"\n[[table]]\nname = "b"\n[env.x]\n',
+        '[[table]]\nname = "a"\ncontext_name = "app.files"\n'
+        '[[table]]\nname = "b"\ncontext_name = "app_files"\n[env.x]\n',
     ],
 )
 def test_a_wrong_value_is_refused_with_a_hint(write: Path, text: str) -> None:

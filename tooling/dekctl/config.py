@@ -85,6 +85,12 @@ class TableConfig:
         return (self.kek,) if self.kek else ()
 
     @property
+    def version_table(self) -> str:
+        """Name of Alembic's version table for this table."""
+        slug = re.sub(r"[^a-z0-9]+", "_", self.context_name.lower()).strip("_")
+        return f"dekctl_version_{slug}"[:60]
+
+    @property
     def schema(self) -> str | None:
         """The schema part of ``name``, or None."""
         return self.name.rpartition(".")[0] or None
@@ -314,6 +320,16 @@ def _refuse_twins(tables: tuple[TableConfig, ...]) -> None:
             raise UsageError(
                 f"two tables share one {key}" if names else "there is no [table]",
                 hint="give every [[table]] its own name and context_name",
+            )
+    versions: dict[str, TableConfig] = {}
+    for table in tables:
+        other = versions.setdefault(table.version_table, table)
+        if other is not table:
+            raise UsageError(
+                f"the context names {other.context_name!r} and {table.context_name!r} would share "
+                f"one version table of Alembic's, {table.version_table}",
+                hint="before either is migrated, give one of them a context_name that differs in "
+                "more than case, punctuation, or what comes after 45 letters",
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +44,7 @@ class SchemaPlan:
     ledger_schema: str | None
     ledger_exists: bool
     facts: dict[str, Any]
+    env: str = ""
     revision: str | None = None
     offline: bool = False
     columns: dict[str, Column] = field(default_factory=dict)
@@ -52,8 +52,7 @@ class SchemaPlan:
     @property
     def version_table(self) -> str:
         """Name of Alembic's version table for this table."""
-        slug = re.sub(r"[^a-z0-9]+", "_", self.config.context_name.lower()).strip("_")
-        return f"dekctl_version_{slug}"[:60]
+        return self.config.version_table
 
     @property
     def plaintext(self) -> Column:
