@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from dekctl.db import database as database_module
+from dekctl.db import mysql as mysql_module
 from dekctl.db.backend import Timeouts
 from dekctl.db.database import Database
 from dekctl.errors import DatabaseError
@@ -344,6 +348,77 @@ def test_what_a_trigger_of_mariadb_or_sqlite_says_is_not_repeated(
     ended = dekctl("scrub", "--yes").expect(6)
     told = ended.stderr + str(app_database.sql("SELECT error, result FROM dekctl_runs"))
     assert_hidden(told, [dek], "what scrub says")
+
+
+# -- a server that does not answer -----------------------------------------------------------------
+
+
+def test_one_interrupt_is_enough_when_the_server_has_stopped_answering(
+    server_database: AppDatabase,
+    request: pytest.FixtureRequest,
+    dekctl: Dekctl,
+    make_app: Any,
+) -> None:
+    make_app(server_database, rows=3000)
+    dekctl.json("schema", "expand")
+    gate = dekctl.folder / "control.toml"
+    gate.write_text("pause = true\n")
+    child = dekctl.start("wrap", "--batch-size", "10", "--control", str(gate))
+    wait_for_run(server_database)
+    if server_database.kind == "postgresql":
+        stopped = [
+            number
+            for (number,) in server_database.sql(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                "AND datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        ]
+        stopped.append(request.getfixturevalue("postgres_server").pid)
+    else:
+        stopped = [request.getfixturevalue("mariadb_server").pid]
+    for number in stopped:
+        os.kill(number, signal.SIGSTOP)
+    try:
+        gate.unlink()
+        time.sleep(3)  # it reads the first page now, in vain
+        assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        result = dekctl.finish(child)
+        assert time.monotonic() - began < 60
+    finally:
+        for number in stopped:
+            os.kill(number, signal.SIGCONT)
+    assert result.exit_code in (6, 130), result.stderr  # 6: the ledger could not be told
+    dekctl("wrap").expect(0)
+
+
+def test_a_server_that_stops_answering_is_lost_after_the_statement_s_limit(
+    mariadb_database: AppDatabase, mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql_module, "ANSWER_SECONDS", 1.0)
+    with Database(make_url(mariadb_database.url), Timeouts(1, 1)) as database:
+
+        def ask_a_stopped_server() -> None:
+            with database.transaction() as connection:
+                os.kill(mariadb_server.pid, signal.SIGSTOP)
+                connection.exec_driver_sql("SELECT 1")
+
+        began = time.monotonic()
+        try:
+            with pytest.raises(DatabaseError, match="went away"):
+                ask_a_stopped_server()
+        finally:
+            os.kill(mariadb_server.pid, signal.SIGCONT)
+        assert time.monotonic() - began < 10
+
+
+def wait_for_run(database: AppDatabase) -> None:
+    end = time.monotonic() + 60
+    while not database.sql("SELECT 1 FROM dekctl_runs WHERE state = 'running'"):
+        assert time.monotonic() < end, "no run began"
+        time.sleep(0.1)
+    time.sleep(1)
 
 
 # -- rows that a policy hides ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Limits on every statement, in seconds."""
+    """Limits in seconds: on waiting for a lock, and on a statement that is not a patient one."""
 
     lock: float
     statement: float
@@ -49,6 +49,10 @@ class Backend(ABC):
     @abstractmethod
     def prepare(self, engine: Engine) -> None:
         """Attach what every connection or transaction needs: timeouts, functions, pragmas."""
+
+    def socket_of(self, connection: Any) -> int | None:  # noqa: ARG002
+        """The number of the socket behind a driver's connection; None where there is none."""
+        return None
 
     @abstractmethod
     def selected(self, column: str, *, is_text: bool) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from dekctl.config import EnvConfig
 from dekctl.db.backend import Backend, Timeouts
+from dekctl.db.leaving import sever_when_given_up
 from dekctl.db.mysql import MySQLBackend
 from dekctl.db.postgresql import PostgreSQLBackend
 from dekctl.db.sqlite import SQLiteBackend
@@ -76,9 +77,11 @@ class Database:
             ) from None
         self.give_up = threading.Event()
         """When set, nothing is tried again: the operator wants to leave."""
+        self.closed = threading.Event()
         self._contacted = False
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self.backend.prepare(self.engine)
+        sever_when_given_up(self)
 
     @classmethod
     def of(cls, env: EnvConfig) -> Database:
@@ -95,6 +98,7 @@ class Database:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closed.set()
         self.engine.dispose()
 
     @contextmanager

@@ -44,6 +44,10 @@ _SAYS_NO_VALUE = frozenset({1044, 1045, 1049, 1142, 1143, 1146, 1227, 1969, 2002
 """Codes whose message names accounts, hosts, tables and limits, never a value of a row."""
 
 
+ANSWER_SECONDS = 15.0
+"""What an answer may take beyond the statement's limit, before the server counts as lost."""
+
+
 class MySQLBackend(Backend):
     """MariaDB 10.6 or MySQL 8 or newer through PyMySQL."""
 
@@ -59,8 +63,21 @@ class MySQLBackend(Backend):
         return {
             # A gap lock would hold up the application's inserts; every write checks its row anyway.
             "isolation_level": "READ COMMITTED",
-            "connect_args": {"connect_timeout": 10, "charset": "utf8mb4"},
+            "connect_args": {
+                "connect_timeout": 10,
+                "charset": "utf8mb4",
+                "read_timeout": 10,  # for the server's greeting; see _begin for what follows
+                "write_timeout": self._answer_seconds,
+            },
         }
+
+    @property
+    def _answer_seconds(self) -> float:
+        """How long the driver waits: the server's own limit should come first."""
+        return self.timeouts.statement + ANSWER_SECONDS
+
+    def socket_of(self, connection: Any) -> int | None:
+        return int(connection._sock.fileno())
 
     def prepare(self, engine: Engine) -> None:
         lock = max(1, round(self.timeouts.lock))
@@ -78,6 +95,9 @@ class MySQLBackend(Backend):
         def _begin(connection: Connection) -> None:
             patient = connection.get_execution_options().get("dekctl_patient", False)
             seconds = 0 if patient else self.timeouts.statement
+            driver: Any = connection.connection.dbapi_connection
+            # The driver looks at it before each read, and offers no other way to change it.
+            driver._read_timeout = None if patient else self._answer_seconds
             if getattr(connection.dialect, "is_mariadb", False):
                 connection.exec_driver_sql(f"SET SESSION max_statement_time = {seconds}")
             else:  # MySQL bounds SELECT only

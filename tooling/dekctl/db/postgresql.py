@@ -42,7 +42,14 @@ class PostgreSQLBackend(Backend):
 
     def engine_options(self) -> dict[str, Any]:
         # No prepared statements: they break behind a transaction pooler, and pages are few.
-        return {"connect_args": {"prepare_threshold": None, "connect_timeout": 10}}
+        arguments: dict[str, Any] = {"prepare_threshold": None, "connect_timeout": 10}
+        # A host that is gone is noticed within a minute, in a statement without limit too.
+        arguments |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+        arguments["tcp_user_timeout"] = 60_000
+        return {"connect_args": arguments}
+
+    def socket_of(self, connection: Any) -> int | None:
+        return int(connection.pgconn.socket)
 
     def prepare(self, engine: Engine) -> None:
         lock = int(self.timeouts.lock * 1000)
