@@ -16,6 +16,7 @@ from dekctl.kms import EnvKMS
 from dekctl.walk.engine import Walk
 from support.app import AppDatabase
 from support.cli import Dekctl
+from support.kms_standin import KmsStandin
 
 
 def provider(dekctl: Dekctl) -> EnvKMS:
@@ -314,6 +315,20 @@ def _wait_for_runs(database: AppDatabase, count: int) -> None:
             return
         pause.wait(0.1)
     raise AssertionError(f"{count} runs did not start within two minutes")
+
+
+def test_the_ledger_names_the_kek_that_kms_answered_with_not_the_alias(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    dekctl.environ |= kms_standin.environment()
+    kek = kms_standin.create_key()
+    kms_standin.kms().create_alias(AliasName="alias/of-the-ledger", TargetKeyId=kek)
+    env = {"provider": "aws", "kek": "alias/of-the-ledger", "region": kms_standin.region}
+    make_app(sqlite_database, rows=2, env=env)
+    dekctl("migrate").expect(0)
+    [arn] = sqlite_database.sql("SELECT kek_id FROM dekctl_runs WHERE operation = 'wrap'")
+    assert arn == sqlite_database.sql("SELECT DISTINCT kek_id FROM encrypted_files")[0]
+    assert arn[0].startswith("arn:")
 
 
 # -- what dekctl does not own ----------------------------------------------------------------------

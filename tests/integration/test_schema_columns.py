@@ -129,6 +129,6 @@ def test_a_rollback_looks_at_the_rows_before_it_locks_the_table(
     [locked] = [i for i, s in enumerate(seen) if "IN ACCESS EXCLUSIVE MODE" in s]
     assert any("VALIDATE CONSTRAINT" in s for s in seen[:locked])
     assert not [s for s in seen[locked:] if s.startswith("SELECT 1 FROM encrypted_files")]
-    left = "SELECT conname FROM pg_constraint WHERE conname LIKE 'dekctl%'"
+    left = "SELECT conname FROM pg_constraint WHERE conname LIKE 'dekctl_fence%'"
     assert postgres_database.sql(left) == []
     assert {r["encryption_key"] for r in app.rows().values()} == set(app.deks.values())

@@ -68,7 +68,7 @@ class Straggler:
 
         def look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
             nonlocal armed
-            if "dekctl_fence" in statement:
+            if "DROP CONSTRAINT IF EXISTS dekctl_fence" in statement:
                 armed = True  # it takes a short lock of its own; what follows is the step itself
                 return
             waits = statement.startswith(("LOCK TABLE", "ALTER TABLE"))
@@ -202,3 +202,42 @@ def test_no_key_is_dropped_while_a_run_is_writing(
         assert dekctl.json("status")["stage"] == "expanded"
         ledger.end(run, "finished")
     dekctl("schema", "rollback", "--yes").expect(0)
+
+
+def test_schema_steps_are_in_the_ledger_with_how_they_ended(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(app_database, rows=2)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    dekctl("schema", "contract", "--yes").expect(0)
+    dekctl("rollback", "--yes").expect(0)
+    dekctl("schema", "expand").expect(0)
+    steps = app_database.sql(
+        "SELECT operation, state, env FROM dekctl_runs WHERE operation LIKE 'schema%' "
+        "ORDER BY started_at"
+    )
+    done = ["schema contract", "schema rollback", "schema rollback", "schema expand"]
+    assert steps == [(step, "finished", "test") for step in done]
+
+
+def test_a_second_step_is_refused_while_one_is_at_work(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(sqlite_database, rows=2)
+    dekctl("schema", "expand").expect(0)
+    dekctl("schema", "rollback", "--yes").expect(0)
+    with Database(sa.engine.make_url(sqlite_database.url), Timeouts(5, 30)) as database:
+        ledger = Ledger(database, None, "test")
+        run = ledger.start(
+            "schema expand",
+            "encrypted_files",
+            shard=None,
+            writes=True,
+            kek_id=None,
+            version="1",
+            takes_over=True,
+        )
+        assert "is at work" in dekctl("schema", "expand").expect(3).stderr
+        ledger.end(run, "failed")
+    dekctl("schema", "expand").expect(0)

@@ -72,6 +72,7 @@ def test_two_workers_do_every_row_once_and_enter_one_run(
     runs = dekctl.json("status")["runs"]
     assert [(run["operation"], run["state"]) for run in runs] == [("wrap", "finished")]
     assert runs[0]["result"]["changed"] == ROWS
+    assert runs[0]["kek_id"] == EnvKMS(dekctl.environ).kek_id
 
     done = dekctl.process("--json", "verify", "--workers", "2").expect(0).json
     assert (done["verified"], done["failed"]) == (ROWS, 0)

@@ -45,6 +45,8 @@ class Run:
     writes: bool
     position: PrimaryKey | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    kek_id: str | None = None
+    """Where it is known at the end only; an entry made at the start stays otherwise."""
 
 
 class Ledger:
@@ -84,8 +86,11 @@ class Ledger:
         writes: bool,
         kek_id: str | None,
         version: str,
+        takes_over: bool = False,
     ) -> Run:
         """Enter a run, unless another one is at work on the same rows.
+
+        ``takes_over`` is for the step that makes the table known to the ledger.
 
         Raises:
             RefusedError: another run is at work.
@@ -99,7 +104,7 @@ class Ledger:
                 .where(self._tables.c.table_name == table_name)
                 .with_for_update()
             ).first()
-            if known is None and writes:
+            if known is None and writes and not takes_over:
                 raise UsageError(
                     f"{table_name} has dekctl's columns but is not in the ledger",
                     hint="take the table over with: dekctl schema expand",
@@ -183,11 +188,13 @@ class Ledger:
 
         def close(connection: Connection) -> None:
             now = self.database.now(connection)
+            known = {"kek_id": run.kek_id} if run.kek_id is not None else {}
             self._close(
                 connection,
                 run.run_id,
                 state,
                 now,
+                **known,
                 result=json.dumps(run.result),
                 position=primary_key_text(run.position) if run.position else None,
                 error=error,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,8 @@ class Operation(ABC):
     def __init__(self, table: DekTable, kms: KMSInterface) -> None:
         self.table = table
         self.kms = kms
+        self.written_under: Counter[str] = Counter()
+        """How many keys a verb that wraps has wrapped under each KEK, by the id KMS returned."""
 
     @abstractmethod
     def due(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 from collections.abc import Sequence
 
 from dekctl.db.plaintext import decode_plaintext, refuse_other_form
@@ -34,6 +35,7 @@ class Wrap(Operation):
         self.version = version
         self.columns = wrapped_columns(table)
         self.keks = Target(table, kms, "wrapper")
+        self._count_lock = threading.Lock()
         self.stale = stale and table.has("wrapped")
         # A dry run has to open the wrapped keys to know which ones are stale.
         self.works_in_dry_run = self.stale
@@ -90,11 +92,15 @@ class Wrap(Operation):
             )
             for i, key in keys.items()
         ]
+        under_ids: list[str] = []
         for i, answer in zip(keys, self.kms.wrap_many(requests) if requests else (), strict=True):
             if isinstance(answer, RowRejectedError):
                 verdicts[i] = Fault(rows[i], reason_of(answer))
             else:
                 verdicts[i] = Change(rows[i], wrapped_values(self.table, answer, self.version))
+                under_ids.append(answer.kek_id)
+        with self._count_lock:
+            self.written_under.update(under_ids)
         return [verdicts[i] for i in range(len(rows))]
 
     def _fresh(self, rows: Sequence[Row], keys: dict[int, bytes]) -> list[int]:

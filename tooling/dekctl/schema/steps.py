@@ -26,6 +26,7 @@ from dekctl.project import Project
 from dekctl.schema import fence as schema_fence
 from dekctl.schema import guards as schema_guards
 from dekctl.schema.plan import REVISIONS, SchemaPlan
+from dekctl.schema.record import entered
 
 lower_fence = schema_fence.lower_fence
 
@@ -55,6 +56,7 @@ def plan_for(database: Database, config: Config, table_config: TableConfig) -> S
         ledger_schema=ledger_schema,
         ledger_exists=ledger_exists,
         facts=facts,
+        env=config.env.name,
         columns=table.columns,
     )
     plan.revision = current(plan)
@@ -84,12 +86,14 @@ def expand(plan: SchemaPlan) -> bool:
     """
     schema_guards.check(plan, "expand")
     _reconcile(plan)
-    if plan.revision == REVISIONS[Stage.EXPANDED]:
-        if plan.facts and plan.table.stage is Stage.EXPANDED:
-            return False
-        # The ledger was removed, or columns were, by hand or by a rollback that died half-way.
-        _migrate(plan, "stamp", "base" if not plan.facts else REVISIONS[Stage.LEGACY])
-    _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
+    done = plan.revision == REVISIONS[Stage.EXPANDED] and plan.table.stage is Stage.EXPANDED
+    if done and plan.facts:
+        return False
+    with entered(plan, "expand"):
+        if plan.revision == REVISIONS[Stage.EXPANDED]:
+            # The ledger was removed, or columns were, by hand or by a rollback that died half-way.
+            _migrate(plan, "stamp", "base" if not plan.facts else REVISIONS[Stage.LEGACY])
+        _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
     return True
 
 
@@ -107,7 +111,7 @@ def contract(plan: SchemaPlan) -> bool:
         return _reconcile(plan)
     schema_guards.check(plan, "contract")
     _reconcile(plan)
-    with schema_fence.fenced(plan, schema_fence.CONTRACT):
+    with entered(plan, "contract"), schema_fence.fenced(plan, schema_fence.CONTRACT):
         _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
     return True
 
@@ -127,14 +131,14 @@ def rollback(plan: SchemaPlan) -> bool:
         return False
     schema_guards.check(plan, "rollback")
     _reconcile(plan)
-    if plan.table.stage is Stage.CONTRACTED:
-        _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
-        return True
-    if plan.half_way_back:
-        _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
-        return True
-    with schema_fence.fenced(plan, schema_fence.ROLLBACK):
-        _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
+    with entered(plan, "rollback"):
+        if plan.table.stage is Stage.CONTRACTED:
+            _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
+        elif plan.half_way_back:  # its wrapped keys are gone
+            _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
+        else:
+            with schema_fence.fenced(plan, schema_fence.ROLLBACK):
+                _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
     return True
 
 

@@ -71,6 +71,7 @@ class RangeWorker:
             ).go()
         counts: Counter[str] = self._kms.call_counts - before
         done = Done(tally, dict(counts), carried=self._kms.carried - carried)
+        done.written_under = dict(operation.written_under)
         if isinstance(operation, Rewrap):
             done.kinds = operation.kinds
             done.sources, done.materials = dict(operation.sources), dict(operation.materials)

@@ -59,6 +59,7 @@ class Done:
     sources: dict[str, int] = field(default_factory=dict)
     materials: dict[str, int] = field(default_factory=dict)
     kinds: Counter[Kind] = field(default_factory=Counter)
+    written_under: dict[str, int] = field(default_factory=dict)
     carried: int = 0
 
 

@@ -20,7 +20,7 @@ from dekctl.kms.branch_store import Moved
 from dekctl.kms.context import V3, primary_key_text
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
-from dekctl.ledger import Heartbeat
+from dekctl.ledger import Heartbeat, Run
 from dekctl.operations.base import Operation
 from dekctl.operations.restore import Restore
 from dekctl.operations.rewrap import Choice, Rewrap
@@ -322,6 +322,7 @@ def _run_table(
     except BaseException as error:
         if ledger is not None and run is not None:
             run.result = {**_summary(walk.tally), "kms_calls": dict(calls())}
+            _note_keks(run, operation)
             text = error.message if isinstance(error, DekctlError) else type(error).__name__
             # What stopped the run counts, not that the ledger could not be told.
             with contextlib.suppress(DatabaseError):
@@ -336,6 +337,7 @@ def _run_table(
         result.costs.append(cost_of_wrap(tally.changed, operation.version, per_key))
     if ledger is not None and run is not None:
         run.result = {**_summary(tally), "kms_calls": dict(calls())}
+        _note_keks(run, operation)
         if isinstance(operation, Rewrap):
             whole = not tally.interrupted and not tally.quarantined
             whole = whole and walk_options.limit is None and walk_options.shard is None
@@ -350,6 +352,15 @@ def _tell_stuck(branches: Moved, note: Note) -> None:
         f"{count:,} branch key{' does' if count == 1 else 's do'} not move, rows under "
         f"{'it' if count == 1 else 'them'} are set aside: {first.message}"
     )
+
+
+def _note_keks(run: Run, operation: Operation) -> None:
+    """Enter under which KEK keys were wrapped, as KMS names it; where there are many, each."""
+    written = operation.written_under
+    if len(written) == 1:
+        run.kek_id = next(iter(written))
+    elif written:
+        run.result["keks"] = dict(written)
 
 
 def _version(table: DekTable, options: RowOptions) -> str:

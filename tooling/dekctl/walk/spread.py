@@ -103,6 +103,7 @@ def go_in_ranges(
     def settled(done: Done) -> None:
         merge_counts(result.kms_calls, done.kms_calls)
         result.carried += done.carried
+        operation.written_under.update(done.written_under)
         if isinstance(operation, Rewrap):
             operation.kinds.update(done.kinds)
             operation.sources.update(done.sources)
