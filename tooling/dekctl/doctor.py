@@ -8,7 +8,7 @@ from typing import Any
 
 from dekctl.aws_session import RoleRefusedError
 from dekctl.db.table import Stage
-from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError
+from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
 from dekctl.keks.rotation import rotation
 from dekctl.kms.aws import AWSKMS
 from dekctl.kms.context import row_context
@@ -80,7 +80,7 @@ def _table(project: Project, config: Any) -> str:
     revision = schema.current(plan)
     stage = plan.table.stage
     if stage is not Stage.LEGACY and revision != REVISIONS[stage]:
-        raise DekctlError(
+        raise RefusedError(
             f"the columns are at stage {stage.value}, Alembic's revision is {revision or 'none'}",
             hint="finish the step with: dekctl schema contract"
             if stage is Stage.CONTRACTED

@@ -21,6 +21,7 @@ from dekctl.kms.local import EnvKMS, InMemoryKMS
 from dekctl.kms.registry import get_kms_provider, set_kms_provider
 from dekctl.kms.router import Role, RoutedKMS, provider_of
 from dekctl.ledger import Ledger
+from dekctl.ledger.columns import refuse_other_columns
 from dekctl.outputs import Outputs, load_outputs
 
 
@@ -151,10 +152,19 @@ class Project:
         return [c for c in chosen if self.table(c).stage is not past] or chosen
 
     def table(self, config: TableConfig) -> DekTable:
-        """Inspect a table as it is now."""
+        """Inspect a table as it is now.
+
+        Raises:
+            UsageError: it is not as configured.
+            RefusedError: it was expanded with other columns.
+            DatabaseError: the database refused or cannot be reached.
+        """
+        ledger = self.ledger
+        facts = ledger.facts(config.context_name) if ledger.exists() else {}
+        refuse_other_columns(config, facts)
         table = DekTable(self.database, config)
-        if table.stage is Stage.CONTRACTED and self.ledger.exists():
-            kind = str(self.ledger.facts(config.context_name).get("plaintext_type", "")).upper()
+        if table.stage is Stage.CONTRACTED and facts:
+            kind = str(facts.get("plaintext_type", "")).upper()
             table.plaintext_is_text = any(word in kind for word in ("CHAR", "TEXT", "CLOB"))
         return table
 

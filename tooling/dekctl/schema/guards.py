@@ -13,6 +13,7 @@ from dekctl.db.inspection import Column
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
+from dekctl.ledger.columns import named_columns
 
 if TYPE_CHECKING:
     from dekctl.schema.plan import SchemaPlan
@@ -48,6 +49,7 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
         if rows and stage is not Stage.CONTRACTED:
             with plan.table.database.transaction(patient=True) as connection:
                 refuse_lost_wrapped_keys(plan, connection)
+                refuse_nameless_values(plan, connection)
 
 
 def _check_expand(plan: SchemaPlan) -> None:
@@ -67,6 +69,7 @@ def _check_contract(plan: SchemaPlan) -> None:
             hint="begin with: dekctl migrate",
         )
     refuse_unmanaged(plan)
+    plan.refuse_seeming_contract()
     _refuse_index(plan)
 
 
@@ -77,6 +80,7 @@ def _check_rollback(plan: SchemaPlan) -> None:
             hint="see where it stands with: dekctl status",
         )
     refuse_unmanaged(plan)
+    plan.refuse_seeming_contract()
 
 
 def refuse_unmanaged(plan: SchemaPlan) -> None:
@@ -157,6 +161,24 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
             f"{plan.config.plaintext_column} NOT NULL",
             hint="find them with: dekctl status; give them a key or delete them",
         )
+
+
+def refuse_nameless_values(plan: SchemaPlan, connection: Connection) -> None:
+    """Refuse a rollback that would drop a column which holds something and which nobody names.
+
+    Raises:
+        RefusedError: there is one.
+    """
+    quote = plan.table.database.engine.dialect.identifier_preparer.quote
+    named = {*named_columns(plan.config).values(), *plan.facts.get("columns", {}).values()}
+    for column in plan.facts["added"]:
+        nameless = column in plan.columns and column not in named
+        if nameless and _exists(connection, plan.table, f"{quote(column)} IS NOT NULL"):
+            raise RefusedError(
+                f"{plan.config.name}.{column} holds values, and a rollback would drop it, but "
+                "[table] does not name it",
+                hint="correct [table], or empty that column if nobody needs what it holds",
+            )
 
 
 def has_plaintext(table: DekTable) -> str:

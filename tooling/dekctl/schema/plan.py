@@ -13,7 +13,9 @@ from sqlalchemy.types import UserDefinedType
 from dekctl.config import TableConfig
 from dekctl.db.inspection import Column
 from dekctl.db.table import DekTable, Stage
+from dekctl.errors import RefusedError
 from dekctl.ledger import tables as ledger_tables
+from dekctl.ledger.columns import named_columns
 from dekctl.schema import fence as schema_fence
 from dekctl.schema import guards as schema_guards
 from dekctl.schema import mysql as schema_mysql
@@ -80,6 +82,7 @@ class SchemaPlan:
                 "plaintext_type": _type_sql(self.plaintext, engine.dialect),
                 "plaintext_nullable": self.allows_null(),
                 "added": added,
+                "columns": named_columns(self.config),
             }
             if self.dialect == "mysql":
                 definition = self._mysql_definition()
@@ -187,6 +190,26 @@ class SchemaPlan:
             return stage is Stage.LEGACY and not self.half_way_back
         return step == "expand" and stage is Stage.CONTRACTED
 
+    def refuse_seeming_contract(self) -> None:
+        """Refuse a table that only looks contracted: [table] may name a wrong plaintext column.
+
+        Raises:
+            RefusedError: no contract ended there, and none is known to have died half-way.
+        """
+        contracted = REVISIONS[Stage.CONTRACTED]
+        if self.table.stage is not Stage.CONTRACTED or self.revision == contracted:
+            return
+        schema_guards.refuse_unmanaged(self)
+        # With the name noted, and equal to the configured one, the column is really gone.
+        if "columns" in self.facts and self.revision == REVISIONS[Stage.EXPANDED]:
+            return
+        raise RefusedError(
+            f"{self.config.name} has no plaintext_column {self.config.plaintext_column}, but was "
+            f"never contracted: Alembic's revision is {self.revision or 'none'}",
+            hint="correct plaintext_column in [table]; if that column is really gone, a contract "
+            f"died half-way: UPDATE {self.version_table} SET version_num = '{contracted}'",
+        )
+
     def refuse_lost_plaintexts(self) -> None:
         """Stop a contract while a row still has a plaintext; see :func:`contract`."""
         if self.offline:
@@ -203,6 +226,7 @@ class SchemaPlan:
             self._write_guard(schema_guards.has_only_wrapped(self.table))
             return
         bind = op.get_bind()
+        schema_guards.refuse_nameless_values(self, bind)
         if not schema_fence.standing(bind, self.table).get(schema_fence.ROLLBACK):
             schema_guards.refuse_lost_wrapped_keys(self, bind)
 

@@ -8,11 +8,8 @@ Alembic history already. What a step needs to know about the database is gathere
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
@@ -21,7 +18,8 @@ from sqlalchemy import Connection
 from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
 from dekctl.db.table import DekTable, Stage
-from dekctl.ledger import tables as ledger_tables
+from dekctl.ledger import Ledger
+from dekctl.ledger.columns import refuse_other_columns
 from dekctl.project import Project
 from dekctl.schema import fence as schema_fence
 from dekctl.schema import guards as schema_guards
@@ -36,19 +34,15 @@ def plan_for(database: Database, config: Config, table_config: TableConfig) -> S
 
     Raises:
         UsageError: the table is not as configured.
+        RefusedError: it was expanded with other columns.
         DatabaseError: the database refused or cannot be reached.
     """
-    table = DekTable(database, table_config)
     ledger_schema = config.table.schema
-    facts: dict[str, Any] = {}
-    with database.transaction() as connection:
-        ledger_exists = sa.inspect(connection).has_table("dekctl_runs", schema=ledger_schema)
-        if ledger_exists:
-            made = ledger_tables(ledger_schema)["tables"]
-            text = connection.execute(
-                sa.select(made.c.facts).where(made.c.table_name == table_config.context_name)
-            ).scalar_one_or_none()
-            facts = json.loads(text) if text else {}
+    ledger = Ledger(database, ledger_schema, env="")
+    ledger_exists = ledger.exists()
+    facts = ledger.facts(table_config.context_name) if ledger_exists else {}
+    refuse_other_columns(table_config, facts)
+    table = DekTable(database, table_config)
     plan = SchemaPlan(
         config=table_config,
         table=table,
@@ -147,7 +141,11 @@ def _reconcile(plan: SchemaPlan) -> bool:
 
     MariaDB and MySQL commit each DDL statement at once, so a step that died may have changed the
     columns and not the revision.
+
+    Raises:
+        RefusedError: the columns look contracted, and nothing says that a contract was under way.
     """
+    plan.refuse_seeming_contract()
     told = {Stage.CONTRACTED: Stage.EXPANDED, Stage.EXPANDED: Stage.CONTRACTED}
     stage = plan.table.stage
     if stage not in told or plan.revision != REVISIONS[told[stage]] or not plan.facts:
