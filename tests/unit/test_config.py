@@ -90,6 +90,57 @@ def test_a_value_may_come_from_the_environment(write: Path) -> None:
         load_config(write, environ={"URL": "sqlite:///x"})
 
 
+def test_a_value_of_the_table_may_come_from_the_environment(write: Path) -> None:
+    write.write_text(
+        '[table]\nname = "env:TABLE"\ncontext_name = "env:CONTEXT"\nprimary_key = ["env:KEY"]\n'
+        'rows_per_branch_key = "env:ROWS"\ndek_bytes = ["env:SIZE", 32]\n'
+        'kek_by = { column = "env:OWNER", keks = { a = "env:KEK" } }\n' + MINIMAL
+    )
+    environ = {"TABLE": "files", "CONTEXT": "the files", "KEY": "uuid", "ROWS": "500"}
+    environ |= {"SIZE": "16", "OWNER": "tenant", "KEK": "alias/a"}
+    table = load_config(write, environ=environ).table
+    assert (table.name, table.context_name, table.primary_key) == ("files", "the files", ("uuid",))
+    assert (table.rows_per_branch_key, table.dek_bytes) == (500, (16, 32))
+    assert table.kek_by is not None
+    assert (table.kek_by.column, table.kek_by.keks) == ("tenant", (("a", "alias/a"),))
+    for variable in environ:
+        without = {name: value for name, value in environ.items() if name != variable}
+        with pytest.raises(UsageError, match=f"{variable}, which is not set"):
+            load_config(write, environ=without)
+
+
+def test_the_name_of_a_local_kek_is_no_variable(write: Path) -> None:
+    kek = "env:0123456789abcdef"
+    write.write_text(f'[table]\nkek = "{kek}"\n' + MINIMAL)
+    assert load_config(write, environ={}).table.kek == kek
+    keks = f'kek_by = {{ column = "tenant", keks = {{ a = "{kek}" }} }}'
+    write.write_text(f"[table]\n{keks}\n" + MINIMAL)
+    assert load_config(write, environ={}).table.keks == (kek,)
+
+
+def test_a_number_may_come_from_the_environment(write: Path) -> None:
+    write.write_text(
+        MINIMAL + 'backup_retention_days = "env:DAYS"\nlock_timeout_seconds = "env:LOCK"\n'
+    )
+    env = load_config(write, environ={"DAYS": "35", "LOCK": "1.5"}).env
+    assert (env.backup_retention_days, env.lock_timeout_seconds) == (35, 1.5)
+    for wrong in ("3.5", "soon", "-1"):
+        with pytest.raises(UsageError, match="backup_retention_days"):
+            load_config(write, environ={"DAYS": wrong, "LOCK": "1"})
+    for wrong in ("nan", "inf", "0", "x"):
+        with pytest.raises(UsageError, match="lock_timeout_seconds"):
+            load_config(write, environ={"DAYS": "1", "LOCK": wrong})
+
+
+def test_an_empty_choice_of_the_environment_is_none(write: Path) -> None:
+    write.write_text('[env.a]\ndatabase_url = "a"\n[env.b]\ndatabase_url = "b"\n')
+    with pytest.raises(UsageError, match="no environment is picked"):
+        load_config(write, environ={"DEKCTL_ENV": ""})
+    with pytest.raises(UsageError, match="no environment is picked"):
+        load_config(write, "", environ={})
+    assert load_config(write, "", environ={"DEKCTL_ENV": "b"}).env.name == "b"
+
+
 def test_the_database_url_shows_in_no_repr(write: Path) -> None:
     write.write_text('[env.x]\ndatabase_url = "postgresql://app:s3cretword@db/app"\n')
     config = load_config(write, environ={})

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dekctl.errors import UsageError
+from dekctl.variables import filled_in
 
 Encoding = Literal["raw", "base64", "hex", "hex-upper"]
 Wrapping = Literal["V2", "V3"]
@@ -177,7 +178,8 @@ def load_config(
     _refuse_unknown(document, {"table", "env"}, file.name)
     raw_tables = document.get("table", {})
     tables = tuple(
-        _table(raw, file) for raw in (raw_tables if isinstance(raw_tables, list) else [raw_tables])
+        _table(raw, file, environ)
+        for raw in (raw_tables if isinstance(raw_tables, list) else [raw_tables])
     )
     _refuse_twins(tables)
     name, raw_env = _pick_env(document.get("env", {}), env or environ.get(ENV_VARIABLE), file)
@@ -226,11 +228,12 @@ def _choice(raw: Mapping[str, Any], key: str, choices: tuple[str, ...], where: s
         )
 
 
-def _table(raw: Any, file: Path) -> TableConfig:
+def _table(raw: Any, file: Path, environ: Mapping[str, str]) -> TableConfig:
     where = f"[table] of {file.name}"
     if not isinstance(raw, dict):
         raise UsageError(f"{where} must be a table", hint=f"correct {file.name}")
     _refuse_unknown(raw, {f.name for f in fields(TableConfig)}, where)
+    raw = filled_in(raw, where, environ)
     values: dict[str, Any] = {}
     for key in raw:
         if key == "primary_key":
@@ -338,7 +341,7 @@ def _pick_env(envs: Any, wanted: str | None, file: Path) -> tuple[str, dict[str,
         raise UsageError(
             f"{file.name} has no [env.NAME]", hint="add one, for example [env.staging]"
         )
-    if wanted is None and len(envs) > 1:
+    if not wanted and len(envs) > 1:
         raise UsageError(
             f"no environment is picked; {file.name} has: {', '.join(envs)}",
             hint=f"use: dekctl --env {next(iter(envs))} …, or set {ENV_VARIABLE}",
@@ -358,6 +361,7 @@ def _pick_env(envs: Any, wanted: str | None, file: Path) -> tuple[str, dict[str,
 def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str]) -> EnvConfig:
     where = f"[env.{name}] of {file.name}"
     _refuse_unknown(raw, {f.name for f in fields(EnvConfig)} - {"name"}, where)
+    raw = filled_in(raw, where, environ)
     kinds: dict[str, type | tuple[type, ...]] = {
         "backup_retention_days": int,
         "lock_timeout_seconds": (int, float),
@@ -367,9 +371,7 @@ def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str])
     values: dict[str, Any] = {}
     for key in raw:
         value = _check(raw, key, kinds.get(key, str), where)
-        if isinstance(value, str):
-            value = _from_environment(key, value, where, environ)
-        elif value < 0 or (key.endswith("_seconds") and value == 0):
+        if not isinstance(value, str) and (value < 0 or (key.endswith("_seconds") and value == 0)):
             raise UsageError(f"{key} in {where} is too small", hint=f"correct {where}")
         values[key] = value
     _choice(values, "provider", get_args(Provider), where)
@@ -389,15 +391,3 @@ def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str])
         if key in values:  # relative to the file, so that any working directory will do
             values[key] = file.parent / values[key]
     return EnvConfig(name=name, **values)
-
-
-def _from_environment(key: str, value: str, where: str, environ: Mapping[str, str]) -> str:
-    if not value.startswith("env:"):
-        return value
-    variable = value.removeprefix("env:")
-    if not environ.get(variable):
-        raise UsageError(
-            f"{key} in {where} is read from {variable}, which is not set",
-            hint=f"set it and run the same command again: export {variable}=…",
-        )
-    return environ[variable]
