@@ -168,6 +168,21 @@ def test_a_missing_terraform_root_is_named(dekctl: Dekctl, sqlite_database: AppD
     assert_says(dekctl("migrate").expect(2), "nowhere does not exist")
 
 
+def test_an_aws_profile_that_does_not_exist_is_named(
+    dekctl: Dekctl, sqlite_database: AppDatabase
+) -> None:
+    Application(sqlite_database).create(1)
+    dekctl.configure(
+        f'[env.x]\ndatabase_url = "{sqlite_database.url}"\nkek = "alias/x"\nregion = "us-east-1"\n'
+    )
+    dekctl("schema", "expand").expect(0)
+    dekctl.environ["AWS_PROFILE"] = "no-such-profile"
+    for command in (["wrap"], ["retire", "alias/x"], ["doctor"]):
+        result = dekctl(*command).expect(2)
+        assert "no-such-profile" in result.stdout + result.stderr
+        assert "aws configure list-profiles" in result.stdout + result.stderr
+
+
 # -- the table: exit 2 ---------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import boto3
@@ -12,7 +14,7 @@ from botocore.credentials import (
 )
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dekctl.errors import KMSRefusedError, KMSUnavailableError
+from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
 
 
 class RoleRefusedError(KMSRefusedError):
@@ -20,8 +22,26 @@ class RoleRefusedError(KMSRefusedError):
 
 
 def base_session(region: str | None) -> boto3.Session:
-    """A session with the ambient identity."""
-    return boto3.Session(region_name=region)
+    """A session with the ambient identity.
+
+    Raises:
+        UsageError: AWS's own configuration is wrong: a profile that it does not have, say.
+    """
+    with _own_configuration():
+        return boto3.Session(region_name=region)
+
+
+@contextmanager
+def _own_configuration() -> Iterator[None]:
+    try:
+        yield
+    except BotoCoreError as error:
+        raise UsageError(
+            f"AWS's own configuration cannot be used: {error}",
+            hint="correct AWS_PROFILE, or the files that AWS_CONFIG_FILE and "
+            "AWS_SHARED_CREDENTIALS_FILE name (~/.aws/config, ~/.aws/credentials); see the "
+            "profiles with: aws configure list-profiles",
+        ) from None
 
 
 def assumed_session(
@@ -38,8 +58,10 @@ def assumed_session(
 
     Raises:
         KMSRefusedError: there are no credentials to begin with.
+        UsageError: AWS's own configuration is wrong.
     """
-    source = base.get_credentials()
+    with _own_configuration():
+        source = base.get_credentials()
     if source is None:
         raise KMSRefusedError(
             "no AWS credentials were found",

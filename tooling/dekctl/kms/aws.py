@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from dekctl.aws_session import base_session
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kms.arn import in_region, is_key_arn, is_multi_region
 from dekctl.kms.connect import TransportKind, make_transport
@@ -91,7 +92,7 @@ class AWSKMS(KMSInterface):
         """
         super().__init__()
         self.key_id = key_id
-        self._session = session or boto3.Session()
+        self._session = session or base_session(None)
         self._region = region
         self._endpoint_url = endpoint_url
         self._known = tuple(dict.fromkeys((key_id, *known_keks)))
