@@ -48,6 +48,8 @@ def make_alias(standin: KmsStandin, target: str) -> str:
 def test_what_is_wrapped_opens_with_its_context_only(provider: AWSKMS) -> None:
     wrapped = provider.wrap(DEK, CONTEXT)
     assert provider.unwrap(wrapped, CONTEXT) == DEK
+    assert provider.unwrap(memoryview(wrapped), CONTEXT) == DEK
+    assert provider.unwrap(provider.wrap(bytearray(DEK), CONTEXT), CONTEXT) == DEK
     for context in (OTHER, None, {}):
         with pytest.raises(RowRejectedError) as caught:
             provider.unwrap(wrapped, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,16 @@ def test_a_blob_of_the_first_release_opens(blob: bytes, context: dict[str, str] 
     kms = EnvKMS(environ(KEK))
     assert kms.kek_id == "env:d00652cfe16052c8"
     assert kms.unwrap(blob, context) == DEK
+
+
+@pytest.mark.parametrize("form", [bytearray, memoryview])
+@pytest.mark.parametrize("kms", [EnvKMS(environ(KEK)), InMemoryKMS()], ids=["env", "memory"])
+def test_keys_and_blobs_are_taken_as_drivers_hand_them_out(kms: Any, form: Any) -> None:
+    wrapped = kms.wrap(form(DEK), CONTEXT)
+    assert kms.unwrap(form(wrapped), CONTEXT) == DEK
+    for nonsense in (16, "sixteen byte key"):
+        with pytest.raises(TypeError):
+            kms.wrap(nonsense)
 
 
 def test_a_blob_opens_with_its_own_context_only() -> None:

@@ -111,26 +111,32 @@ class KMSInterface(ABC):
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         """Move each wrapped key of this provider to :attr:`kek_id`."""
 
-    def wrap(self, plaintext: bytes, context: Context | None = None) -> bytes:
+    # Drivers hand out memoryview, and callers who mean to wipe a key keep it in a bytearray. Not
+    # bytes(…) alone: of a number it would make so many zeros.
+    def wrap(
+        self, plaintext: bytes | bytearray | memoryview, context: Context | None = None
+    ) -> bytes:
         """Wrap one key. Returns the provider's blob.
 
         Raises:
             RowRejectedError: the key has an impossible size.
             KMSError: the provider refused or cannot be reached.
         """
-        answer = self.wrap_many([WrapRequest(plaintext, context)])[0]
+        answer = self.wrap_many([WrapRequest(bytes(memoryview(plaintext)), context)])[0]
         if isinstance(answer, RowRejectedError):
             raise answer
         return answer.blob
 
-    def unwrap(self, wrapped: bytes, context: Context | None = None) -> bytes:
+    def unwrap(
+        self, wrapped: bytes | bytearray | memoryview, context: Context | None = None
+    ) -> bytes:
         """Open one wrapped key with this provider's KEK. Returns the plaintext key.
 
         Raises:
             RowRejectedError: the blob is damaged, of another KEK, or of another context.
             KMSError: the provider refused or cannot be reached.
         """
-        answer = self.unwrap_many([UnwrapRequest(wrapped, None, context)])[0]
+        answer = self.unwrap_many([UnwrapRequest(bytes(memoryview(wrapped)), None, context)])[0]
         if isinstance(answer, RowRejectedError):
             raise answer
         return answer.plaintext
