@@ -38,6 +38,8 @@ class Backend(ABC):
     """SQL that gives the time now in UTC, as a timestamp without zone."""
     writes_in_place = False
     """Whether an UPDATE to a value of the same length overwrites the bytes where they are."""
+    is_remote = True
+    """Whether a connection is a socket, behind which a server may stop to answer."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
@@ -50,9 +52,9 @@ class Backend(ABC):
     def prepare(self, engine: Engine) -> None:
         """Attach what every connection or transaction needs: timeouts, functions, pragmas."""
 
-    def socket_of(self, connection: Any) -> int | None:  # noqa: ARG002
-        """The number of the socket behind a driver's connection; None where there is none."""
-        return None
+    def socket_of(self, connection: Any) -> int:
+        """The number of the socket behind a driver's connection, where there is one."""
+        raise NotImplementedError
 
     @abstractmethod
     def selected(self, column: str, *, is_text: bool) -> str:

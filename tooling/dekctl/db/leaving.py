@@ -27,6 +27,8 @@ PATIENCE_SECONDS = 5.0
 
 def sever_when_given_up(database: Database) -> None:
     """Have connections closed soon after ``database.give_up`` is set. Starts with the first one."""
+    if not database.backend.is_remote:
+        return
     connections: weakref.WeakSet[Any] = weakref.WeakSet()
     started = threading.Lock()
 
@@ -58,9 +60,9 @@ def _watch(reference: weakref.ref[Database], connections: weakref.WeakSet[Any]) 
 
 
 def _sever(database: Database, connection: Any) -> None:
-    with contextlib.suppress(Exception):  # it may be closed already, in the driver's own way
-        number = database.backend.socket_of(connection)
-        if number is not None:
-            # A copy of the number: closing it leaves the driver's own to the driver.
-            with socket.socket(fileno=os.dup(number)) as own:
-                own.shutdown(socket.SHUT_RDWR)
+    with (
+        contextlib.suppress(Exception),  # it may be closed already, in the driver's own way
+        # A copy of the number: closing it leaves the driver's own to the driver.
+        socket.socket(fileno=os.dup(database.backend.socket_of(connection))) as own,
+    ):
+        own.shutdown(socket.SHUT_RDWR)

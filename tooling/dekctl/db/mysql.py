@@ -76,7 +76,7 @@ class MySQLBackend(Backend):
         """How long the driver waits: the server's own limit should come first."""
         return self.timeouts.statement + ANSWER_SECONDS
 
-    def socket_of(self, connection: Any) -> int | None:
+    def socket_of(self, connection: Any) -> int:
         return int(connection._sock.fileno())
 
     def prepare(self, engine: Engine) -> None:

@@ -48,7 +48,7 @@ class PostgreSQLBackend(Backend):
         arguments["tcp_user_timeout"] = 60_000
         return {"connect_args": arguments}
 
-    def socket_of(self, connection: Any) -> int | None:
+    def socket_of(self, connection: Any) -> int:
         return int(connection.pgconn.socket)
 
     def prepare(self, engine: Engine) -> None:

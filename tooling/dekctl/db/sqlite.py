@@ -35,6 +35,7 @@ class SQLiteBackend(Backend):
     """SQLite through the standard library's driver."""
 
     name = "sqlite"
+    is_remote = False
     clock = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
     def engine_options(self) -> dict[str, Any]:
