@@ -42,6 +42,7 @@ def downgrade(plan: SchemaPlan) -> None:
     plan.refuse_lost_wrapped_keys()
     if not plan.facts["plaintext_nullable"]:
         plan.set_plaintext_nullable(nullable=False)
+    plan.drop_fence()
     for column in plan.facts["added"]:
         if column in plan.columns:
             op.drop_column(config.bare_name, column, schema=config.schema)

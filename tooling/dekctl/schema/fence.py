@@ -29,7 +29,7 @@ _CHECK_VIOLATION = "23514"
 
 @contextlib.contextmanager
 def fenced(plan: SchemaPlan, name: str) -> Iterator[None]:
-    """Hold a fence while a step runs; however that ends, it is down afterwards.
+    """Hold a fence while a step runs. One that fails takes it down; one that succeeds has done so.
 
     Raises:
         RefusedError: a row is on the wrong side of it.
@@ -46,7 +46,6 @@ def fenced(plan: SchemaPlan, name: str) -> Iterator[None]:
         with contextlib.suppress(DekctlError):
             lower_fence(plan)
         raise
-    lower_fence(plan)
 
 
 def _raise(plan: SchemaPlan, name: str) -> None:

@@ -230,6 +230,17 @@ class SchemaPlan:
         if not schema_fence.standing(bind, self.table).get(schema_fence.ROLLBACK):
             schema_guards.refuse_lost_wrapped_keys(self, bind)
 
+    def drop_fence(self) -> None:
+        """Take the fence of a rollback down, in the transaction that needs it no more."""
+        if self.dialect == "postgresql" and not self.offline:
+            op.drop_constraint(
+                schema_fence.ROLLBACK,
+                self.config.bare_name,
+                schema=self.config.schema,
+                type_="check",
+                if_exists=True,
+            )
+
     def _write_guard(self, condition: str) -> None:
         for statement in schema_guards.script(self, condition):
             op.execute(statement)
