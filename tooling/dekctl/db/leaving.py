@@ -34,7 +34,10 @@ def sever_when_given_up(database: Database) -> None:
 
     @event.listens_for(database.engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
-        connections.add(connection)
+        try:
+            connections.add(connection)
+        except TypeError:  # not every Python can refer to SQLite's weakly; it has no socket either
+            return
         if started.acquire(blocking=False):
             arguments = (weakref.ref(database), connections)
             threading.Thread(
