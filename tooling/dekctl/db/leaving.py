@@ -30,22 +30,27 @@ def sever_when_given_up(database: Database) -> None:
     if not database.backend.is_remote:
         return
     connections: weakref.WeakSet[Any] = weakref.WeakSet()
-    started = threading.Lock()
+    adding = threading.Lock()
+    started: list[bool] = []
 
     @event.listens_for(database.engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
-        try:
+        with adding:
             connections.add(connection)
-        except TypeError:  # not every Python can refer to SQLite's weakly; it has no socket either
-            return
-        if started.acquire(blocking=False):
-            arguments = (weakref.ref(database), connections)
-            threading.Thread(
-                target=_watch, args=arguments, name="dekctl-leaving", daemon=True
-            ).start()
+            if started:
+                return
+            started.append(True)
+        arguments = (weakref.ref(database), connections, adding)
+        threading.Thread(target=_watch, args=arguments, name="dekctl-leaving", daemon=True).start()
 
 
-def _watch(reference: weakref.ref[Database], connections: weakref.WeakSet[Any]) -> None:
+def _watch(
+    reference: weakref.ref[Database], connections: weakref.WeakSet[Any], adding: threading.Lock
+) -> None:
+    def opened() -> set[Any]:
+        with adding:
+            return set(connections)
+
     pause = threading.Event()
     while True:
         database = reference()
@@ -55,11 +60,11 @@ def _watch(reference: weakref.ref[Database], connections: weakref.WeakSet[Any]) 
             break
         del database
         pause.wait(LOOK_SECONDS)
-    waiting, old = GRACE_SECONDS, set(connections)
+    waiting, old = GRACE_SECONDS, opened()
     while not database.closed.wait(waiting):
         for connection in old:
             _sever(database, connection)
-        waiting, old = PATIENCE_SECONDS, set(connections)
+        waiting, old = PATIENCE_SECONDS, opened()
 
 
 def _sever(database: Database, connection: Any) -> None:
