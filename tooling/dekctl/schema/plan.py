@@ -233,12 +233,9 @@ class SchemaPlan:
     def drop_fence(self) -> None:
         """Take the fence of a rollback down, in the transaction that needs it no more."""
         if self.dialect == "postgresql" and not self.offline:
-            op.drop_constraint(
-                schema_fence.ROLLBACK,
-                self.config.bare_name,
-                schema=self.config.schema,
-                type_="check",
-                if_exists=True,
+            op.execute(
+                f"ALTER TABLE {self.table.quoted_name} "
+                f"DROP CONSTRAINT IF EXISTS {schema_fence.ROLLBACK}"
             )
 
     def _write_guard(self, condition: str) -> None:
