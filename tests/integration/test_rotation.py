@@ -405,6 +405,31 @@ def test_a_rewrap_from_one_kek_leaves_open_what_rows_with_an_alias_need(
     assert "35 days after" in dekctl("retire", "g1").expect(3).stderr
 
 
+def test_rows_that_name_an_alias_are_moved_by_that_alias_and_pointed_out_otherwise(
+    sqlite_database: AppDatabase, make_app: Any, generations: Generations, dekctl: Dekctl
+) -> None:
+    app = make_app(sqlite_database, rows=4, env=generations.env)
+    seed_script(app, generations.standin)
+    g1 = generations.active
+    app.set((4,), kek=f"{g1.partition(':key/')[0]}:{ALIAS}")
+    app.set((3,), kek=None)
+    dekctl("schema", "expand").expect(0)
+    for dry in (["--dry-run"], []):
+        said = dekctl("rewrap", "--from", "g1", *dry).expect(0).stderr
+        assert "dekctl rewrap --version V1" in said
+    assert dekctl.json("rewrap", "--from", ALIAS)["changed"] == 3
+    assert [row["kek_id"] for _, row in sorted(app.rows().items())] == [g1, g1, None, g1]
+    assert "--version V1" in dekctl("rewrap", "--from", "g1").expect(0).stderr
+    assert dekctl.json("rewrap", "--version", "V1")["changed"] == 1
+    assert "--version V1" not in dekctl("rewrap", "--from", "g1").expect(0).stderr
+
+
+def test_a_target_that_nobody_knows_is_an_error_of_usage(app: Application, dekctl: Dekctl) -> None:
+    before = app.rows()
+    assert "alias/nope" in dekctl("rewrap", "--to", "alias/nope").expect(2).stderr
+    assert app.rows() == before
+
+
 def test_a_killed_rewrap_begins_the_window_anew(
     app: Application, generations: Generations, dekctl: Dekctl
 ) -> None:

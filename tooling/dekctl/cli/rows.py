@@ -166,7 +166,7 @@ def rewrap(
     """Move rows to another KEK: ReEncrypt within KMS, unwrap and wrap across providers."""
     state: State = ctx.obj
     moment = before.replace(tzinfo=UTC) if before else None
-    choice = Choice(source, row_version, moment, same_key)
+    choice = Choice(source, version=row_version, before=moment, same_key=same_key)
     with state.project() as project:
         result = execute(state, project, "rewrap", row_options(choice=choice, **options))
     finish(ctx, state.terminal, result)

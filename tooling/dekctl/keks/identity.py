@@ -32,3 +32,12 @@ def names(kek_id: str | None, kek: str) -> bool:
 def may_mean(kek_id: str | None, kek: str) -> bool:
     """Whether a row's ``kek_id`` leaves open which KEK it is: none, or an alias."""
     return kek_id is None or (is_alias(kek_id) and kek.startswith("arn:"))
+
+
+def aliases_like(name: str, kek: str) -> list[str]:
+    """The spellings of an alias, as a name and as an ARN beside its KEK's; none of another name."""
+    if not is_alias(name):
+        return []
+    bare = "alias/" + name.rpartition("alias/")[2]
+    head, found, _ = kek.partition(":key/")
+    return [name, bare, *([f"{head}:{bare}"] if found else [])]

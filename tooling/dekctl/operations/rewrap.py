@@ -21,7 +21,7 @@ from dekctl.db.literal import literal
 from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.keks.identity import key_id_of, may_mean, names
+from dekctl.keks.identity import aliases_like, key_id_of, may_mean, names
 from dekctl.kms.branch_store import Moved
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
@@ -36,6 +36,7 @@ class Choice:
 
     Args:
         source: only those of this KEK.
+        named: what a person called it: rows that name it so, by an alias, are meant too.
         version: only those of this version.
         before: only those wrapped before this moment (UTC), or nobody knows when. Keys that are
             where they should be count too: their KEK's material may have been rotated since.
@@ -43,6 +44,7 @@ class Choice:
     """
 
     source: str | None = None
+    named: str | None = None
     version: str | None = None
     before: datetime | None = None
     same_key: bool = False
@@ -108,7 +110,7 @@ class Rewrap(Operation):
             there = f"{kek} = {self.keks.sql(self.target or '')} AND {version} = '{self.version}'"
             conditions.append(f"({kek} IS NULL OR {version} IS NULL OR NOT ({there}))")
         if choice.source is not None:
-            conditions.append(self._names(choice.source))
+            conditions.append(self._names(choice.source, choice.named))
         if choice.version is not None:
             missing = f" OR {version} IS NULL" if choice.version == V1 else ""
             conditions.append(f"({version} = {literal(choice.version)}{missing})")
@@ -117,26 +119,38 @@ class Rewrap(Operation):
             conditions.append(f"({at} IS NULL OR {at} < {self._moment(choice.before)})")
         return " AND ".join(conditions)
 
-    def _names(self, source: str) -> str:
+    def _names(self, source: str, named: str | None) -> str:
         """SQL of :func:`dekctl.keks.identity.names` for the rows of a KEK."""
         kek, key_id = self.table.quoted("kek"), key_id_of(source)
         # V1 rows may name the key by its id alone.
-        ids = ", ".join(literal(name) for name in sorted({source, key_id}))
+        spellings = {source, key_id, *(aliases_like(named, source) if named else ())}
+        ids = ", ".join(literal(name) for name in sorted(spellings))
         if not key_id.startswith("mrk-"):
             return f"{kek} IN ({ids})"
         # The related key of another Region is the same one. No LIKE: drivers read % as theirs.
         return f"({kek} IN ({ids}) OR replace({kek}, {literal(':key/' + key_id)}, '') <> {kek})"
 
+    def leaves_unclear(self) -> bool:
+        """Whether rows that may mean the chosen KEK, and do not say so, were not looked at."""
+        source, version = self.choice.source, self.choice.version
+        if source is None or version not in (None, V1):
+            return False
+        return any(may_mean(kek_id, source) for kek_id in self._kek_ids())
+
     def _left(self, source: str) -> bool:
         """Whether a row that names a KEK, or may mean it, is still there."""
+        found = self._kek_ids()
+        return any(names(kek_id, source) or may_mean(kek_id, source) for kek_id in found)
+
+    def _kek_ids(self) -> Sequence[str | None]:
+        """What the wrapped rows name as their KEK."""
         kek = self.table.quoted("kek")
         query = (
             f"SELECT DISTINCT {kek} FROM {self.table.quoted_name} "
             f"WHERE {self.table.quoted('wrapped')} IS NOT NULL"
         )
         with self.table.database.transaction(patient=True) as connection:
-            found = connection.exec_driver_sql(query).scalars().all()
-        return any(names(kek_id, source) or may_mean(kek_id, source) for kek_id in found)
+            return connection.exec_driver_sql(query).scalars().all()
 
     def _moment(self, moment: datetime) -> str:
         zone = getattr(self.table.column("wrapped_at").type, "timezone", False)

@@ -16,11 +16,10 @@ from dekctl.config import TableConfig
 from dekctl.db.table import DekTable, Shard, Stage
 from dekctl.errors import DatabaseError, DekctlError, ExitCode, RefusedError, UsageError
 from dekctl.kms.aws import DEFAULT_CONCURRENCY
-from dekctl.kms.branch_store import Moved
 from dekctl.kms.context import V3, primary_key_text
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
-from dekctl.ledger import Heartbeat, Run
+from dekctl.ledger import Heartbeat
 from dekctl.operations.base import Operation
 from dekctl.operations.restore import Restore
 from dekctl.operations.rewrap import Choice, Rewrap
@@ -31,6 +30,7 @@ from dekctl.project import Project
 from dekctl.walk.engine import ROWS_A_PAGE, ROWS_A_PAGE_V3, Walk, WalkOptions
 from dekctl.walk.estimate import Cost, cost_of_rewrap, cost_of_wrap, estimate
 from dekctl.walk.guards import refuse_forgetful_kek, refuse_scrub_before_wrap
+from dekctl.walk.notes import note_keks, tell_stuck, tell_unclear
 from dekctl.walk.pressure import HoldBack, Note, Pressure
 from dekctl.walk.spread import go_in_ranges, refuse_mixed, under_quota
 from dekctl.walk.tally import Progress, Tally, add_tally
@@ -165,10 +165,8 @@ def run_rows(
     refuse_mixed(project, options)
     options = under_quota(project, verb, options, note)
     limiter = RateLimiter(options.rate)
+    options = _keks_found(project, options)
     kms = project.kms(to=options.target, concurrency=options.concurrency, limiter=limiter)
-    if options.choice.source:
-        source = project.find_kek(options.choice.source)
-        options = replace(options, choice=replace(options.choice, source=source))
     if verb == "rewrap":
         kms.on_carry = lambda from_elsewhere: note(
             f"rows {FROM_ELSEWHERE if from_elsewhere else ANOTHER_FORM}: their keys are unwrapped, "
@@ -197,6 +195,15 @@ def run_rows(
         result.extra["carried_over"] = kms.carried + result.carried
     _complete(result, verb, options)
     return result
+
+
+def _keks_found(project: Project, options: RowOptions) -> RowOptions:
+    """The options with the KEKs that a person named as rows name them."""
+    choice, target = options.choice, options.target
+    if choice.source:
+        found = project.find_kek(choice.source)
+        choice = replace(choice, source=found, named=choice.source)
+    return replace(options, choice=choice, target=target and project.find_kek(target))
 
 
 def shared_rate(options: RowOptions) -> float | None:
@@ -312,7 +319,7 @@ def _run_table(
             with Heartbeat(ledger, run) if ledger and run else contextlib.nullcontext():
                 operation.begin()  # many branch keys take longer than the lease
         if isinstance(operation, Rewrap) and operation.branches.stuck:
-            _tell_stuck(operation.branches, note)
+            tell_stuck(operation.branches, note)
             if operation.branches.there:  # they are damaged: it is no wrong setting
                 walk.options = replace(walk.options, keep_going=True)
         if options.workers > 1 or options.cluster:
@@ -322,7 +329,7 @@ def _run_table(
     except BaseException as error:
         if ledger is not None and run is not None:
             run.result = {**_summary(walk.tally), "kms_calls": dict(calls())}
-            _note_keks(run, operation)
+            note_keks(run, operation)
             text = error.message if isinstance(error, DekctlError) else type(error).__name__
             # What stopped the run counts, not that the ledger could not be told.
             with contextlib.suppress(DatabaseError):
@@ -332,35 +339,19 @@ def _run_table(
         per_key = table.config.rows_per_branch_key
         cost = cost_of_rewrap(operation.kinds, kms.target, operation.version, per_key)
         result.costs.append(cost)
+        tell_unclear(operation, note)
     elif isinstance(operation, Wrap):
         per_key = table.config.rows_per_branch_key
         result.costs.append(cost_of_wrap(tally.changed, operation.version, per_key))
     if ledger is not None and run is not None:
         run.result = {**_summary(tally), "kms_calls": dict(calls())}
-        _note_keks(run, operation)
+        note_keks(run, operation)
         if isinstance(operation, Rewrap):
             whole = not tally.interrupted and not tally.quarantined
             whole = whole and walk_options.limit is None and walk_options.shard is None
             run.result |= operation.account(whole=whole)
         ledger.end(run, "interrupted" if tally.interrupted else "finished")
     return tally
-
-
-def _tell_stuck(branches: Moved, note: Note) -> None:
-    count, first = len(branches.stuck), branches.stuck[0]
-    note(
-        f"{count:,} branch key{' does' if count == 1 else 's do'} not move, rows under "
-        f"{'it' if count == 1 else 'them'} are set aside: {first.message}"
-    )
-
-
-def _note_keks(run: Run, operation: Operation) -> None:
-    """Enter under which KEK keys were wrapped, as KMS names it; where there are many, each."""
-    written = operation.written_under
-    if len(written) == 1:
-        run.kek_id = next(iter(written))
-    elif written:
-        run.result["keks"] = dict(written)
 
 
 def _version(table: DekTable, options: RowOptions) -> str:
