@@ -115,6 +115,42 @@ def test_the_whole_way_back_ends_at_the_legacy_schema_with_the_same_keys(
     assert app.foreign_fingerprint() == before
 
 
+def test_a_rehearsed_way_back_opens_the_keys_of_rows_that_have_a_plaintext_too(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(sqlite_database, rows=6)
+    dekctl("migrate").expect(0)
+    for pk in ((1,), (2,)):
+        app.set(pk, plaintext=None)
+    good = dekctl.json("rollback", "--dry-run")
+    assert (good["operation"], good["scanned"], good["changed"], good["skipped"]) == (
+        "rollback",
+        6,
+        2,
+        0,
+    )
+    app.set((5,), wrapped=app.rows()[(6,)]["wrapped_key"])
+
+    rehearsal = dekctl("--json", "rollback", "--dry-run").expect(4)
+
+    assert rehearsal.json["set_aside"][0]["pk"] == "5"
+    assert rehearsal.json["operation"] == "rollback"
+    assert "dekctl rollback --retry-quarantined" in rehearsal.stderr
+    assert dekctl.json("status")["quarantined"] == 0
+
+
+def test_a_way_back_that_sets_rows_aside_names_itself_as_the_next_command(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(sqlite_database, rows=3)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    app.set((2,), wrapped=app.rows()[(3,)]["wrapped_key"])
+    ended = dekctl("--json", "rollback", "--yes").expect(4)
+    assert ended.json["operation"] == "rollback"
+    assert "dekctl rollback --retry-quarantined" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("key", "storage", "encoding"),
     [

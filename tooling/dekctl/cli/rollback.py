@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -13,8 +15,11 @@ from dekctl.cli.state import State
 from dekctl.cli.walk_options import row_options, walk_options, yes_option
 from dekctl.db.table import Stage
 from dekctl.errors import RefusedError
+from dekctl.project import Project
 from dekctl.schema import steps as schema
-from dekctl.walk.runs import RunResult
+from dekctl.schema.plan import SchemaPlan
+from dekctl.walk.runs import RowOptions, RunResult
+from dekctl.walk.tally import add_tally
 
 
 @click.command()
@@ -38,8 +43,7 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
             if plan not in half_way:
                 project.table_at(plan.config, Stage.EXPANDED, Stage.CONTRACTED)
         if chosen.walk.dry_run:
-            result = execute(state, project, "restore", chosen)
-            finish(ctx, state.terminal, result)
+            finish(ctx, state.terminal, _rehearsed(state, project, plans, chosen))
         question = f"Bring {project.env.name} back to plaintext DEKs?"
         if not state.terminal.confirm(question, yes=yes):
             raise RefusedError("not confirmed; nothing was changed", hint="add --yes to go ahead")
@@ -58,6 +62,7 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
                 schema.rollback(plan)
         lower_fences(project, [plan.config for plan in plans])
         result = execute(state, project, "restore", chosen)
+        result.operation = "rollback"  # so that the next command is this one
         if result.exit_code:
             finish(ctx, state.terminal, result)
         # All of them, before the first one changes. What was proved above and had nothing to
@@ -69,6 +74,26 @@ def rollback(ctx: click.Context, /, yes: bool, **options: Any) -> None:
     _say_done(state, result)
 
 
+def _rehearsed(
+    state: State, project: Project, plans: list[SchemaPlan], options: RowOptions
+) -> RunResult:
+    """Open every wrapped key: what restore would write, and what is compared with a plaintext."""
+    result = execute(state, project, "restore", options)
+    for plan in plans:
+        if plan.table.stage is not Stage.EXPANDED or result.tally.interrupted:
+            continue
+        chosen = replace(options, table=plan.config.name, both_only=True)
+        compared = execute(state, project, "verify", chosen)
+        compared.tally.scanned = compared.tally.skipped = 0  # restore has counted the same rows
+        add_tally(result.tally, compared.tally)
+        result.tally.skipped -= compared.tally.proved + compared.tally.quarantined
+        result.run_ids += compared.run_ids
+        result.kms_calls = dict(Counter(result.kms_calls) + Counter(compared.kms_calls))
+        result.seconds = round(result.seconds + compared.seconds, 3)
+    result.operation = "rollback"
+    return result
+
+
 def _say_done(state: State, result: RunResult) -> None:
-    value = {**result.as_json(), "operation": "rollback", "stage": "legacy"}
+    value = {**result.as_json(), "stage": "legacy"}
     state.terminal.result(value, text_of(result) + "\nback at the legacy schema")
