@@ -395,6 +395,24 @@ def test_a_row_wrapped_by_the_memory_provider_is_of_no_use_to_the_next_process(
         app.assert_files_open(InMemoryKMS())
 
 
+@pytest.mark.parametrize("hierarchical", [[], ["--hierarchical"]], ids=["V2", "V3"])
+def test_rows_of_the_memory_provider_are_wrapped_again_by_the_command_that_is_named(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, hierarchical: list[str]
+) -> None:
+    app = make_app(sqlite_database, rows=3, env={"provider": "memory"})
+    dekctl.process("migrate", *hierarchical).expect(0)
+    config = dekctl.folder / "dekctl.toml"
+    config.write_text(config.read_text().replace('"memory"', '"env"'))
+    said = [dekctl("verify").expect(5), dekctl("scrub", "--yes").expect(3)]
+    said.append(dekctl("rewrap").expect(5))
+    assert all("dekctl wrap --stale" in each.stderr for each in said)
+    assert dekctl.json("wrap", "--stale", "--dry-run")["changed"] == 3
+    assert dekctl.json("wrap", "--stale")["changed"] == 3
+    assert dekctl.json("verify")["verified"] == 3
+    dekctl("scrub", "--yes").expect(0)
+    app.assert_files_open(EnvKMS(dekctl.environ))
+
+
 def test_tables_at_different_stages_do_not_hold_up_one_another(
     app_database: AppDatabase, dekctl: Dekctl, make_app: Any
 ) -> None:

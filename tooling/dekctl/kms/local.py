@@ -34,6 +34,11 @@ KEK_BYTES = 32
 KEK_VARIABLE = "DEKCTL_KEK"
 OLD_KEKS_VARIABLE = "DEKCTL_OLD_KEKS"
 
+FORGOTTEN_HINT = (
+    "the memory provider forgets its KEK when its process ends; set a lasting provider in "
+    "dekctl.toml, then wrap the plaintexts again: dekctl wrap --stale"
+)
+
 _FORMAT = b"\x01"
 _FINGERPRINT_BYTES = 8
 _NONCE_BYTES = 12
@@ -54,6 +59,13 @@ def _each(
         except RowRejectedError as error:
             answers.append(error)
     return answers
+
+
+def _not_at_hand(kek_id: str) -> KMSRefusedError:
+    hint = f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again"
+    if kek_id.startswith("memory:"):
+        hint = FORGOTTEN_HINT
+    return KMSRefusedError(f"the KEK {kek_id} is not at hand", hint=hint, code="NotFoundException")
 
 
 class _LocalKEK:
@@ -107,11 +119,7 @@ class _LocalKMS(KMSInterface):
         for kek in self._keks.values():
             if kek.kek_id == kek_id:
                 return kek
-        raise KMSRefusedError(
-            f"the KEK {kek_id} is not at hand",
-            hint=f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again",
-            code="NotFoundException",
-        )
+        raise _not_at_hand(kek_id)
 
     def _unwrap(self, blob: bytes, kek_id: str | None, context: Context | None) -> Unwrapped:
         if len(blob) <= _HEADER_BYTES or not blob.startswith(_FORMAT):
@@ -119,11 +127,7 @@ class _LocalKMS(KMSInterface):
         kek = self._keks.get(blob[1 : 1 + _FINGERPRINT_BYTES])
         if kek is None:
             named = f"{self.name}:{blob[1 : 1 + _FINGERPRINT_BYTES].hex()}"
-            raise KMSRefusedError(
-                f"the KEK {kek_id or named} is not at hand",
-                hint=f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again",
-                code="NotFoundException",
-            )
+            raise _not_at_hand(kek_id or named)
         if kek_id is not None and kek_id != kek.kek_id:
             raise RowRejectedError(
                 f"the row names the KEK {kek_id}, but {kek.kek_id} wrapped its key",

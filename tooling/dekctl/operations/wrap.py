@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dekctl.db.plaintext import decode_plaintext, refuse_other_form
 from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
-from dekctl.errors import RowRejectedError
+from dekctl.errors import KMSRefusedError, RowRejectedError
 from dekctl.kms.context import V2, V3, row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
-from dekctl.kms.router import RoutedKMS
+from dekctl.kms.router import RoutedKMS, provider_of
 from dekctl.operations.base import Fault, Operation, Proved, Verdict, reason_of
 from dekctl.operations.target import Target, wrapped_columns, wrapped_values
 
@@ -115,8 +115,11 @@ class Wrap(Operation):
                 context = self.context_of(rows[i])
             except RowRejectedError:
                 continue
+            request = UnwrapRequest(wrapped, rows[i].kek, context, rows[i].version == V3)
+            if self._is_forgotten(request):
+                continue
             places.append(i)
-            requests.append(UnwrapRequest(wrapped, rows[i].kek, context, rows[i].version == V3))
+            requests.append(request)
         if not requests:
             return []
         return [
@@ -124,3 +127,13 @@ class Wrap(Operation):
             for i, answer in zip(places, self.kms.unwrap_many(requests), strict=True)
             if isinstance(answer, Unwrapped) and hmac.compare_digest(answer.plaintext, keys[i])
         ]
+
+    def _is_forgotten(self, request: UnwrapRequest) -> bool:
+        """Whether a process that is gone had the KEK in its memory: nothing opens that key now."""
+        if provider_of(request.kek_id, "aws") != "memory":
+            return False
+        try:
+            self.kms.unwrap_many([request])
+        except KMSRefusedError:
+            return True
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
+from dekctl.kms.local import FORGOTTEN_HINT
 from dekctl.ledger import Ledger
 
 
@@ -46,8 +47,6 @@ def refuse_forgetful_kek(table: DekTable) -> None:
         ).first()
     if found is not None:
         raise RefusedError(
-            f"rows of {table.config.name} are wrapped by the memory provider, which forgets its "
-            "KEK when the process ends",
-            hint="rewrap them to a lasting KEK first: set provider in dekctl.toml, then dekctl "
-            "rewrap, or roll back",
+            f"rows of {table.config.name} are wrapped by the memory provider",
+            hint=FORGOTTEN_HINT,
         )
