@@ -168,6 +168,27 @@ def test_a_missing_terraform_root_is_named(dekctl: Dekctl, sqlite_database: AppD
     assert_says(dekctl("migrate").expect(2), "nowhere does not exist")
 
 
+@pytest.mark.parametrize(
+    "env",
+    [
+        'terraform_outputs = "missing.json"\n',
+        'region = "us-east-1"\n',
+        'provider = "env"\n',
+    ],
+    ids=["no outputs", "no kek", "no local kek"],
+)
+def test_migrate_changes_nothing_before_it_has_read_its_configuration(
+    dekctl: Dekctl, sqlite_database: AppDatabase, env: str
+) -> None:
+    app = Application(sqlite_database).create(2)
+    before = app.rows()
+    del dekctl.environ["DEKCTL_KEK"]
+    dekctl.configure(f'[env.x]\ndatabase_url = "{sqlite_database.url}"\n{env}')
+    assert_says(dekctl("migrate").expect(2))
+    assert app.rows() == before
+    assert sqlite_database.sql("SELECT name FROM sqlite_master WHERE name LIKE 'dekctl%'") == []
+
+
 def test_an_aws_profile_that_does_not_exist_is_named(
     dekctl: Dekctl, sqlite_database: AppDatabase
 ) -> None:

@@ -281,6 +281,22 @@ class Project:
             )
         return self.env.kek
 
+    def refuse_incomplete(self) -> None:
+        """Read all that wrapping will need from the configuration, before anything is changed.
+
+        Raises:
+            UsageError: something is missing or wrong.
+        """
+        if self.env.provider == "env":
+            EnvKMS()
+        if self.env.provider != "aws":
+            return
+        outputs = self.outputs
+        if not all(table.keks for table in self.config.tables):
+            self.kek()
+        if outputs is not None and self.assume_role:
+            self._refuse_closed_tables(outputs)
+
     def known_keks(self) -> list[str]:
         """Every KEK that may have wrapped a row: Terraform's generations, and those of tables."""
         generations = self.outputs.kek_arns() if self.outputs else []

@@ -183,6 +183,7 @@ def migrate(ctx: click.Context, /, **options: Any) -> None:
     state: State = ctx.obj
     chosen = row_options(**options)
     with state.project() as project:
+        project.refuse_incomplete()
         expanded = []
         for plan in schema.plans_left(project, "expand", chosen.table):
             legacy = plan.table.stage is Stage.LEGACY
