@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import click
 import pytest
 
+from dekctl.cli.terminal import Terminal
 from support.app import AppDatabase
 from support.cli import Dekctl
 
@@ -17,6 +20,60 @@ def test_a_hint_repeats_the_environment_that_was_chosen(
     env = "test"
     refused = dekctl("--env", env, "scrub", "--yes").expect(3)
     assert f"hint: expand the schema first: dekctl --env {env} migrate" in refused.stderr
+
+
+def test_every_hint_and_note_repeats_the_options_that_were_given(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(sqlite_database, rows=2)
+    file = dekctl.folder / "another name.toml"
+    (dekctl.folder / "dekctl.toml").rename(file)
+    given = ("--config", str(file), "--env", "test", "--no-assume-role")
+    again = f"dekctl --env test --config '{file}' --no-assume-role"
+
+    assert f"{again} migrate" in dekctl(*given, "scrub", "--yes").expect(3).stderr
+    app.set((2,), plaintext=b"x")
+    dekctl(*given, "schema", "expand").expect(0)
+    assert f"{again} wrap --retry-quarantined" in dekctl(*given, "wrap").expect(4).stderr
+    kek = dekctl.json(*given, "status")["keks"][0]["kek_id"]
+    retired = dekctl("--json", *given, "retire", kek).expect(3)
+    [rows] = [c for c in retired.json["checks"] if c["check"] == "rows"]
+    assert f"{again} rewrap" in rows["hint"]
+    assert f"{again} rewrap" in retired.stderr
+    sqlite_database.sql("DELETE FROM dekctl_version_encrypted_files")
+    assert f"{again} schema expand" in dekctl(*given, "doctor").expect(3).stdout
+    for result in (retired, dekctl(*given, "doctor")):
+        assert f"{again} --env" not in result.stdout + result.stderr
+
+
+def test_prose_is_no_command() -> None:
+    text = "use the Terraform modules and the dekctl of one release, then: dekctl wrap --stale"
+    assert Terminal(chosen="--env x").exact(text) == text.replace("dekctl w", "dekctl --env x w")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["wrapp"], ["--nope", "wrap"], ["wrap", "--limit", "0"], ["schema", "nope"]]
+)
+def test_errors_of_usage_are_json_lines_where_these_are_asked_for(
+    dekctl: Dekctl, arguments: list[str]
+) -> None:
+    for option in (["--log-format", "json"], ["--log-format=json"]):
+        [line] = dekctl(*option, *arguments).expect(2).stderr.splitlines()
+        assert (json.loads(line)["level"], json.loads(line)["exit_code"]) == ("error", 2)
+
+
+def test_an_interrupted_question_is_a_json_line_where_these_are_asked_for(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_app(sqlite_database, rows=1)
+    dekctl("migrate").expect(0)
+
+    def interrupted(*_: Any, **__: Any) -> bool:
+        raise click.Abort
+
+    monkeypatch.setattr(Terminal, "confirm", interrupted)
+    [line] = dekctl("--log-format", "json", "scrub").expect(130).stderr.splitlines()
+    assert json.loads(line)["message"] == "interrupted"
 
 
 def test_a_rehearsed_wrap_finds_the_keys_that_cannot_be_wrapped(

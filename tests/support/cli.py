@@ -77,9 +77,10 @@ class Dekctl:
 
     def __call__(self, *arguments: str) -> Result:
         """Run a command within this process."""
-        runner = CliRunner(env=self._clean())
-        full = ["--config", str(self.folder / "dekctl.toml"), *arguments]
-        done = runner.invoke(cli, full, prog_name="dekctl", catch_exceptions=False)
+        # Not as an option: hints would repeat it.
+        file = {"DEKCTL_CONFIG": str(self.folder / "dekctl.toml")}
+        runner = CliRunner(env={**self._clean(), **file})
+        done = runner.invoke(cli, list(arguments), prog_name="dekctl", catch_exceptions=False)
         return self._checked(arguments, done.exit_code, done.stdout, done.stderr)
 
     def json(self, *arguments: str, expect: int = 0) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,28 +13,10 @@ from typing import Any
 import click
 
 from dekctl import __version__
+from dekctl.cli.commands import MODULES
 from dekctl.cli.state import State
 from dekctl.cli.terminal import Terminal
 from dekctl.errors import DekctlError, ExitCode, UsageError
-
-MODULES = {
-    "audit": "audit",
-    "doctor": "doctor",
-    "guard": "guard",
-    "migrate": "rows",
-    "report": "report",
-    "residue": "residue",
-    "restore": "rows",
-    "retire": "retire",
-    "rewrap": "rows",
-    "rollback": "rollback",
-    "schema": "schema",
-    "scrub": "rows",
-    "status": "status",
-    "verify": "rows",
-    "wrap": "rows",
-}
-"""Each command and the module of :mod:`dekctl.cli` that has it under its own name."""
 
 
 class Group(click.Group):
@@ -44,8 +28,11 @@ class Group(click.Group):
     def main(  # type: ignore[override]  # click tells the modes apart by overloads
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        # For what goes wrong before the options are parsed, or where no command is on any more.
+        fallback = Terminal(log_json=_asks_for_json(given))
         try:
-            code = super().main(args, standalone_mode=False, **extra)
+            code = super().main(given, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()  # the help itself
             code = int(ExitCode.USAGE)
@@ -53,9 +40,11 @@ class Group(click.Group):
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "dekctl"
             hint = f"see: {path} --help"
-            code = _report(context, UsageError(error.format_message(), hint=hint))
+            usage = UsageError(error.format_message(), hint=hint)
+            code = _report(_terminal(context, fallback), usage)
         except click.Abort:  # Ctrl-C where no walk was on, or at a question
-            code = _report(None, InterruptError("interrupted", hint="run the same command again"))
+            stopped = InterruptError("interrupted", hint="run the same command again")
+            code = _report(fallback, stopped)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -99,14 +88,26 @@ class InterruptError(DekctlError):
     exit_code = ExitCode.INTERRUPTED
 
 
-def _terminal(ctx: click.Context | None) -> Terminal:
+def _terminal(ctx: click.Context | None, fallback: Terminal | None = None) -> Terminal:
     obj = ctx.find_root().obj if ctx else None
-    return obj.terminal if isinstance(obj, State) else Terminal()
+    return obj.terminal if isinstance(obj, State) else fallback or Terminal()
 
 
-def _report(ctx: click.Context | None, error: DekctlError) -> int:
-    _terminal(ctx).error(error)
+def _report(terminal: Terminal, error: DekctlError) -> int:
+    terminal.error(error)
     return int(error.exit_code)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether ``--log-format json`` is among the arguments."""
+    pairs = itertools.pairwise(arguments)
+    return "--log-format=json" in arguments or ("--log-format", "json") in pairs
+
+
+def _chosen(env: str | None, config: str | None, *, no_assume_role: bool) -> str:
+    """The given options that decide what a command works with."""
+    options = [*(["--env", env] if env else []), *(["--config", config] if config else [])]
+    return shlex.join([*options, *(["--no-assume-role"] if no_assume_role else [])])
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -134,7 +135,7 @@ def cli(
         as_json=as_json,
         log_json=log_format == "json",
         quiet=quiet,
-        chosen=f"--env {env_name}" if env_name else "",
+        chosen=_chosen(env_name, config_file, no_assume_role=no_assume_role),
     )
     ctx.obj = State(terminal, config_file, env_name, assume_role=not no_assume_role)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from dekctl.cli.state import State
@@ -24,9 +26,14 @@ def retire(ctx: click.Context, kek: str, erase: str | None) -> None:
     state: State = ctx.obj
     with state.project() as project:
         verdict = examine_retirement(project, kek, erase)
+    refusal = verdict.refusal() if verdict.refused else None
+    verdict.checks = [
+        replace(check, hint=state.terminal.exact(check.hint)) if check.hint else check
+        for check in verdict.checks
+    ]
     state.terminal.result(verdict.as_json(), _text(verdict))
-    if verdict.refused:
-        raise verdict.refusal()
+    if refusal is not None:
+        raise refusal
 
 
 def _text(verdict: Verdict) -> str:

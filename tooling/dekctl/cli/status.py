@@ -29,7 +29,7 @@ def status(ctx: click.Context, table_name: str | None) -> None:
     if "min_generation" in value:
         parts.append(_floor(value["min_generation"]))
         parts += _door(value["without_context"])
-    state.terminal.result(value, "\n\n".join(parts))
+    state.terminal.result(value, state.terminal.exact("\n\n".join(parts)))
 
 
 def _floor(floor: dict[str, Any]) -> str:

@@ -16,9 +16,11 @@ from typing import Any
 
 import click
 
+from dekctl.cli.commands import MODULES
 from dekctl.errors import DekctlError
 from dekctl.walk.tally import Tally
 
+_COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(MODULES)})\b)")
 LINE_EVERY_SECONDS = 10.0
 """How often progress is reported where stderr is no terminal."""
 
@@ -31,7 +33,7 @@ class Terminal:
     log_json: bool = False
     quiet: bool = False
     chosen: str = ""
-    """The option that chose the environment, to be repeated in the next command."""
+    """The given options that decide what a command works with, to be repeated in the next one."""
 
     def result(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result, once."""
@@ -40,18 +42,19 @@ class Terminal:
     def note(self, message: str, **fields: Any) -> None:
         """Say something that is not the result."""
         if not self.quiet:
-            self._line("note", message, fields)
+            self._line("note", self.exact(message), fields)
 
     def error(self, error: DekctlError) -> None:
         """Report what stopped the command, and the next one."""
         code = int(error.exit_code)
-        self._line("error", error.message, {"hint": self._exact(error.hint), "exit_code": code})
+        hint = self.exact(error.hint) if error.hint else None
+        self._line("error", error.message, {"hint": hint, "exit_code": code})
 
-    def _exact(self, hint: str | None) -> str | None:
-        """A hint whose commands run as they stand: with the environment that was chosen here."""
-        if hint is None or not self.chosen:
-            return hint
-        return re.sub(r"\bdekctl (?=[a-z])", f"dekctl {self.chosen} ", hint)
+    def exact(self, text: str) -> str:
+        """A text whose commands run as they stand: with the options that were given here."""
+        if not self.chosen:
+            return text
+        return _COMMAND.sub(lambda _: f"dekctl {self.chosen} ", text)
 
     def _line(self, level: str, message: str, fields: dict[str, Any]) -> None:
         if self.log_json:
