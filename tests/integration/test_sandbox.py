@@ -116,6 +116,21 @@ def test_a_database_does_not_run_as_root(name: str, tmp_path: Path) -> None:
     assert {parent: parent.stat().st_mode for parent in tmp_path.parents} == before
 
 
+def test_a_server_that_starts_leaves_the_temporary_tables_of_another_alone(tmp_path: Path) -> None:
+    found, reason = MariaDBServer.find()
+    if found is None:
+        pytest.skip(reason)
+    with MariaDBServer.start(tmp_path) as server:
+        engine = create_engine(server.create_database("app"))
+        with engine.connect() as connection:
+            connection.execute(text("CREATE TEMPORARY TABLE t (n INTEGER) ENGINE=Aria"))
+            with MariaDBServer.start():
+                # The second name makes the server open the table's files once more.
+                twice = connection.execute(text("SELECT count(*) FROM t AS a, t AS b"))
+                assert twice.scalar_one() == 0
+        engine.dispose()
+
+
 def test_a_setting_reaches_the_database(tmp_path: Path) -> None:
     found, reason = PostgresServer.find()
     if found is None:

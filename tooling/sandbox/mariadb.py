@@ -176,6 +176,7 @@ class MariaDBServer:
                 self._installer,
                 "--no-defaults",
                 f"--datadir={self.data_directory}",
+                *self._own_temporary_folder(),
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--skip-name-resolve",
@@ -185,6 +186,11 @@ class MariaDBServer:
             directory=self._home.path,
         )
         self._write_accounts()
+
+    def _own_temporary_folder(self) -> list[str]:
+        # A server that starts removes every #sql file of its temporary folder. In one that servers
+        # share, that takes the tables from under the others, which then crash.
+        return [f"--tmpdir={self._home.path}"]
 
     def _write_accounts(self) -> None:
         # The server reads this before it listens, so there is no moment without passwords, and no
@@ -225,6 +231,7 @@ class MariaDBServer:
                 self._server,
                 "--no-defaults",
                 f"--datadir={self.data_directory}",
+                *self._own_temporary_folder(),
                 "--bind-address=127.0.0.1",
                 f"--port={self.port}",
                 # Relative to the data directory: a socket's path has 107 bytes at most.
