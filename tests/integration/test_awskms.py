@@ -100,7 +100,7 @@ def test_an_unknown_or_disabled_kek_stops_everything(
     with pytest.raises(KMSRefusedError) as caught:
         provider.unwrap(wrapped)
     assert caught.value.code == "DisabledException"
-    assert "make apply" in (caught.value.hint or "")
+    assert "dekctl doctor" in (caught.value.hint or "")
 
 
 def test_aws_registers_itself_by_name(

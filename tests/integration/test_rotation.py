@@ -261,6 +261,29 @@ def test_retire_refuses_until_rows_and_alias_have_left(
     dekctl("retire", "g2").expect(3)
 
 
+def test_retire_of_the_kek_that_still_wraps_says_what_comes_first(
+    app: Application, generations: Generations, dekctl: Dekctl
+) -> None:
+    refused = dekctl("retire", "g1").expect(3)
+    assert "make another KEK the active one, then: dekctl" in refused.stderr
+
+
+def test_doctor_says_how_to_keep_a_kek_that_is_about_to_be_deleted(
+    app: Application, generations: Generations, dekctl: Dekctl
+) -> None:
+    g1, kms = generations.active, generations.standin.kms()
+    generations.roll()
+    kms.schedule_key_deletion(KeyId=g1, PendingWindowInDays=30)
+    checks = [c for c in dekctl.json("doctor", expect=5)["checks"] if not c["ok"]]
+    [pending] = [c for c in checks if c["check"] == "KEK state"]
+    assert f"{g1} is PendingDeletion and will be gone on 20" in pending["detail"]
+    assert f"aws kms cancel-key-deletion --key-id {g1}; then enable it" in pending["hint"]
+    kms.cancel_key_deletion(KeyId=g1)
+    dekctl("doctor").expect(5)  # what was saved is still disabled
+    kms.enable_key(KeyId=g1)
+    dekctl("doctor").expect(0)
+
+
 def test_a_row_in_quarantine_keeps_its_kek(
     app: Application, generations: Generations, dekctl: Dekctl
 ) -> None:

@@ -10,6 +10,7 @@ from dekctl.aws_session import RoleRefusedError
 from dekctl.db.table import Stage
 from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
 from dekctl.keks.rotation import rotation
+from dekctl.kms.arn import foreign_region
 from dekctl.kms.aws import AWSKMS
 from dekctl.kms.context import row_context
 from dekctl.project import Project
@@ -47,6 +48,7 @@ def examine(project: Project) -> Iterator[Check]:
     if project.env.provider == "aws":
         yield _run("KEK", lambda: _kek(project))
         for kek in _live_keks(project):
+            yield _run("KEK state", lambda kek=kek: _state(project, kek))  # type: ignore[misc]
             yield _run("key material", lambda kek=kek: rotation(project, kek))  # type: ignore[misc]
         for role, operation in _PROBES:
             yield _run(f"role {role}", lambda r=role, o=operation: _probe(project, r, o))  # type: ignore[misc]
@@ -99,20 +101,30 @@ def _table(project: Project, config: Any) -> str:
 
 
 def _kek(project: Project) -> str:
-    """The KEK's state. Where Terraform knows it, its generations' states come from there too."""
-    kms = project.aws("auditor")
+    """The KEK that wraps new keys."""
+    return _state(project, project.kek())
+
+
+def _state(project: Project, kek: str) -> str:
+    """A KEK's state in KMS. One that is about to be deleted is the most urgent finding there is."""
+    kms = project.aws("auditor", region=foreign_region(kek, project.region))
     try:
-        metadata = kms.describe(kms.key_id)
+        metadata = kms.describe(kek)
     finally:
         kms.close()
-    state = metadata["KeyState"]
-    if state != "Enabled":
-        raise KMSRefusedError(
-            f"{metadata['Arn']} is {state}",
-            hint="enable it in Terraform and run: make apply",
-            code="DisabledException",
-        )
-    return f"{metadata['Arn']} is enabled"
+    arn, state = metadata["Arn"], metadata["KeyState"]
+    if state == "Enabled":
+        return f"{arn} is enabled"
+    enable = f"aws kms enable-key --key-id {arn}"
+    if project.outputs is not None:
+        enable = f"enable it in Terraform and run: make apply ENV={project.env.name}"
+    hint = f"rows that it wraps cannot be read; {enable}"
+    when = ""
+    if state == "PendingDeletion":
+        hint = f"stop that at once: aws kms cancel-key-deletion --key-id {arn}; then {enable}"
+        if metadata.get("DeletionDate"):
+            when = f" and will be gone on {metadata['DeletionDate']:%Y-%m-%d %H:%M %Z}"
+    raise KMSRefusedError(f"{arn} is {state}{when}", hint=hint, code="DisabledException")
 
 
 def _live_keks(project: Project) -> list[str]:

@@ -137,11 +137,15 @@ def _rows(project: Project, verdict: Verdict, name: str) -> Check:
     tables = ", ".join(table.name for table in project.config.tables)
     if verdict.rows == 0:
         return Check("rows", True, f"no row of {tables} names it")
+    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and names(
+        project.find_kek(project.kek()), verdict.kek_id
+    )
+    first = "make another KEK the active one, then: " if active else "move them first: "
     return Check(
         "rows",
         False,
         f"{verdict.rows:,} rows name it",
-        f"move them first: dekctl rewrap --from {name} (rows in quarantine: --retry-quarantined)",
+        f"{first}dekctl rewrap --from {name} (rows in quarantine: --retry-quarantined)",
     )
 
 
@@ -207,7 +211,9 @@ def _writers(project: Project, kek: str) -> Check:
             "alias",
             False,
             f"{source} still points to it",
-            f"make another generation active in Terraform, then: make apply ENV={project.env.name}",
+            f"make another generation active in Terraform, then: make apply ENV={project.env.name}"
+            if project.outputs
+            else f"give another KEK to `kek` in [env.{project.env.name}], then: dekctl rewrap",
         )
     return Check("alias", True, f"{source} points to {target}")
 

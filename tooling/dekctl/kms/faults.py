@@ -86,9 +86,8 @@ WRONG_TYPE = "a parameter has the wrong type"
 
 HINTS = {
     "AccessDeniedException": "check the role and the key policy: dekctl doctor",
-    "DisabledException": "the KEK is disabled; enable it in Terraform and run: make apply",
-    "KMSInvalidStateException": "the KEK is not usable in its state; look at it with: dekctl "
-    "doctor",
+    "DisabledException": "the KEK is disabled; how to enable it, says: dekctl doctor",
+    "KMSInvalidStateException": "the KEK is not usable; what to do, says: dekctl doctor",
     "NotFoundException": "the KEK does not exist in this account and Region; check `kek` or the "
     "Terraform outputs with: dekctl doctor",
     "IncorrectKeyException": "the row names another KEK than the one that wrapped its key; "
