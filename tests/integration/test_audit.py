@@ -84,6 +84,7 @@ def test_a_whole_rotation_and_the_application_s_own_reads_are_explained(
         ["rewrap"],
         ["residue", "sample", "--output", sample],
         ["residue", "search", "--sample", sample, str(dekctl.folder)],
+        ["retire", "g1"],
         ["scrub", "--yes"],
         ["restore", "--yes"],
     ):
@@ -96,6 +97,7 @@ def test_a_whole_rotation_and_the_application_s_own_reads_are_explained(
     )
     result = audit(dekctl, tmp_path / "trail", [*records, read], "--since", "2025-12-31").json
     assert result["counts"] == {}
+    assert [work["complete"] for work in result["work"]] == [True]
     assert {"principal": "app", "api": "Decrypt", "error": None, "events": 1} in result["calls"]
     administered = {change["api"] for change in result["administration"]}
     assert "UpdateAlias" in administered

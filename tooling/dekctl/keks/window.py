@@ -74,7 +74,7 @@ def note_count(project: Project, kek: str, rows: int) -> None:
             kek_id=kek,
             version=__version__,
         )
-        run.result = {"rows": rows}
+        run.result = {"rows": rows, "kms_calls": {}}
         ledger.end(run, "finished")
 
 
