@@ -85,7 +85,7 @@ def _text(result: Audit) -> str:
         )
     counts = value["counts"]
     if not counts:
-        lines.append("nothing to look into")
+        lines.append("nothing to look into" + (" so far" if result.pending else ""))
     for kind, count in counts.items():
         lines.append(f"{kind}: {count:,} to look into")
         shown = [f for f in value["findings"] if f["kind"] == kind][:SHOWN]
