@@ -128,7 +128,7 @@ def test_a_branch_key_in_memory_opens_rows_while_another_one_is_waited_for() -> 
         def add(self, key: BranchKey) -> None:
             self[key.branch_id] = key
 
-        def get(self, branch_ids: Any) -> Any:  # type: ignore[override]
+        def get(self, branch_ids: Any) -> Any:  # type: ignore[override]  # the store's, not dict's
             if self.slow.is_set():
                 asked.set()
                 assert answered.wait(20)

@@ -162,3 +162,25 @@ def _tablespace(server: MariaDBServer, database: AppDatabase) -> Path:
         raw.close()
     name = sa.make_url(database.url).database or ""
     return server.data_directory / name / "encrypted_files.ibd"
+
+
+def test_the_ledger_names_the_table_that_a_sample_is_of(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(sqlite_database, rows=3)
+    sqlite_database.sql(
+        "CREATE TABLE photos (id INTEGER PRIMARY KEY, encryption_key BLOB NOT NULL)"
+    )
+    key = os.urandom(32)
+    dekctl.hidden.append(key)
+    sqlite_database.sql("INSERT INTO photos VALUES (1, :key)", key=key)
+    toml = (dekctl.folder / "dekctl.toml").read_text().replace("[table]\n", "[[table]]\n", 1)
+    (dekctl.folder / "dekctl.toml").write_text(
+        '[[table]]\nname = "photos"\ncontext_name = "photos"\n' + toml
+    )
+    dekctl("migrate").expect(0)
+    sample = str(dekctl.folder / "sample")
+    dekctl("residue", "sample", "--table", "encrypted_files", "--output", sample).expect(0)
+    dekctl("residue", "search", "--sample", sample, sample).expect(0)
+    found = sqlite_database.sql("SELECT table_name FROM dekctl_runs WHERE operation = 'residue'")
+    assert found == [("encrypted_files",)]

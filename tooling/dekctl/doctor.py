@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dekctl.aws_session import RoleRefusedError
@@ -44,14 +45,14 @@ def examine(project: Project) -> Iterator[Check]:
         yield _run("terraform outputs", lambda: _outputs(project))
     yield _run("database", lambda: _database(project))
     for config in project.config.tables:
-        yield _run(f"table {config.name}", lambda config=config: _table(project, config))  # type: ignore[misc]
+        yield _run(f"table {config.name}", partial(_table, project, config))
     if project.env.provider == "aws":
         yield _run("KEK", lambda: _kek(project))
         for kek in _live_keks(project):
-            yield _run("KEK state", lambda kek=kek: _state(project, kek))  # type: ignore[misc]
-            yield _run("key material", lambda kek=kek: rotation(project, kek))  # type: ignore[misc]
+            yield _run("KEK state", partial(_state, project, kek))
+            yield _run("key material", partial(rotation, project, kek))
         for role, operation in _PROBES:
-            yield _run(f"role {role}", lambda r=role, o=operation: _probe(project, r, o))  # type: ignore[misc]
+            yield _run(f"role {role}", partial(_probe, project, role, operation))
     else:
         yield _run("KEK", lambda: project.kms().kek_id)
 

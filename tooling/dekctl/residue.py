@@ -151,9 +151,9 @@ def open_on_record(project: Project, file: Path) -> list[bytes]:
     try:
         if not project.ledger.exists():
             return open_sample(file, kms)
-        table = project.config.table.context_name
+        context_name = _sampled_table(project, file)
         run = project.ledger.start(
-            "residue", table, shard=None, writes=False, kek_id=None, version=__version__
+            "residue", context_name, shard=None, writes=False, kek_id=None, version=__version__
         )
         state, error = "failed", None
         try:
@@ -169,6 +169,16 @@ def open_on_record(project: Project, file: Path) -> list[bytes]:
     finally:
         kms.close()
     return keys
+
+
+def _sampled_table(project: Project, file: Path) -> str:
+    """The context name of the table that a sample says it is of; the first one's if it does not."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            name = json.loads(next(lines, "{}")).get("table")
+        return project.table_configs(name)[0].context_name
+    except (OSError, ValueError, AttributeError, UsageError):
+        return project.config.table.context_name  # opening it says what is wrong
 
 
 # -- the search ------------------------------------------------------------------------------------
