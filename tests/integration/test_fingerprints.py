@@ -152,38 +152,6 @@ def test_no_value_can_pass_for_two() -> None:
     assert fingerprint(b"-") != fingerprint(None)
 
 
-def test_a_change_is_written_only_to_the_row_that_was_read(app_database: AppDatabase) -> None:
-    table = make(app_database, sa.LargeBinary())
-    values = {"wrapped_key": None, "wrapped_key_version": None, "kek_id": None}
-    with app_database.engine.begin() as connection:
-        connection.execute(
-            table.insert(), [{"id": i, "encryption_key": b"k%d" % i, **values} for i in range(6)]
-        )
-    opened, dek_table = open_table(app_database)
-    with opened:
-        rows = opened.run(lambda c: dek_table.page(c, after=None, size=10, due="1 = 1"))
-        # The application re-keys one row, deletes one, gives one another primary key, and sets one
-        # to NULL while we are with KMS.
-        app_database.sql("UPDATE encrypted_files SET encryption_key = wrapped_key WHERE id = 1")
-        app_database.sql("DELETE FROM encrypted_files WHERE id = 2")
-        app_database.sql("UPDATE encrypted_files SET id = 30 WHERE id = 3")
-        app_database.sql("UPDATE encrypted_files SET kek_id = 'other' WHERE id = 4")
-        changes = [Change(row, (b"w", "V2", "kek")) for row in rows]
-        columns = ("wrapped", "version", "kek")
-        moved = opened.run(lambda c: dek_table.swap(c, columns, changes), write=True)
-        assert moved == [(1,), (2,), (3,), (4,)]
-        # The answer to a commit may be lost; the same swap again finds its own work.
-        assert opened.run(lambda c: dek_table.swap(c, columns, changes), write=True) == moved
-    written = app_database.sql("SELECT id, wrapped_key FROM encrypted_files ORDER BY id")
-    assert [(pk, bytes(w) if w else w) for pk, w in written] == [
-        (0, b"w"),
-        (1, None),
-        (4, None),
-        (5, b"w"),
-        (30, None),
-    ]
-
-
 def test_a_row_and_a_change_show_no_key_in_their_repr() -> None:
     row = Row((1,), b"secret plaintext", b"wrapped", "V2", "kek")
     assert "secret" not in repr(row)

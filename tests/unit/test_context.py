@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.context import (
+    branch_context,
     context_for_version,
     encode_context,
     primary_key_text,
     row_context,
+    row_encoder,
 )
 
 
@@ -100,6 +102,14 @@ def test_the_encoding_for_the_local_provider_is_this() -> None:
         + b"files".hex()
     )
     assert encode_context(None) == encode_context({}) == b""
+
+
+def test_the_encoder_of_a_table_takes_its_own_rows_alone() -> None:
+    context = row_context("files", ("ä", 7))
+    assert row_encoder("files")(context) == encode_context(context)
+    for other in (row_context("other", (1,)), branch_context("files", "00"), None, {}):
+        with pytest.raises((ValueError, KeyError)):
+            row_encoder("files")(other)
 
 
 contexts = st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=4)

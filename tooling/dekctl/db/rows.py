@@ -124,6 +124,20 @@ class Change:
         )
 
 
+_MAY_BE_NAMED = frozenset(("version", "kek", "wrapped_at"))
+
+
+def is_common(column: str, values: Sequence[Any]) -> bool:
+    """Whether a column has one value in all these rows, and one that a statement may name.
+
+    Statements end up in logs, and no key may, plain or wrapped.
+    """
+    first = values[0]
+    if first is not None and column not in _MAY_BE_NAMED:
+        return False
+    return values.count(first) == len(values)
+
+
 def fingerprint(*values: bytes | str | float | None) -> bytes:
     """SHA-256 over the values as netstrings (``5:hello``), a ``-`` where there is none.
 

@@ -133,13 +133,13 @@ class DekTable:
         """The description of one of dekctl's columns."""
         return self.columns[self._names[column] or ""]
 
-    def fingerprint_of(self, alias: str | None = None) -> str:
-        """SQL of a row's fingerprint, its columns taken from ``alias``."""
+    def fingerprint_of(self, alias: str | None = None, columns: Sequence[str] = KEY_COLUMNS) -> str:
+        """SQL of the fingerprint over these columns of a row, taken from ``alias``."""
         prefix = f"{alias}." if alias else ""
         return self.database.backend.fingerprint(
             [
                 (prefix + self.quoted(c), self.column(c).is_text) if self.has(c) else None
-                for c in KEY_COLUMNS
+                for c in columns
             ]
         )
 

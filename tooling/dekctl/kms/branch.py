@@ -28,7 +28,7 @@ from dekctl.config import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.keks.identity import names
 from dekctl.kms.branch_store import BranchKey, BranchStore, Moved
-from dekctl.kms.context import TABLE, branch_context, encode_context
+from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
 from dekctl.kms.forks import begin_anew_after_fork
 from dekctl.kms.interface import (
     KMSInterface,
@@ -122,14 +122,15 @@ class BranchKeys:
             assert context is not None, "a V3 key is always bound to its row"
             wanted = len(requests) - len(answers)
             branch, count = self._take(context[TABLE], requests[0].under, wanted)
-            nonces = os.urandom(NONCE_BYTES * count)
+            part = requests[len(answers) : len(answers) + count]
+            encode = row_encoder(context[TABLE])
             head, encrypt, kek_id = branch.head, branch.cipher.encrypt, branch.kek_id
-            at = 0
-            for request in requests[len(answers) : len(answers) + count]:
-                nonce = nonces[at : at + NONCE_BYTES]
-                at += NONCE_BYTES
-                sealed = encrypt(nonce, request.plaintext, encode_context(request.context))
-                answers.append(Wrapped(head + nonce + sealed, kek_id))
+            random = os.urandom(NONCE_BYTES * count)
+            nonces = [random[i : i + NONCE_BYTES] for i in range(0, len(random), NONCE_BYTES)]
+            answers += [
+                Wrapped(head + nonce + encrypt(nonce, r.plaintext, encode(r.context)), kek_id)
+                for nonce, r in zip(nonces, part, strict=True)
+            ]
         return answers
 
     def _take(self, context_name: str, under: str | None, wanted: int) -> tuple[_Opened, int]:

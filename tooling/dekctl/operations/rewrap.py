@@ -27,7 +27,7 @@ from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.router import RoutedKMS
 from dekctl.operations.base import Fault, Operation, Verdict, reason_of
-from dekctl.operations.target import Target, wrapped_columns, wrapped_values
+from dekctl.operations.target import Target, values_of_now, wrapped_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,8 @@ class Rewrap(Operation):
         verdicts: dict[int, Verdict] = {}
         places: list[int] = []
         requests: list[RewrapRequest] = []
+        moves: Counter[tuple[str, str]] = Counter()
+        materials: Counter[str] = Counter()
         for i, row in enumerate(rows):
             assert row.wrapped is not None
             try:
@@ -194,16 +196,20 @@ class Rewrap(Operation):
             requests.append(
                 RewrapRequest(row.wrapped, row.kek, context, new_context, under, old, new)
             )
+        values_of = values_of_now(self.table, self.version)
         for i, answer in zip(places, self.kms.rewrap_many(requests), strict=True):
             if isinstance(answer, RowRejectedError):
                 verdicts[i] = Fault(rows[i], reason_of(answer))
                 continue
-            verdicts[i] = Change(rows[i], wrapped_values(self.table, answer, self.version))
-            with self._count_lock:
-                self.sources[rows[i].kek or ""] += 1
-                self.moves[rows[i].kek or "", answer.kek_id] += 1
-                if answer.key_material_id:
-                    self.materials[answer.key_material_id] += 1
+            verdicts[i] = Change(rows[i], values_of(answer))
+            moves[rows[i].kek or "", answer.kek_id] += 1
+            if answer.key_material_id:
+                materials[answer.key_material_id] += 1
+        with self._count_lock:
+            self.moves.update(moves)
+            self.materials.update(materials)
+            for (source, _), count in moves.items():
+                self.sources[source] += count
         return [verdicts[i] for i in range(len(rows))]
 
     def account(self, *, whole: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ together, each with its own KEK.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,12 +100,16 @@ def wrapped_columns(table: DekTable) -> tuple[str, ...]:
     return (*columns, "wrapped_at") if table.has("wrapped_at") else columns
 
 
-def wrapped_values(table: DekTable, answer: Wrapped, version: str) -> tuple[Any, ...]:
-    """The values of a new wrapped key, in the order of :func:`wrapped_columns`."""
-    values = (answer.blob, version, answer.kek_id)
+def values_of_now(table: DekTable, version: str) -> Callable[[Wrapped], tuple[Any, ...]]:
+    """What makes a wrapped key into the values of :func:`wrapped_columns`.
+
+    To be called before KMS is asked: a key is then never marked as wrapped later than it was, by
+    key material that KMS has replaced since.
+    """
     if not table.has("wrapped_at"):
-        return values
-    return (*values, stored_time(table, datetime.now(UTC)))
+        return lambda answer: (answer.blob, version, answer.kek_id)
+    now = stored_time(table, datetime.now(UTC))
+    return lambda answer: (answer.blob, version, answer.kek_id, now)
 
 
 def stored_time(table: DekTable, moment: datetime) -> Any:

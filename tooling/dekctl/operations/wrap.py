@@ -14,7 +14,7 @@ from dekctl.kms.context import V2, V3, row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
 from dekctl.kms.router import RoutedKMS, provider_of
 from dekctl.operations.base import Fault, Operation, Proved, Verdict, reason_of
-from dekctl.operations.target import Target, wrapped_columns, wrapped_values
+from dekctl.operations.target import Target, values_of_now, wrapped_columns
 
 
 class Wrap(Operation):
@@ -71,43 +71,38 @@ class Wrap(Operation):
         return key
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
-        config = self.table.config
-        verdicts: dict[int, Verdict] = {}
-        keys: dict[int, bytes] = {}
-        under: dict[int, str | None] = {}
+        verdicts: list[Verdict | None] = [None] * len(rows)
+        requests: dict[int, WrapRequest] = {}
+        name, hierarchical = self.table.config.context_name, self.version == V3
         for i, row in enumerate(rows):
             try:
-                key = self._key_of(row)
-                under[i] = self.keks.of(row)
+                key, under = self._key_of(row), self.keks.of(row)
             except RowRejectedError as error:
                 verdicts[i] = Fault(row, reason_of(error))
                 continue
-            keys[i] = key
-        for i in self._fresh(rows, keys):
-            verdicts[i] = Proved(rows[i])
-            del keys[i]
-        requests = [
-            WrapRequest(
-                key, row_context(config.context_name, rows[i].pk), under[i], self.version == V3
-            )
-            for i, key in keys.items()
-        ]
+            requests[i] = WrapRequest(key, row_context(name, row.pk), under, hierarchical)
+        if self.stale:
+            for i in self._fresh(rows, requests):
+                verdicts[i] = Proved(rows[i])
+                del requests[i]
+        values_of = values_of_now(self.table, self.version)
+        answers = self.kms.wrap_many(list(requests.values())) if requests else ()
         under_ids: list[str] = []
-        for i, answer in zip(keys, self.kms.wrap_many(requests) if requests else (), strict=True):
+        for i, answer in zip(requests, answers, strict=True):
             if isinstance(answer, RowRejectedError):
                 verdicts[i] = Fault(rows[i], reason_of(answer))
             else:
-                verdicts[i] = Change(rows[i], wrapped_values(self.table, answer, self.version))
+                verdicts[i] = Change(rows[i], values_of(answer))
                 under_ids.append(answer.kek_id)
         with self._count_lock:
             self.written_under.update(under_ids)
-        return [verdicts[i] for i in range(len(rows))]
+        return [verdict for verdict in verdicts if verdict is not None]
 
-    def _fresh(self, rows: Sequence[Row], keys: dict[int, bytes]) -> list[int]:
+    def _fresh(self, rows: Sequence[Row], wanted: dict[int, WrapRequest]) -> list[int]:
         """Which rows have a wrapped key that opens to their plaintext."""
         places: list[int] = []
         requests: list[UnwrapRequest] = []
-        for i in keys:
+        for i in wanted:
             wrapped = rows[i].wrapped
             if wrapped is None:
                 continue
@@ -125,7 +120,8 @@ class Wrap(Operation):
         return [
             i
             for i, answer in zip(places, self.kms.unwrap_many(requests), strict=True)
-            if isinstance(answer, Unwrapped) and hmac.compare_digest(answer.plaintext, keys[i])
+            if isinstance(answer, Unwrapped)
+            and hmac.compare_digest(answer.plaintext, wanted[i].plaintext)
         ]
 
     def _is_forgotten(self, request: UnwrapRequest) -> bool:
