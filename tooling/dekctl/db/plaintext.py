@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from dekctl.config import Encoding
 from dekctl.errors import RowRejectedError
@@ -17,8 +17,6 @@ def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[
         RowRejectedError: not of that encoding, or of a size that no key has. The message names
             the fault and never the value.
     """
-    if encoding == "raw" and type(stored) is bytes and len(stored) in sizes:
-        return stored  # as in most tables, and there may be a billion of them
     if not isinstance(stored, bytes | str):  # SQLite stores what it is given
         raise RowRejectedError(
             f"its plaintext is stored as {type(stored).__name__}, neither text nor binary",
@@ -46,6 +44,25 @@ def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[
     return key
 
 
+def key_reader(
+    encoding: Encoding, sizes: Collection[int], *, as_text: bool
+) -> Callable[[bytes | str], bytes]:
+    """What reads keys that a rollback can write again: a column's key out of what is stored.
+
+    It raises as :func:`decode_plaintext` and :func:`refuse_other_form` do.
+    """
+
+    def read(stored: bytes | str) -> bytes:
+        key = decode_plaintext(stored, encoding, sizes)
+        refuse_other_form(stored, key, encoding, as_text=as_text)
+        return key
+
+    def read_raw(stored: bytes | str) -> bytes:  # as in most tables, a billion times
+        return stored if type(stored) is bytes and len(stored) in sizes else read(stored)
+
+    return read_raw if encoding == "raw" and not as_text else read
+
+
 def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes | str:
     """Write a key for its column: the counterpart of :func:`decode_plaintext`.
 
@@ -71,8 +88,6 @@ def refuse_other_form(
     Raises:
         RowRejectedError: a rollback would write it differently.
     """
-    if stored is key and not as_text:
-        return
     if isinstance(stored, str) is not as_text:  # SQLite takes either into any column
         is_now, will_be = ("binary", "text") if as_text else ("text", "binary")
         raise RowRejectedError(

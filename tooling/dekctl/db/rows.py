@@ -147,10 +147,10 @@ def fingerprint(*values: bytes | str | float | None) -> bytes:
     """
     parts: list[bytes] = []
     for value in values:
-        if value is None:
-            parts.append(b"-")
-        elif isinstance(value, bytes):
+        if isinstance(value, bytes):
             parts.append(b"%d:%b" % (len(value), value))
+        elif value is None:
+            parts.append(b"-")
         elif isinstance(value, str):
             data = value.encode()
             parts.append(b"%d:%b" % (len(data), data))

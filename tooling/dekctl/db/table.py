@@ -302,18 +302,10 @@ class DekTable:
         assert result.cursor is not None
         rows = result.cursor.fetchall()  # the driver's own tuples: half the time of SQLAlchemy's
         result.close()
-        return [
-            Row(
-                tuple(found[:width]),
-                found[width],
-                found[width + 1],
-                found[width + 2],
-                found[width + 3],
-                bool(found[width + 4]),
-                found[width + 5],
-            )
-            for found in rows
-        ]
+        if width == 1:  # as nearly everywhere, and a third faster
+            return [Row((pk,), p, w, v, k, due == 1, owner) for pk, p, w, v, k, due, owner in rows]
+        parts = ((found[:width], found[width:]) for found in rows)
+        return [Row(tuple(pk), p, w, v, k, due == 1, o) for pk, (p, w, v, k, due, o) in parts]
 
     def _beyond(
         self, key: PrimaryKey, operator: str, prefix: str, parameters: dict[str, Any]

@@ -22,12 +22,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dekctl.config import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.keks.identity import names
 from dekctl.kms.branch_store import BranchKey, BranchStore, Moved
+from dekctl.kms.branch_supply import FORMAT, BranchSupply, OpenedBranch, Slot
 from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
 from dekctl.kms.forks import begin_anew_after_fork
 from dekctl.kms.interface import (
@@ -39,32 +39,16 @@ from dekctl.kms.interface import (
     WrapRequest,
 )
 
-FORMAT = b"\x03"
 ID_BYTES = 16
 NONCE_BYTES = 12
 TAG_BYTES = 16
 HEAD_BYTES = len(FORMAT) + ID_BYTES
 KEY_BYTES = 32
 
-WRAP_SECONDS = 3600.0
-"""After this time a new branch key is made even if the old one has uses left."""
 KEEP_SECONDS = 3600.0
 """How long an opened branch key is used: then KMS is asked again, and may refuse."""
 KEEP_KEYS = 1000
 REWRAP_BATCH = 500
-
-
-class _Opened:
-    """An opened branch key. Its ``repr`` shows nothing."""
-
-    __slots__ = ("cipher", "head", "kek_id", "since", "uses_left")
-
-    def __init__(self, branch_id: str, key: bytes, kek_id: str, now: float, uses: int) -> None:
-        self.cipher = AESGCM(key)
-        self.head = FORMAT + bytes.fromhex(branch_id)
-        self.kek_id = kek_id
-        self.since = now
-        self.uses_left = uses
 
 
 class BranchKeys:
@@ -91,19 +75,18 @@ class BranchKeys:
         self._store = store
         self._rows_per_key = rows_per_key or {}
         self._clock = clock
-        self._wrapping: dict[tuple[str, str | None], _Opened] = {}
-        self._opened: OrderedDict[str, tuple[float, _Opened]] = OrderedDict()
+        self._supply = BranchSupply(self._make, clock)
+        self._opened: OrderedDict[str, tuple[float, OpenedBranch]] = OrderedDict()
         self._new_locks()
         begin_anew_after_fork(self)
 
     def _new_locks(self) -> None:
-        self._making = threading.Lock()
         self._remembering = threading.Lock()  # short: a key in memory waits for nobody
         self._fetching = threading.Lock()
 
     def after_fork(self) -> None:
         """Wrap under branch keys of its own: two processes would count the uses of one apart."""
-        self._wrapping = {}
+        self._supply.begin_anew()
         self._opened = OrderedDict()  # it may have been in the middle of a change
         self._new_locks()
 
@@ -121,7 +104,7 @@ class BranchKeys:
             context = requests[len(answers)].context
             assert context is not None, "a V3 key is always bound to its row"
             wanted = len(requests) - len(answers)
-            branch, count = self._take(context[TABLE], requests[0].under, wanted)
+            branch, count = self._supply.take((context[TABLE], requests[0].under), wanted)
             part = requests[len(answers) : len(answers) + count]
             encode = row_encoder(context[TABLE])
             head, encrypt, kek_id = branch.head, branch.cipher.encrypt, branch.kek_id
@@ -133,19 +116,12 @@ class BranchKeys:
             ]
         return answers
 
-    def _take(self, context_name: str, under: str | None, wanted: int) -> tuple[_Opened, int]:
-        """Take up to ``wanted`` uses of the branch key in use, or of a new one."""
-        with self._making:
-            branch = self._wrapping.get((context_name, under))
-            old = branch is not None and self._clock() - branch.since > WRAP_SECONDS
-            if branch is None or branch.uses_left == 0 or old:
-                branch = self._make(context_name, under)
-                self._wrapping[context_name, under] = branch
-            count = min(wanted, branch.uses_left)
-            branch.uses_left -= count
-            return branch, count
+    def expect(self, context_name: str, under: str | None, rows: int) -> None:
+        """Say that so many keys of a table will be wrapped soon; do not wait for anything."""
+        self._supply.expect((context_name, under), rows)
 
-    def _make(self, context_name: str, under: str | None) -> _Opened:
+    def _make(self, slot: Slot) -> OpenedBranch:
+        context_name, under = slot
         branch_id = uuid.uuid4().hex
         context = branch_context(context_name, branch_id)
         try:
@@ -161,7 +137,7 @@ class BranchKeys:
             raise KMSUnavailableError("KMS gave a branch key of another size than asked for")
         uses = self._rows_per_key.get(context_name, ROWS_PER_BRANCH_KEY)
         self._store.add(BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, uses))
-        return _Opened(branch_id, key.plaintext, wrapped.kek_id, self._clock(), uses)
+        return OpenedBranch(branch_id, key.plaintext, wrapped.kek_id, self._clock(), uses)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -197,7 +173,7 @@ class BranchKeys:
 
     def _open(
         self, wanted: Mapping[str, Mapping[str, str] | None]
-    ) -> dict[str, _Opened | RowRejectedError]:
+    ) -> dict[str, OpenedBranch | RowRejectedError]:
         """Return the branch keys of these ids, from memory or from the store and KMS."""
         found, missing = self._remembered(wanted)
         if missing:
@@ -210,9 +186,9 @@ class BranchKeys:
 
     def _remembered(
         self, wanted: Iterable[str]
-    ) -> tuple[dict[str, _Opened | RowRejectedError], list[str]]:
+    ) -> tuple[dict[str, OpenedBranch | RowRejectedError], list[str]]:
         """Return the branch keys in memory, and the ids of those that are not."""
-        found: dict[str, _Opened | RowRejectedError] = {}
+        found: dict[str, OpenedBranch | RowRejectedError] = {}
         missing: list[str] = []
         with self._remembering:
             now = self._clock()
@@ -227,9 +203,9 @@ class BranchKeys:
 
     def _fetch(
         self, wanted: Mapping[str, Mapping[str, str] | None]
-    ) -> dict[str, _Opened | RowRejectedError]:
+    ) -> dict[str, OpenedBranch | RowRejectedError]:
         """Read branch keys from the store, open them in KMS and remember them."""
-        found: dict[str, _Opened | RowRejectedError] = {}
+        found: dict[str, OpenedBranch | RowRejectedError] = {}
         stored = [
             key
             for key in self._store.get(wanted).values()
@@ -246,12 +222,12 @@ class BranchKeys:
                     code=answer.code,
                 )
             else:
-                found[key.branch_id] = _Opened(
+                found[key.branch_id] = OpenedBranch(
                     key.branch_id, answer.plaintext, key.kek_id, since, 0
                 )
         with self._remembering:
             for branch_id, opened in found.items():
-                if isinstance(opened, _Opened):
+                if isinstance(opened, OpenedBranch):
                     self._opened[branch_id] = (since, opened)
             while len(self._opened) > KEEP_KEYS:
                 self._opened.popitem(last=False)
@@ -378,7 +354,7 @@ def _request(key: BranchKey) -> UnwrapRequest:
     return UnwrapRequest(key.wrapped, key.kek_id, branch_context(key.context_name, key.branch_id))
 
 
-def _unwrap(branch: _Opened, request: UnwrapRequest) -> Unwrapped | RowRejectedError:
+def _unwrap(branch: OpenedBranch, request: UnwrapRequest) -> Unwrapped | RowRejectedError:
     blob = request.wrapped
     nonce = blob[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES]
     sealed = blob[HEAD_BYTES + NONCE_BYTES :]

@@ -122,6 +122,10 @@ class RoutedKMS(KMSInterface):
             return self._branch_keys.wrap_many(requests)
         return self.provider(self._target, "wrapper").wrap_many(requests)
 
+    def expect(self, context_name: str, under: str | None, rows: int) -> None:
+        """Say that so many keys of a table will be wrapped under branch keys soon."""
+        self._branch_keys.expect(context_name, under, rows)
+
     def generate(
         self, size: int, context: Context | None, under: str | None = None
     ) -> tuple[Unwrapped, Wrapped]:

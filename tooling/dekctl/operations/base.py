@@ -72,6 +72,9 @@ class Operation(ABC):
             DatabaseError: the database refused.
         """
 
+    def expect(self, rows: int) -> None:  # noqa: B027 - most verbs have nothing to prepare
+        """Hear that :meth:`work` will get so many more rows soon; return at once."""
+
     @abstractmethod
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         """Handle the due rows of a page; one verdict per row, in order.

@@ -6,7 +6,7 @@ import hmac
 import threading
 from collections.abc import Sequence
 
-from dekctl.db.plaintext import decode_plaintext, refuse_other_form
+from dekctl.db.plaintext import key_reader
 from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import KMSRefusedError, RowRejectedError
@@ -32,10 +32,15 @@ class Wrap(Operation):
         self, table: DekTable, kms: RoutedKMS, *, stale: bool = False, version: str = V2
     ) -> None:
         super().__init__(table, kms)
+        self.routed = kms
         self.version = version
         self.columns = wrapped_columns(table)
         self.keks = Target(table, kms, "wrapper")
         self._count_lock = threading.Lock()
+        config = table.config
+        self._key_in = key_reader(
+            config.plaintext_encoding, config.dek_bytes, as_text=table.plaintext_is_text
+        )
         self.stale = stale and table.has("wrapped")
         # A dry run has to open the wrapped keys to know which ones are stale.
         self.works_in_dry_run = self.stale
@@ -50,33 +55,27 @@ class Wrap(Operation):
     def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         for row in rows:
+            assert row.plaintext is not None
             try:
-                self._key_of(row)
+                self._key_in(row.plaintext)
                 verdicts.append(Change(row, ()))
             except RowRejectedError as error:
                 verdicts.append(Fault(row, reason_of(error)))
         return verdicts
 
-    def _key_of(self, row: Row) -> bytes:
-        """The row's plaintext key.
-
-        Raises:
-            RowRejectedError: there is something wrong with it.
-        """
-        assert row.plaintext is not None
-        config = self.table.config
-        key = decode_plaintext(row.plaintext, config.plaintext_encoding, config.dek_bytes)
-        as_text = self.table.plaintext_is_text
-        refuse_other_form(row.plaintext, key, config.plaintext_encoding, as_text=as_text)
-        return key
+    def expect(self, rows: int) -> None:
+        if self.version == V3 and not self.stale:  # of stale rows nobody knows how many they are
+            under = self.keks.ids[0] if self.keks.ids else None
+            self.routed.expect(self.table.config.context_name, under, rows)
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: list[Verdict | None] = [None] * len(rows)
         requests: dict[int, WrapRequest] = {}
         name, hierarchical = self.table.config.context_name, self.version == V3
         for i, row in enumerate(rows):
+            assert row.plaintext is not None
             try:
-                key, under = self._key_of(row), self.keks.of(row)
+                key, under = self._key_in(row.plaintext), self.keks.of(row)
             except RowRejectedError as error:
                 verdicts[i] = Fault(row, reason_of(error))
                 continue

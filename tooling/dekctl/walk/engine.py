@@ -168,6 +168,8 @@ class Walk:
             writing: deque[Future[None]] = deque()
             try:
                 for page in self._pages():
+                    if not self.options.dry_run:
+                        self.operation.expect(len(page.rows))
                     working.append((page, kms.submit(self._work, page.rows)))
                     if len(working) == PAGES_WITH_KMS:
                         self._hand_over(working, writing, writers)
@@ -220,7 +222,7 @@ class Walk:
             due = [row for row in rows if row.due]
             wider = 2 * wider if len(due) < SPARSE * len(rows) else 1
             aside = self._aside.left_out(due)
-            fresh = [row for row in due if row.pk not in aside]
+            fresh = [row for row in due if row.pk not in aside] if aside else due
             if limit is not None and len(fresh) > limit - taken:
                 fresh = fresh[: limit - taken]
                 rows = rows[: rows.index(fresh[-1]) + 1]
@@ -234,11 +236,11 @@ class Walk:
                 final = start + batch >= len(due)
                 page = Page(
                     number,
-                    [row for row in part if row.pk not in aside],
+                    [row for row in part if row.pk not in aside] if aside else part,
                     after if final else part[-1].pk,
                     len(rows) - len(due) + len(part) if final else len(part),
                     len(part),
-                    [row.pk for row in part if row.pk in aside],
+                    [row.pk for row in part if row.pk in aside] if aside else [],
                 )
                 yield page
                 number += 1
@@ -332,8 +334,7 @@ class Walk:
         part.pending += sum(isinstance(v, Pending) for v in verdicts)
         moved: list[PrimaryKey] = []
         if not self.options.dry_run:
-            good = [v.row.pk for v in changes] + [v.row.pk for v in proved]
-            moved = self._commit(good, changes, faults)
+            moved = self._commit([*changes, *proved], changes, faults)
         for fault in faults:
             part.set_aside(fault.row.pk, fault.reason)
         part.changed += len(changes) - len(moved)
@@ -341,7 +342,7 @@ class Walk:
         return moved
 
     def _commit(
-        self, good: list[PrimaryKey], changes: list[Change], faults: list[Fault]
+        self, good: Sequence[Change | Proved], changes: list[Change], faults: list[Fault]
     ) -> list[PrimaryKey]:
         release = self._aside.releases
         if not (changes or faults or (release and good)):
@@ -356,7 +357,9 @@ class Walk:
                 if release:
                     still = set(moved)
                     ledger.quarantine.release(
-                        connection, run.table_name, [pk for pk in good if pk not in still]
+                        connection,
+                        run.table_name,
+                        [v.row.pk for v in good if v.row.pk not in still],
                     )
                 ledger.quarantine.add(connection, run, [(f.row.pk, f.reason) for f in faults])
             return moved
