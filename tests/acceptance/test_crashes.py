@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from dekctl.kms import EnvKMS
 from support.app import AppDatabase
+from support.branches import Branches
 from support.oracle import TABLE, Oracle, opener
 from support.secrets import assert_hidden
 from support.writer import BusyWriter
@@ -31,6 +32,7 @@ KILLS = int(os.environ.get("DEKCTL_PROOF_KILLS", "70"))
 """On each database; 210 in all, in two to four minutes."""
 BY_HAND = "DEKCTL_PROOF_KILLS" in os.environ
 ROWS = 250
+ROWS_PER_BRANCH_KEY = 40
 LONGEST_SECONDS = 1500.0
 KILLS_A_PHASE = 3
 SHORTEST_WAIT, LONGEST_WAIT = 0.15, 3.0
@@ -71,16 +73,20 @@ class Crashes:
             self.cycle()
 
     def cycle(self) -> None:
-        """From the legacy schema to wrapped keys and a new KEK, and all the way back."""
+        """From the legacy schema to wrapped keys and a new KEK, and all the way back.
+
+        Every other time under branch keys.
+        """
+        form = ("--hierarchical",) if self.counts["cycles"] % 2 else ()
         self.writer.mode("legacy")
         self.killed("schema", "expand")
-        self.killed("wrap")
+        self.killed("wrap", *form)
         self.settle()
         self.writer.mode("modern")
         self.killed("scrub", "--yes", allowed=(0, 4))
         self.killed("verify", allowed=(0, 4))
         self.keks.roll()
-        self.killed("rewrap", allowed=(0, 4))
+        self.killed("rewrap", *form, allowed=(0, 4))
         self.killed("restore", "--yes", allowed=(0, 4))
         self.writer.mode("idle")
         self.run("restore", "--yes", allowed=(0, 4))
@@ -141,6 +147,7 @@ class Crashes:
         """Every row against the oracle, while the writer is idle."""
         self.writer.mode("idle")
         oracle = self.writer.oracle()
+        oracle.branches = Branches(self.database.engine)
         with self.database.engine.connect() as connection:
             found = connection.execute(sa.text(f"SELECT * FROM {TABLE}")).mappings()
             rows = {row["id"]: dict(row) for row in found}
@@ -166,7 +173,10 @@ def test_a_process_that_is_killed_at_any_moment_loses_no_key_and_leaves_no_row_h
 ) -> None:
     keks = Keks()
     config = tmp_path / "dekctl.toml"
-    config.write_text(f'[env.test]\ndatabase_url = "{app_database.url}"\nprovider = "env"\n')
+    config.write_text(
+        f"[table]\nrows_per_branch_key = {ROWS_PER_BRANCH_KEY}\n"
+        f'[env.test]\ndatabase_url = "{app_database.url}"\nprovider = "env"\n'
+    )
     with (
         BusyWriter(app_database.url, keks.environ, ROWS, seed=KILLS) as writer,
         Zygote(tmp_path) as zygote,

@@ -36,6 +36,7 @@ from dekctl.cli.main import cli
 from dekctl.kms import AWSKMS
 from dekctl.ledger.heartbeat import this_machine
 from support.app import AppDatabase
+from support.branches import Branches
 from support.kms_standin import CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, NO_BODY, Fault, KmsStandin
 from support.oracle import TABLE, Oracle, Writer
 from support.secrets import assert_hidden
@@ -55,6 +56,7 @@ FAULTS = (
     CUT_MIDDLE,
     CUT_AFTER,
 )
+ROWS_PER_BRANCH_KEY = 3
 WRITES = ("insert", "rekey", "issue", "issue new", "delete")
 
 
@@ -92,7 +94,7 @@ class Story(RuleBasedStateMachine):
         super().__init__()
         around = self.around
         engine = around.database.engine
-        self.oracle = Oracle()
+        self.oracle = Oracle(branches=Branches(engine))
         self.writer = Writer(engine, self.oracle)
         self.writer.create_table()
         around.standin.clear_faults()
@@ -102,6 +104,7 @@ class Story(RuleBasedStateMachine):
         self.troubled = False
         self.environ = around.standin.environment()
         (around.folder / "dekctl.toml").write_text(
+            f"[table]\nrows_per_branch_key = {ROWS_PER_BRANCH_KEY}\n"
             f'[env.test]\ndatabase_url = "{around.database.url}"\nprovider = "aws"\n'
             f'region = "{around.standin.region}"\nendpoint_url = "{around.standin.endpoint_url}"\n'
             f'kek = "{self.alias}"\n'
@@ -244,7 +247,9 @@ class Story(RuleBasedStateMachine):
         if command == "wrap --stale" and code == 0 and not between:
             self.oracle.legacy.clear()
 
-    @rule(command=st.sampled_from(("wrap", "wrap --stale", "migrate")), **WALK)
+    @rule(
+        command=st.sampled_from(("wrap", "wrap --hierarchical", "wrap --stale", "migrate")), **WALK
+    )
     def wrap(self, command: str, **options: Any) -> None:
         self.walk(command, **options)
 
@@ -261,9 +266,9 @@ class Story(RuleBasedStateMachine):
     def scrub(self, **options: Any) -> None:
         self.walk("scrub --yes", **options)
 
-    @rule(**WALK)
-    def rewrap(self, **options: Any) -> None:
-        self.walk("rewrap", **options)
+    @rule(command=st.sampled_from(("rewrap", "rewrap --hierarchical", "rewrap --same-key")), **WALK)
+    def rewrap(self, command: str, **options: Any) -> None:
+        self.walk(command, **options)
 
     @rule(**WALK)
     def restore(self, **options: Any) -> None:

@@ -356,6 +356,36 @@ def test_an_index_that_is_not_unique_over_all_rows_is_no_primary_key(
     assert "not a unique key" in dekctl("migrate").expect(2).stderr
 
 
+def test_an_index_that_could_not_be_built_is_no_primary_key(
+    postgres_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    columns = COLUMNS.format(binary=BINARY["postgresql"], blob=BLOB["postgresql"])
+    postgres_database.sql(
+        f"CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, ext INTEGER NOT NULL, {columns})"
+    )
+    for number in (1, 2):
+        postgres_database.sql(
+            "INSERT INTO encrypted_files (id, ext, encryption_key) VALUES (:id, 7, :dek)",
+            id=number,
+            dek=DEK,
+        )
+    in_no_transaction = postgres_database.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with in_no_transaction.connect() as connection, pytest.raises(sa.exc.IntegrityError):
+        connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY u ON encrypted_files (ext)")
+    configure(dekctl, postgres_database, primary_key=["ext"])
+    assert "not a unique key" in dekctl("migrate").expect(2).stderr
+
+
+def test_a_table_whose_children_have_rows_of_their_own_is_refused(
+    postgres_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    columns = COLUMNS.format(binary=BINARY["postgresql"], blob=BLOB["postgresql"])
+    postgres_database.sql(f"CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, {columns})")
+    postgres_database.sql("CREATE TABLE archived () INHERITS (encrypted_files)")
+    configure(dekctl, postgres_database)
+    assert "rows of archived (INHERITS)" in dekctl("migrate").expect(2).stderr
+
+
 INSENSITIVE = {
     "sqlite": ("TEXT COLLATE NOCASE", "'ALICE'"),
     "postgresql": ("VARCHAR(20) COLLATE insensitive", "'ALICE'"),

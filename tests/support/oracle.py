@@ -10,7 +10,7 @@ import json
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -18,12 +18,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from dekctl.config import TableConfig
-from dekctl.kms.context import V2, context_for_version, row_context
+from dekctl.kms.context import V2, V3, context_for_version, row_context
 from dekctl.kms.interface import KMSInterface, Unwrapped, UnwrapRequest
+from support.branches import Branches, Unwrap
 
 TABLE = "encrypted_files"
-Unwrap = Callable[[bytes, str | None, Mapping[str, str] | None], bytes | None]
-"""Opens a wrapped key with its KEK and context; None where KMS says no."""
 
 
 def opener(provider: KMSInterface) -> Unwrap:
@@ -49,10 +48,13 @@ class Oracle:
     legacy: set[int] = field(default_factory=set)
     poison: set[int] = field(default_factory=set)
     config: TableConfig = field(default_factory=TableConfig)
+    branches: Branches | None = field(default=None, repr=False)
     _opened: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict, repr=False)
 
     def check(self, rows: Mapping[int, Mapping[str, Any]], unwrap: Unwrap) -> None:
         """Fail where a row's key is lost, or is another one, or a row is missing or changed."""
+        if self.branches is not None:
+            self.branches.read()
         assert set(rows) == set(self.deks), "rows are missing, or there are too many"
         for number, row in rows.items():
             problem = self.problem(number, row, unwrap)
@@ -80,14 +82,20 @@ class Oracle:
         return None
 
     def open(self, number: int, row: Mapping[str, Any], unwrap: Unwrap) -> bytes | None:
-        """Open a row's wrapped key; what was opened once is remembered."""
-        place = (number, bytes(row["wrapped_key"]))
-        if place not in self._opened:
-            context = context_for_version(
-                row["wrapped_key_version"], self.config.context_name, (number,)
-            )
-            self._opened[place] = unwrap(place[1], row["kek_id"], context)
-        return self._opened[place]
+        """Open a row's wrapped key; what KMS opened once is remembered."""
+        blob, version = bytes(row["wrapped_key"]), row["wrapped_key_version"]
+        context = context_for_version(version, self.config.context_name, (number,))
+        if version == V3:  # not remembered: its branch key may be gone
+            return self._opener(version, unwrap)(blob, row["kek_id"], context)
+        if (number, blob) not in self._opened:
+            self._opened[number, blob] = unwrap(blob, row["kek_id"], context)
+        return self._opened[number, blob]
+
+    def _opener(self, version: str, unwrap: Unwrap) -> Unwrap:
+        if version != V3:
+            return unwrap
+        assert self.branches is not None, "this story was to have no V3 rows"
+        return self.branches.opener(unwrap)
 
     def check_exchange(self, rows: Mapping[int, Mapping[str, Any]], unwrap: Unwrap) -> int:
         """Put each row's wrapped key into its neighbour's place: it must not open there.
@@ -97,12 +105,13 @@ class Oracle:
         numbers = [
             n
             for n, row in rows.items()
-            if row.get("wrapped_key") is not None and row["wrapped_key_version"] == V2
+            if row.get("wrapped_key") is not None and row["wrapped_key_version"] in (V2, V3)
         ]
         for mine, other in pairwise(numbers):
             row = rows[mine]
             context = row_context(self.config.context_name, (other,))
-            assert unwrap(bytes(row["wrapped_key"]), row["kek_id"], context) is None, (
+            opener = self._opener(row["wrapped_key_version"], unwrap)
+            assert opener(bytes(row["wrapped_key"]), row["kek_id"], context) is None, (
                 f"the wrapped key of row {mine} opens in the place of row {other}"
             )
         return max(0, len(numbers) - 1)

@@ -75,6 +75,19 @@ class Backend(ABC):
         """Why a column of this type cannot be walked by or bound to; None where it can."""
         return None
 
+    def unfit_table(self, connection: Connection, table: str, schema: str | None) -> str | None:  # noqa: ARG002
+        """Why no key of a table can be unique over all that is read from it; None where one can."""
+        return None
+
+    def invalid_indexes(
+        self,
+        connection: Connection,  # noqa: ARG002
+        table: str,  # noqa: ARG002
+        schema: str | None,  # noqa: ARG002
+    ) -> frozenset[str]:
+        """The names of a table's indexes that the server does not hold to be complete."""
+        return frozenset()
+
     def ambiguous_key(self, connection: Connection, table: DekTable) -> str | None:  # noqa: ARG002
         """A primary-key column whose values may differ and still have one text; None without."""
         return None

@@ -58,11 +58,19 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             key = inspector.get_pk_constraint(config.bare_name, schema=config.schema)
             unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
             indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
+            backend = database.backend
+            unfit_table = backend.unfit_table(connection, config.bare_name, config.schema)
+            invalid = backend.invalid_indexes(connection, config.bare_name, config.schema)
         except NoSuchTableError:
             raise UsageError(
                 f"the table {config.name} does not exist",
                 hint="correct `name` in [table], or database_url in the environment",
             ) from None
+    if unfit_table:
+        raise UsageError(
+            f"the table {config.name} {unfit_table}",
+            hint="name a table without such children in [table], or each child in a [[table]]",
+        )
     columns = {
         c["name"]: Column(
             c["name"], c["type"], bool(c["nullable"]), c.get("default"), c.get("comment")
@@ -90,7 +98,11 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             )
     keys: list[list[str | None]] = [list(key.get("constrained_columns") or [])]
     keys += [list(constraint["column_names"]) for constraint in unique]
-    keys += [list(index["column_names"]) for index in indexes if _covers_all_rows(index)]
+    keys += [
+        list(index["column_names"])
+        for index in indexes
+        if _covers_all_rows(index) and index["name"] not in invalid
+    ]
     nullable = [c for c in config.primary_key if columns[c].nullable and c not in keys[0]]
     if nullable or not any(k and set(k) == set(config.primary_key) for k in keys):
         actual = ", ".join(filter(None, keys[0])) or "none"

@@ -92,6 +92,29 @@ class PostgreSQLBackend(Backend):
             return key[0]
         return f"(hashtext(ROW({', '.join(key)})::text) & 2147483647)"
 
+    def unfit_table(self, connection: Connection, table: str, schema: str | None) -> str | None:
+        children = connection.execute(
+            sa.text(
+                "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class ON oid = inhparent "
+                "WHERE inhparent = CAST(:name AS regclass) AND relkind = 'r' ORDER BY 1"
+            ),
+            {"name": _full_name(connection, table, schema)},
+        ).scalars()
+        child = next(iter(children), None)
+        return f"has rows of {child} (INHERITS), which no key of its own covers" if child else None
+
+    def invalid_indexes(
+        self, connection: Connection, table: str, schema: str | None
+    ) -> frozenset[str]:
+        found = connection.execute(
+            sa.text(
+                "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid "
+                "WHERE indrelid = CAST(:name AS regclass) AND NOT indisvalid"
+            ),
+            {"name": _full_name(connection, table, schema)},
+        ).scalars()
+        return frozenset(found)
+
     def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
         found = connection.execute(
             sa.text("SELECT reltuples FROM pg_class WHERE oid = CAST(:name AS regclass)"),
@@ -189,6 +212,11 @@ def _is_servers_own(state: str, diagnosis: Any) -> bool:
         return diagnosis.context is None
     # A trigger's text comes from the language's own file: pl_exec.c, plpy_elog.c, plperl.c, ...
     return not (diagnosis.source_file or "").startswith("pl")
+
+
+def _full_name(connection: Connection, table: str, schema: str | None) -> str:
+    quote = connection.dialect.identifier_preparer.quote
+    return f"{quote(schema)}.{quote(table)}" if schema else quote(table)
 
 
 def _cursor(connection: Connection) -> Any:

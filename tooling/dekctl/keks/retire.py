@@ -101,7 +101,7 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
     verdict.branch_keys = branch_keys_under(uses, kek)
     if verdict.rows == verdict.branch_keys == 0 and generation is None:
         _refuse_unknown(project, kek)
-    verdict.checks += [_unclear(verdict), _branch_keys(verdict, name)]
+    verdict.checks += [_unclear(verdict), _branch_keys(project, verdict, name)]
     if erase is not None:
         verdict.checks += check_erasure(project, kek, erase, verdict.rows)
     else:
@@ -137,16 +137,21 @@ def _rows(project: Project, verdict: Verdict, name: str) -> Check:
     tables = ", ".join(table.name for table in project.config.tables)
     if verdict.rows == 0:
         return Check("rows", True, f"no row of {tables} names it")
-    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and names(
-        project.find_kek(project.kek()), verdict.kek_id
-    )
-    first = "make another KEK the active one, then: " if active else "move them first: "
     return Check(
         "rows",
         False,
         f"{verdict.rows:,} rows name it",
-        f"{first}dekctl rewrap --from {name} (rows in quarantine: --retry-quarantined)",
+        f"{_move(project, verdict, name)} (rows in quarantine: --retry-quarantined)",
     )
+
+
+def _move(project: Project, verdict: Verdict, name: str) -> str:
+    """What moves all that is under the KEK to another one."""
+    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and names(
+        project.find_kek(project.kek()), verdict.kek_id
+    )
+    first = "make another KEK the active one, then: " if active else "move them first: "
+    return f"{first}dekctl rewrap --from {name}"
 
 
 def _configuration(project: Project, kek: str) -> Check:
@@ -179,14 +184,14 @@ def _unclear(verdict: Verdict) -> Check:
     )
 
 
-def _branch_keys(verdict: Verdict, name: str) -> Check:
+def _branch_keys(project: Project, verdict: Verdict, name: str) -> Check:
     if verdict.branch_keys == 0:
         return Check("branch keys", True, "it wraps no branch key (V3)")
     return Check(
         "branch keys",
         False,
         f"{verdict.branch_keys:,} branch keys (V3) are under it, and rows open only through them",
-        f"move them first: dekctl rewrap --from {name}",
+        _move(project, verdict, name),
     )
 
 
