@@ -1,0 +1,64 @@
+"""A KMS stand-in and both ways to it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dekctl.kms.boto import BotoTransport
+from support.kms_standin import KmsStandin
+from support.transports import QUICK, Kind, Make, new_session
+
+if TYPE_CHECKING:
+    from support.transports import AnyTransport
+
+HAS_PYCURL = importlib.util.find_spec("pycurl") is not None
+collect_ignore_glob = [] if HAS_PYCURL else ["test_*.py"]
+
+
+@pytest.fixture(scope="module")
+def standin() -> Iterator[KmsStandin]:
+    with KmsStandin.start(tls=True) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, standin: KmsStandin) -> Iterator[None]:
+    for name in [*os.environ]:
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    for name, value in standin.environment().items():
+        if name != "AWS_ENDPOINT_URL":
+            monkeypatch.setenv(name, value)
+    yield
+    standin.clear_faults()
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    from dekctl.kms.curl import CurlTransport  # noqa: PLC0415 - pycurl is optional
+
+    made: list[AnyTransport] = []
+
+    def connect(kind: Kind, url: str, **options: Any) -> AnyTransport:
+        transport = CurlTransport if kind == "curl" else BotoTransport
+        settings: dict[str, Any] = {"session": new_session(), "concurrency": 8, "policy": QUICK}
+        settings.update(options)
+        session = settings.pop("session")
+        made.append(transport(session, region="us-east-1", endpoint_url=url, **settings))
+        return made[-1]
+
+    yield connect
+    for transport in made:
+        transport.close()
+
+
+@pytest.fixture(params=["boto3", "curl"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    name: Kind = request.param
+    return name
