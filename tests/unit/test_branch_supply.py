@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -32,6 +33,12 @@ class Maker:
             raise self.fault
         self.made += 1
         return OpenedBranch(f"{self.made:032x}", bytes(32), slot[0], self.now, USES)
+
+    def wait_made(self, count: int) -> bool:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.made < count and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return self.made >= count
 
     def supply(self) -> BranchSupply:
         return BranchSupply(self, lambda: self.now)
@@ -94,6 +101,32 @@ def test_an_old_one_is_replaced_although_it_has_uses_left() -> None:
     first = take_all(supply, 1)
     maker.now = WRAP_SECONDS + 1
     assert take_all(supply, 1) != first
+
+
+def test_one_that_grew_old_before_it_was_needed_is_not_used() -> None:
+    maker = Maker()
+    supply = maker.supply()
+    supply.expect(SLOT, USES + 1)
+    old = take_all(supply, USES)
+    assert maker.wait_made(2)
+    maker.now = WRAP_SECONDS + 1
+    [fresh] = take_all(supply, 1)
+    assert fresh not in old
+    assert maker.made == 3
+
+
+def test_nothing_is_made_ahead_while_one_is_made_where_it_is_needed() -> None:
+    maker = Maker()
+    supply = maker.supply()
+    maker.gate.clear()
+    taker = threading.Thread(target=take_all, args=(supply, 1))
+    taker.start()
+    assert maker.began.wait(PATIENCE_SECONDS)
+    supply.expect(SLOT, 5)
+    maker.gate.set()
+    taker.join()
+    take_all(supply, 5)
+    assert maker.made == 1
 
 
 def test_threads_share_the_uses_of_each_and_lose_none() -> None:

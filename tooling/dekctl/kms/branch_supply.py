@@ -79,23 +79,36 @@ class BranchSupply:
             DatabaseError: it could not be stored.
         """
         with self._taking:
+            while (taken := self._from_current(slot, wanted)) is None:
+                self._adopt_next(slot)
+            return taken
+
+    def _from_current(self, slot: Slot, wanted: int) -> tuple[OpenedBranch, int] | None:
+        with self._counting:
+            state = self._states.setdefault(slot, _State())
+            branch = state.current
+            if branch is None or self._is_worn(branch):
+                return None
+            count = min(wanted, branch.uses_left)
+            branch.uses_left -= count
+            state.expected = max(0, state.expected - count)
+            self._look_ahead(slot, state)
+            return branch, count
+
+    def _adopt_next(self, slot: Slot) -> None:
+        """Wait for the branch key that is on its way; where none is, make it here."""
+        with self._counting:
+            state = self._states[slot]
+            on_its_way = state.coming is not None
+            coming = state.coming = state.coming or Future()
+        if not on_its_way:
+            self._fulfil(slot, coming)
+        branch = None
+        try:
+            branch = coming.result()
+        finally:
             with self._counting:
-                state = self._states.setdefault(slot, _State())
-                branch, coming = state.current, state.coming
-                if branch is None or self._is_worn(branch):
-                    branch = None
-            if branch is None:
-                try:
-                    branch = coming.result() if coming is not None else self._make(slot)
-                finally:
-                    with self._counting:
-                        state.current, state.coming = branch, None
-            with self._counting:
-                count = min(wanted, branch.uses_left)
-                branch.uses_left -= count
-                state.expected = max(0, state.expected - count)
-                self._look_ahead(slot, state)
-                return branch, count
+                state.current, state.coming = branch, None
 
     def _is_worn(self, branch: OpenedBranch) -> bool:
         return branch.uses_left == 0 or self._clock() - branch.since > WRAP_SECONDS
@@ -105,13 +118,14 @@ class BranchSupply:
         left = state.current.uses_left if state.current is not None else 0
         if state.expected <= left or state.coming is not None:
             return
-        coming: Future[OpenedBranch] = Future()
-        state.coming = coming
+        state.coming = Future()
+        thread = threading.Thread(
+            target=self._fulfil, args=(slot, state.coming), name="dekctl-branch", daemon=True
+        )
+        thread.start()
 
-        def make() -> None:
-            try:
-                coming.set_result(self._make(slot))
-            except BaseException as error:  # whoever takes it is to see it
-                coming.set_exception(error)
-
-        threading.Thread(target=make, name="dekctl-branch", daemon=True).start()
+    def _fulfil(self, slot: Slot, coming: Future[OpenedBranch]) -> None:
+        try:
+            coming.set_result(self._make(slot))
+        except BaseException as error:  # whoever takes it is to see it
+            coming.set_exception(error)

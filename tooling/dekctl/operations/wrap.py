@@ -69,7 +69,7 @@ class Wrap(Operation):
             self.routed.expect(self.table.config.context_name, under, rows)
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
-        verdicts: list[Verdict | None] = [None] * len(rows)
+        verdicts: dict[int, Verdict] = {}
         requests: dict[int, WrapRequest] = {}
         name, hierarchical = self.table.config.context_name, self.version == V3
         for i, row in enumerate(rows):
@@ -95,7 +95,7 @@ class Wrap(Operation):
                 under_ids.append(answer.kek_id)
         with self._count_lock:
             self.written_under.update(under_ids)
-        return [verdict for verdict in verdicts if verdict is not None]
+        return [verdicts[i] for i in range(len(rows))]
 
     def _fresh(self, rows: Sequence[Row], wanted: dict[int, WrapRequest]) -> list[int]:
         """Which rows have a wrapped key that opens to their plaintext."""
