@@ -172,7 +172,7 @@ def test_no_key_material_in_errors(make: Make, kind: Kind) -> None:
         Reply(200, b"not json"),
     ]
     for reply in replies:
-        with ScriptedEndpoint(lambda _, reply=reply: reply) as endpoint:  # type: ignore[misc]
+        with ScriptedEndpoint(lambda _, reply=reply: reply) as endpoint:  # type: ignore[misc]  # a lambda has no types
             policy = RetryPolicy(patience=0.1, first_contact=0.1)
             transport = make(kind, endpoint.url, policy=policy)
             for request in (REQUEST, {**REQUEST, "Plaintext": [SECRET]}):
