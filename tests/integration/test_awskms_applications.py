@@ -17,12 +17,12 @@ import pytest
 from dekctl.config import load_config
 from dekctl.errors import KMSUnavailableError
 from dekctl.kms import AWSKMS, InMemoryKMS, set_kms_provider
-from dekctl.kms.branch import BranchKeys
-from dekctl.kms.branch_store import BranchKey
-from dekctl.kms.connect import TransportKind
+from dekctl.kms.aws.connect import TransportKind
+from dekctl.kms.aws.retry import RetryPolicy
+from dekctl.kms.branch.keys import BranchKeys
+from dekctl.kms.branch.store import BranchKey
 from dekctl.kms.context import row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, Wrapped, WrapRequest
-from dekctl.kms.retry import RetryPolicy
 from dekctl.reader import RowKeys
 from support.cli import Dekctl
 from support.generations import ALIAS, Generations

@@ -192,7 +192,7 @@ def test_a_lost_scheduler_is_told_with_the_way_on(job: Job, dekctl: Dekctl, tmp_
 def test_an_address_where_nobody_answers_is_a_usage_error(
     sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dekctl.walk.cluster.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("dekctl.walk.processes.dask.CONNECT_SECONDS", 1)
     make_app(sqlite_database, rows=1)
     dekctl.json("schema", "expand")
     done = dekctl("wrap", "--cluster", "tcp://127.0.0.1:1").expect(2)

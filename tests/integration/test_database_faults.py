@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from dekctl.db import database as database_module
-from dekctl.db import mysql as mysql_module
-from dekctl.db.backend import Timeouts
 from dekctl.db.database import Database
+from dekctl.db.dialect import Timeouts
+from dekctl.db.dialects import mysql as mysql_module
 from dekctl.errors import DatabaseError
 from dekctl.walk.engine import Walk
 from sandbox.mariadb import MariaDBServer

@@ -7,10 +7,10 @@ import json
 import boto3
 import pytest
 
+from dekctl.config.outputs import read_output
 from dekctl.errors import KMSRefusedError, RowRejectedError
-from dekctl.kms.aws import AWSKMS
+from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.interface import Unwrapped, UnwrapRequest
-from dekctl.outputs import read_output
 from support.cli import Dekctl
 from support.generations import Generations
 from support.kms_standin import KmsStandin

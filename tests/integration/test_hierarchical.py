@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
-from dekctl.db.branches import BranchTable, branch_keys_table
+from dekctl.branch_keys.table import BranchTable, branch_keys_table
 from dekctl.errors import DatabaseError, RefusedError, RowRejectedError
 from dekctl.kms import AWSKMS, EnvKMS
-from dekctl.kms.branch import BranchKeys
-from dekctl.kms.branch_store import BranchKey
+from dekctl.kms.branch.keys import BranchKeys
+from dekctl.kms.branch.store import BranchKey
 from dekctl.kms.context import row_context
 from dekctl.kms.interface import UnwrapRequest, Wrapped, WrapRequest
 from dekctl.reader import RowKeys

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.session import Session
 
-from dekctl.kms.quota import live_quota
+from dekctl.kms.aws.quota import live_quota
 from support.scripted_endpoint import Answerer, Reply, ScriptedEndpoint, Seen, refusal
 
 SECOND = {"PeriodValue": 1, "PeriodUnit": "SECOND"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dekctl.kms.faults import Fault as KMSFault
-from dekctl.kms.retry import RetryPolicy
+from dekctl.kms.aws.faults import Fault as KMSFault
+from dekctl.kms.aws.retry import RetryPolicy
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 from support.kms_standin import CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, NO_BODY, Fault, Grant, KmsStandin

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dekctl.errors import UsageError
-from dekctl.kms.limiter import RateLimiter
-from dekctl.walk.pressure import HoldBack, Pressure, Settings, parse_control
+from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.walk.pacing import HoldBack, Pressure, Settings, parse_control
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.kms_standin import KmsStandin
@@ -184,8 +184,8 @@ def test_an_answer_that_is_no_number_is_a_wrong_setting(
 def test_null_false_and_small_numbers_are_not_busy(sqlite_database: AppDatabase) -> None:
     from sqlalchemy.engine import make_url  # noqa: PLC0415
 
-    from dekctl.db.backend import Timeouts  # noqa: PLC0415
     from dekctl.db.database import Database  # noqa: PLC0415
+    from dekctl.db.dialect import Timeouts  # noqa: PLC0415
 
     sqlite_database.sql("CREATE TABLE there_is_a_file (id INTEGER)")
     with Database(make_url(sqlite_database.url), Timeouts(1, 10)) as database:

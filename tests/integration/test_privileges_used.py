@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from dekctl.aws_session import assumed_session
 from dekctl.kms import AWSKMS
+from dekctl.kms.aws.assume_role import assumed_session
 from dekctl.kms.context import V1
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dekctl.db.backend import Timeouts
 from dekctl.db.database import Database
+from dekctl.db.dialect import Timeouts
 from dekctl.kms import EnvKMS
 from dekctl.ledger import Ledger
 from support.app import AppDatabase, Application

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
+from dekctl.branch_keys.table import branch_keys_table
 from dekctl.config import TableConfig, load_config
-from dekctl.db.branches import branch_keys_table
-from dekctl.keks.erase import check_erasure
+from dekctl.lifecycle.erase import check_erasure
 from dekctl.project import Project
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application

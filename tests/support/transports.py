@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from botocore.session import Session
 
 from dekctl.errors import KMSError
-from dekctl.kms.boto import BotoTransport
-from dekctl.kms.retry import RetryPolicy
+from dekctl.kms.aws.boto import BotoTransport
+from dekctl.kms.aws.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from dekctl.kms.curl import CurlTransport  # pycurl is optional
+    from dekctl.kms.aws.curl.transport import CurlTransport  # pycurl is optional
 
     AnyTransport = BotoTransport | CurlTransport
 

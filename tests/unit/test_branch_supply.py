@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dekctl.errors import KMSUnavailableError
-from dekctl.kms.branch_supply import WRAP_SECONDS, BranchSupply, OpenedBranch, Slot
+from dekctl.kms.branch.supply import WRAP_SECONDS, BranchSupply, OpenedBranch, Slot
 
 SLOT: Slot = ("files", None)
 USES = 10

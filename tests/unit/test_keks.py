@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from dekctl.config.outputs import parse_outputs
 from dekctl.errors import UsageError
-from dekctl.keks.identity import may_mean, names
-from dekctl.outputs import parse_outputs
+from dekctl.kek_id import may_mean, names
 from support.plans import plan
 
 K1 = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"

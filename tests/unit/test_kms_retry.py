@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dekctl.errors import ExitCode
-from dekctl.kms.faults import Fault, classify
-from dekctl.kms.retry import CancelledError, Retries, RetryPolicy
+from dekctl.kms.aws.faults import Fault, classify
+from dekctl.kms.aws.retry import CancelledError, Retries, RetryPolicy
 
 
 class Clock:

@@ -13,12 +13,12 @@ from botocore.compat import HTTPHeaders
 from botocore.credentials import ReadOnlyCredentials
 from botocore.session import Session
 
-from dekctl.kms.session import create_client
-from dekctl.kms.sigv4 import Signer, host_header
+from dekctl.kms.aws.session import create_client
+from dekctl.kms.aws.sigv4 import Signer, host_header
 
 pytest.importorskip("pycurl")
 
-from dekctl.kms.curl_slot import Service, proxy_for
+from dekctl.kms.aws.curl.handle import Service, proxy_for
 
 MOMENT = dt.datetime(2026, 2, 28, 23, 59, 58, tzinfo=dt.timezone.utc)  # noqa: UP017
 BODY = b'{"KeyId": "alias/app-dek", "Plaintext": "c2VjcmV0"}'

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dekctl.config import EnvConfig
+from dekctl.config.outputs import load_outputs, parse_outputs
 from dekctl.errors import DekctlError, UsageError
-from dekctl.outputs import load_outputs, parse_outputs
 
 ARN = "arn:aws:kms:eu-central-1:111122223333:key/"
 VALUE: dict[str, Any] = {

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dekctl.aws_session import RoleRefusedError
 from dekctl.db.table import Stage
 from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
-from dekctl.keks.rotation import rotation
-from dekctl.kms.arn import foreign_region
-from dekctl.kms.aws import AWSKMS
+from dekctl.kek_id import foreign_region
+from dekctl.kms.aws.assume_role import RoleRefusedError
+from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.context import row_context
+from dekctl.lifecycle.rotation import rotation
 from dekctl.project import Project
-from dekctl.schema import fence
 from dekctl.schema import steps as schema
+from dekctl.schema.dialects import postgresql as fence
 from dekctl.schema.plan import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"

@@ -6,23 +6,23 @@ import threading
 
 import boto3
 
-from dekctl.aws_session import assumed_session, base_session
+from dekctl.branch_keys.table import BranchTable
 from dekctl.config import Config, Provider, TableConfig
-from dekctl.db.branches import BranchTable
+from dekctl.config.outputs import Outputs, load_outputs
 from dekctl.db.database import Database
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import KMSError, RefusedError, UsageError
-from dekctl.kms.arn import foreign_region, is_key_arn
-from dekctl.kms.aws import AWSKMS, DEFAULT_CONCURRENCY
-from dekctl.kms.branch import BranchKeys
+from dekctl.kek_id import foreign_region, is_key_arn
+from dekctl.kms.aws.assume_role import assumed_session, base_session
+from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.aws.provider import AWSKMS, DEFAULT_CONCURRENCY
+from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.interface import KMSInterface
-from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.local import EnvKMS, InMemoryKMS
 from dekctl.kms.registry import get_kms_provider, set_kms_provider
 from dekctl.kms.router import Role, RoutedKMS, provider_of
 from dekctl.ledger import Ledger
-from dekctl.ledger.columns import refuse_other_columns
-from dekctl.outputs import Outputs, load_outputs
+from dekctl.ledger.managed_columns import refuse_other_columns
 
 
 class Project:

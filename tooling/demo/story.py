@@ -19,8 +19,8 @@ from typing import Any
 import boto3
 import sqlalchemy as sa
 
-from dekctl.aws_session import assumed_session
 from dekctl.kms import AWSKMS
+from dekctl.kms.aws.assume_role import assumed_session
 from dekctl.reader import RowKeys
 from demo.application import create_legacy_files, read_every_file
 from demo.infrastructure import REGION, DemoError, Infrastructure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dekctl.kms.boto import BotoTransport
+from dekctl.kms.aws.boto import BotoTransport
 from support.kms_standin import KmsStandin
 from support.transports import QUICK, Kind, Make, new_session
 
@@ -41,7 +41,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, standin: KmsStandin) -> Iterato
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    from dekctl.kms.curl import CurlTransport  # noqa: PLC0415 - pycurl is optional
+    from dekctl.kms.aws.curl.transport import CurlTransport  # noqa: PLC0415 - pycurl is optional
 
     made: list[AnyTransport] = []
 

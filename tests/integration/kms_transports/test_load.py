@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dekctl.errors import KMSError, KMSRefusedError
-from dekctl.kms.boto import BotoTransport
-from dekctl.kms.curl import CurlTransport
-from dekctl.kms.limiter import RateLimiter
-from dekctl.kms.retry import CancelledError, RetryPolicy
+from dekctl.kms.aws.boto import BotoTransport
+from dekctl.kms.aws.curl.transport import CurlTransport
+from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.aws.retry import CancelledError, RetryPolicy
 from support.kms_standin import Fault, KmsStandin
 from support.scripted_endpoint import Reply, ScriptedEndpoint, Seen, refusal
 from support.transports import (

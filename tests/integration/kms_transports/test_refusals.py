@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
-from dekctl.kms.retry import RetryPolicy
+from dekctl.kms.aws.retry import RetryPolicy
 from support.kms_standin import CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, NO_BODY, Fault, KmsStandin
 from support.scripted_endpoint import Reply, ScriptedEndpoint, refusal
 from support.transports import (

@@ -13,7 +13,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
 
 from dekctl.errors import KMSRefusedError, KMSUnavailableError
-from dekctl.kms.retry import RetryPolicy
+from dekctl.kms.aws.retry import RetryPolicy
 from support.kms_standin import KmsStandin
 from support.scripted_endpoint import Reply, ScriptedEndpoint, Seen, refusal
 from support.transports import (

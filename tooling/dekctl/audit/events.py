@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.errors import UsageError
-from dekctl.keks.identity import names
+from dekctl.kek_id import names
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
 KMS_SOURCE = "kms.amazonaws.com"

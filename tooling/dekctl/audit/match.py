@@ -15,8 +15,8 @@ from typing import Any
 
 from dekctl.audit.events import Event
 from dekctl.audit.work import Stretch
+from dekctl.config.outputs import Outputs
 from dekctl.doctor import PROBE_PRIMARY_KEY
-from dekctl.outputs import Outputs
 
 ACTIONS: dict[str, frozenset[str]] = {
     "app": frozenset({"Decrypt", "GenerateDataKey"}),

@@ -13,8 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dekctl.audit.match import DELIVERY, Finding, Kind, Matched, match
 from dekctl.audit.trail import Bucket, Folder, Reading, Source, read_events, utc
 from dekctl.audit.work import CLOCKS, Stretch, stretches
+from dekctl.config.outputs import Outputs
 from dekctl.errors import RefusedError, UsageError
-from dekctl.outputs import Outputs
 from dekctl.project import Project
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from dekctl.audit.events import CRYPTOGRAPHY
 from dekctl.audit.trail import utc
-from dekctl.ledger.record import LEASE_SECONDS
+from dekctl.ledger.ledger import LEASE_SECONDS
 
 CLOCKS = timedelta(seconds=60)
 """How far the clocks of the database and of AWS may be apart."""

@@ -13,7 +13,7 @@ from dekctl.cli.state import State
 from dekctl.cli.terminal import ProgressLine, Terminal
 from dekctl.project import Project
 from dekctl.walk import estimate
-from dekctl.walk.runs import RowOptions, RunResult, run_rows
+from dekctl.walk.run import RowOptions, RunResult, run_rows
 
 
 def execute(state: State, project: Project, verb: str, options: RowOptions) -> RunResult:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from dekctl.cli.state import State
-from dekctl.keks.retire import Verdict, examine_retirement
+from dekctl.lifecycle.retire import Verdict, examine_retirement
 
 
 @click.command()

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import execute, finish, text_of
-from dekctl.cli.proof import prove_wrapped
 from dekctl.cli.rows import lower_fences
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import row_options, walk_options, yes_option
@@ -18,8 +17,9 @@ from dekctl.errors import RefusedError
 from dekctl.project import Project
 from dekctl.schema import steps as schema
 from dekctl.schema.plan import SchemaPlan
-from dekctl.walk.runs import RowOptions, RunResult
+from dekctl.walk.run import RowOptions, RunResult
 from dekctl.walk.tally import add_tally
+from dekctl.workflows.proof import prove_wrapped
 
 
 @click.command()

@@ -17,7 +17,7 @@ from dekctl.kms.context import VERSIONS
 from dekctl.operations.rewrap import Choice
 from dekctl.project import Project
 from dekctl.traces import traces
-from dekctl.walk.runs import RowOptions, configs_of, ready
+from dekctl.walk.run import RowOptions, configs_of, ready
 
 
 def _guards_first(project: Project, verb: str, options: RowOptions, *, yes: bool) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from dekctl.cli.proof import prove_wrapped
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import yes_option
 from dekctl.db.table import Stage
 from dekctl.errors import RefusedError
 from dekctl.schema import steps
 from dekctl.schema.guards import check
+from dekctl.workflows.proof import prove_wrapped
 
 sql_option = click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
 table_option = click.option("--table", "table_name", metavar="NAME", help="Only this [[table]].")

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from dekctl.cli.state import State
-from dekctl.keks import census
-from dekctl.schema import fence
+from dekctl.lifecycle import census
+from dekctl.schema.dialects import postgresql as fence
 
 
 @click.command()

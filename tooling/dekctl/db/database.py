@@ -16,11 +16,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from dekctl.config import EnvConfig
-from dekctl.db.backend import Backend, Timeouts
-from dekctl.db.leaving import sever_when_given_up
-from dekctl.db.mysql import MySQLBackend
-from dekctl.db.postgresql import PostgreSQLBackend
-from dekctl.db.sqlite import SQLiteBackend
+from dekctl.db.dialect import Backend, Timeouts
+from dekctl.db.dialects.mysql import MySQLBackend
+from dekctl.db.dialects.postgresql import PostgreSQLBackend
+from dekctl.db.dialects.sqlite import SQLiteBackend
+from dekctl.db.sever import sever_when_given_up
 from dekctl.errors import DatabaseError, UsageError
 
 Result = TypeVar("Result")

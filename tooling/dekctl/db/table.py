@@ -15,8 +15,8 @@ from sqlalchemy.dialects.postgresql import DOMAIN
 from dekctl.config import TableConfig
 from dekctl.db.database import Database
 from dekctl.db.inspection import Column, inspect_table
-from dekctl.db.literal import owner_case, owner_condition
 from dekctl.db.rows import KEY_COLUMNS, Change, PrimaryKey, Row, refuse_nameless
+from dekctl.db.sql import owner_case, owner_condition
 from dekctl.errors import RefusedError, UsageError
 
 MOST_ROWS_READ = 20_000

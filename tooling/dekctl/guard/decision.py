@@ -16,8 +16,9 @@ from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.danger import KEYS, Danger
 from dekctl.guard.dangers import contexts_in, find_dangers
 from dekctl.guard.plan import HINT, Plan, read_plan
-from dekctl.keks.identity import names
-from dekctl.keks.usage import (
+from dekctl.kek_id import names
+from dekctl.lifecycle.backup_window import backup_window
+from dekctl.lifecycle.usage import (
     Use,
     branch_keys_under,
     count_uses,
@@ -26,7 +27,6 @@ from dekctl.keks.usage import (
     rows_through_branch_keys,
     rows_unclear,
 )
-from dekctl.keks.window import backup_window
 from dekctl.project import Project
 
 NOTE = "guard"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dekctl.config.outputs import Outputs, read_output
 from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.iam import Statement, parse_policy, statements_of_data
-from dekctl.outputs import Outputs, read_output
 
 HINT = "make it with: terraform show -json PLAN > FILE"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dekctl.errors import UsageError
-from dekctl.kms.aws import AWSKMS
+from dekctl.kms.aws.provider import AWSKMS
+from dekctl.kms.aws.retry import APPLICATION
 from dekctl.kms.interface import KMSInterface
 from dekctl.kms.local import EnvKMS, InMemoryKMS
-from dekctl.kms.retry import APPLICATION
 
 KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
 

@@ -15,10 +15,10 @@ from typing import Literal, TypeVar
 
 from dekctl.config import Provider
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.kms.arn import foreign_region, is_key_arn
-from dekctl.kms.aws import AWSKMS
-from dekctl.kms.branch import BranchKeys
-from dekctl.kms.branch_store import Moved
+from dekctl.kek_id import foreign_region, is_key_arn
+from dekctl.kms.aws.provider import AWSKMS
+from dekctl.kms.branch.keys import BranchKeys
+from dekctl.kms.branch.store import Moved
 from dekctl.kms.interface import (
     Context,
     KMSInterface,
@@ -157,7 +157,7 @@ class RoutedKMS(KMSInterface):
     def rewrap_branch_keys(
         self, context_name: str, source: str | None, under: str | None, *, again: bool = False
     ) -> Moved:
-        """Move a table's branch keys; see :meth:`dekctl.kms.branch.BranchKeys.rewrap_all`."""
+        """Move a table's branch keys; see :meth:`dekctl.kms.branch.keys.BranchKeys.rewrap_all`."""
         if self.branches is None:
             return Moved()
         return self.branches.rewrap_all(context_name, source, under, again=again)

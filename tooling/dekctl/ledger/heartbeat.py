@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dekctl.errors import DatabaseError, DekctlError
 
 if TYPE_CHECKING:
-    from dekctl.ledger.record import Ledger, Run
+    from dekctl.ledger.ledger import Ledger, Run
 
 HEARTBEAT_SECONDS = 3.0
 

@@ -17,7 +17,7 @@ from dekctl.kms.context import primary_key_text
 from dekctl.ledger.tables import stamp, tables
 
 if TYPE_CHECKING:
-    from dekctl.ledger.record import Run
+    from dekctl.ledger.ledger import Run
 
 
 @dataclass(frozen=True, slots=True)

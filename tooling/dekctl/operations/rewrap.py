@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.config import Provider
-from dekctl.db.literal import literal
 from dekctl.db.rows import Change, Row
+from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.keks.identity import aliases_like, key_id_of, may_mean, names
-from dekctl.kms.branch_store import Moved
+from dekctl.kek_id import aliases_like, key_id_of, may_mean, names
+from dekctl.kms.branch.store import Moved
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.router import RoutedKMS
@@ -120,7 +120,7 @@ class Rewrap(Operation):
         return " AND ".join(conditions)
 
     def _names(self, source: str, named: str | None) -> str:
-        """SQL of :func:`dekctl.keks.identity.names` for the rows of a KEK."""
+        """SQL of :func:`dekctl.kek_id.names` for the rows of a KEK."""
         kek, key_id = self.table.quoted("kek"), key_id_of(source)
         # V1 rows may name the key by its id alone.
         spellings = {source, key_id, *(aliases_like(named, source) if named else ())}

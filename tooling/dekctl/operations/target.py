@@ -10,10 +10,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from dekctl.config import OTHERS
+from dekctl.config.model import OTHERS
 from dekctl.db.inspection import Column
-from dekctl.db.literal import literal
 from dekctl.db.rows import Row
+from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.interface import Wrapped

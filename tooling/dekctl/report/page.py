@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from dekctl import __version__
-from dekctl.keks import census
+from dekctl.lifecycle import census
 from dekctl.project import Project
 from dekctl.report.charts import bars, stack
 from dekctl.report.html import document, table, tag

@@ -13,7 +13,7 @@ from dekctl.db.inspection import Column
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
-from dekctl.ledger.columns import named_columns
+from dekctl.ledger.managed_columns import named_columns
 
 if TYPE_CHECKING:
     from dekctl.schema.plan import SchemaPlan

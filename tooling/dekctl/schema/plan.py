@@ -15,11 +15,11 @@ from dekctl.db.inspection import Column
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import RefusedError
 from dekctl.ledger import tables as ledger_tables
-from dekctl.ledger.columns import named_columns
-from dekctl.schema import fence as schema_fence
+from dekctl.ledger.managed_columns import named_columns
 from dekctl.schema import guards as schema_guards
-from dekctl.schema import mysql as schema_mysql
-from dekctl.schema import sqlite as schema_sqlite
+from dekctl.schema.dialects import mysql as schema_mysql
+from dekctl.schema.dialects import postgresql as schema_fence
+from dekctl.schema.dialects import sqlite as schema_sqlite
 
 REVISIONS = {Stage.LEGACY: "0001", Stage.EXPANDED: "0002", Stage.CONTRACTED: "0003"}
 

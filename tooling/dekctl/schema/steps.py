@@ -19,12 +19,12 @@ from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
 from dekctl.db.table import DekTable, Stage
 from dekctl.ledger import Ledger
-from dekctl.ledger.columns import refuse_other_columns
+from dekctl.ledger.managed_columns import refuse_other_columns
 from dekctl.project import Project
-from dekctl.schema import fence as schema_fence
 from dekctl.schema import guards as schema_guards
+from dekctl.schema.dialects import postgresql as schema_fence
+from dekctl.schema.ledger_entry import entered
 from dekctl.schema.plan import REVISIONS, SchemaPlan
-from dekctl.schema.record import entered
 
 lower_fence = schema_fence.lower_fence
 

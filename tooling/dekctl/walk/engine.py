@@ -28,8 +28,8 @@ from dekctl.errors import DatabaseError, KMSError, RefusedError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Fault, Operation, Pending, Proved, Verdict
-from dekctl.walk.aside import Aside
-from dekctl.walk.pressure import Pressure
+from dekctl.walk.pacing import Pressure
+from dekctl.walk.quarantine import Aside
 from dekctl.walk.tally import Progress, Tally, add_tally
 
 PAGES_WITH_KMS = 3

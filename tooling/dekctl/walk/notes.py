@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dekctl.kms.branch_store import Moved
+from dekctl.kms.branch.store import Moved
 from dekctl.ledger import Run
 from dekctl.operations.base import Operation
 from dekctl.operations.rewrap import Rewrap
-from dekctl.walk.pressure import Note
+from dekctl.walk.pacing import Note
 
 
 def tell_stuck(branches: Moved, note: Note) -> None:

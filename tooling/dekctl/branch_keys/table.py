@@ -1,0 +1,136 @@
+"""The table of branch keys, beside the ledger: the stock of hierarchical wrapping (V3).
+
+Unlike the ledger it holds keys (wrapped by KMS): without them no V3 row opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from dekctl.kms.branch.store import BranchKey
+
+NAME = "dekctl_branch_keys"
+IDS_A_QUERY = 500
+
+Result = TypeVar("Result")
+
+
+class RunTransaction(Protocol):
+    """Runs work in a transaction, as :meth:`dekctl.db.database.Database.run` does."""
+
+    def __call__(self, work: Callable[[Connection], Any], *, write: bool = False) -> Any: ...
+
+
+def branch_keys_table(schema: str | None) -> sa.Table:
+    """The table as migration 0001 makes it."""
+    return sa.Table(
+        NAME,
+        sa.MetaData(schema=schema),
+        sa.Column("branch_id", sa.String(32), primary_key=True),
+        sa.Column("context_name", sa.String(255), nullable=False),
+        sa.Column("wrapped", sa.LargeBinary, nullable=False),
+        sa.Column("kek_id", sa.String(2048), nullable=False),
+        sa.Column("created_at", sa.String(32), nullable=False),
+        sa.Column("max_uses", sa.BigInteger, nullable=False),
+    )
+
+
+class BranchTable:
+    """The :class:`dekctl.kms.branch.keys.BranchStore` in the application's database."""
+
+    def __init__(self, run: RunTransaction, schema: str | None) -> None:
+        """``run`` runs a transaction; ``schema`` is where the ledger is."""
+        self._run = run
+        self._schema = schema
+        self._table = branch_keys_table(schema)
+
+    def exists(self) -> bool:
+        """Whether the schema step that makes the table has run."""
+        found: bool = self._run(lambda c: sa.inspect(c).has_table(NAME, schema=self._schema))
+        return found
+
+    def keks(self, context_name: str) -> dict[str, int]:
+        """How many branch keys of a table each KEK wraps. A KEK that is named here is in use."""
+        if not self.exists():
+            return {}
+        t = self._table.c
+        query = (
+            sa.select(t.kek_id, sa.func.count())
+            .where(t.context_name == context_name)
+            .group_by(t.kek_id)
+        )
+        rows = self._run(lambda connection: connection.execute(query).all())
+        return {row[0]: row[1] for row in rows}
+
+    def add(self, key: BranchKey) -> None:
+        """Store a new branch key; it is committed when this returns."""
+        insert = self._table.insert().values(
+            branch_id=key.branch_id,
+            context_name=key.context_name,
+            wrapped=key.wrapped,
+            kek_id=key.kek_id,
+            created_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            max_uses=key.max_uses,
+        )
+
+        def store(connection: Connection) -> None:
+            # A transaction whose answer was lost is run again: the key may be there already.
+            if not _get(connection, self._table, [key.branch_id]):
+                connection.execute(insert)
+
+        self._run(store, write=True)
+
+    def get(self, branch_ids: Iterable[str]) -> dict[str, BranchKey]:
+        """Read branch keys by id; those that are not there are left out."""
+        ids = list(branch_ids)
+        if not ids:
+            return {}
+
+        def read(connection: Connection) -> list[BranchKey]:
+            return [
+                key
+                for start in range(0, len(ids), IDS_A_QUERY)
+                for key in _get(connection, self._table, ids[start : start + IDS_A_QUERY])
+            ]
+
+        return {key.branch_id: key for key in self._run(read)}
+
+    def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
+        """Read the next ``size`` branch keys of a table, by id."""
+        t = self._table.c
+        query = (
+            _select(self._table)
+            .where(t.context_name == context_name, t.branch_id > after)
+            .order_by(t.branch_id)
+            .limit(size)
+        )
+        return [_key(row) for row in self._run(lambda c: c.execute(query).all())]
+
+    def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
+        """Store a branch key under another KEK, unless somebody else did meanwhile."""
+        t = self._table.c
+        update = (
+            self._table.update()
+            .where(t.branch_id == old.branch_id, t.wrapped == old.wrapped)
+            .values(wrapped=wrapped, kek_id=kek_id)
+        )
+        return bool(self._run(lambda c: c.execute(update).rowcount, write=True))
+
+
+def _select(table: sa.Table) -> sa.Select[Any]:
+    t = table.c
+    return sa.select(t.branch_id, t.context_name, t.wrapped, t.kek_id, t.max_uses)
+
+
+def _get(connection: Connection, table: sa.Table, ids: list[str]) -> list[BranchKey]:
+    found = connection.execute(_select(table).where(table.c.branch_id.in_(ids)))
+    return [_key(row) for row in found]
+
+
+def _key(row: Any) -> BranchKey:
+    return BranchKey(row.branch_id, row.context_name, bytes(row.wrapped), row.kek_id, row.max_uses)

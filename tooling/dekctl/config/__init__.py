@@ -1,0 +1,15 @@
+"""Configuration: ``dekctl.toml`` and the Terraform outputs, as typed values."""
+
+from dekctl.config.file import load_config
+from dekctl.config.model import Config, Encoding, EnvConfig, KekBy, Provider, TableConfig, Wrapping
+
+__all__ = [
+    "Config",
+    "Encoding",
+    "EnvConfig",
+    "KekBy",
+    "Provider",
+    "TableConfig",
+    "Wrapping",
+    "load_config",
+]

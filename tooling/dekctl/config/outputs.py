@@ -1,0 +1,220 @@
+"""What Terraform provisioned: the output ``dekctl``, from the tool itself or from a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dekctl.config import EnvConfig
+from dekctl.errors import DekctlError, UsageError
+from dekctl.kek_id import names
+
+SCHEMA_VERSION = 1
+ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
+STATES = ("active", "retired", "disabled")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation of a KEK. ``state`` is ``active``, ``retired`` or ``disabled``.
+
+    The ``name`` of a tenant's is ``TENANT/NAME``.
+    """
+
+    name: str
+    arn: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The Terraform output ``dekctl`` of the contract. It holds no secret.
+
+    ``generations`` are in the order of their names, the oldest first: a new one gets a name that
+    sorts after the others (g1, g2, … g10). ``tenants`` are those of single tenants'
+    KEKs, ``context_names`` the tables that the roles may use any of them for (none where the
+    outputs do not tell). ``allows_v1`` says whether the roles may open rows without an encryption
+    context; None where the outputs do not tell.
+    """
+
+    region: str
+    account_id: str
+    kek_arn: str
+    kek_alias: str
+    generations: tuple[Generation, ...]
+    roles: dict[str, str]
+    context_name: str
+    audit: dict[str, str | None]
+    context_names: tuple[str, ...] = ()
+    tenants: tuple[Generation, ...] = ()
+    allows_v1: bool | None = None
+
+    @property
+    def all_generations(self) -> tuple[Generation, ...]:
+        """The generations of every KEK, those of tenants last."""
+        return self.generations + self.tenants
+
+    def kek_arns(self) -> list[str]:
+        """ARNs of all generations, in the order to try them in: those disabled open nothing."""
+        return [g.arn for g in sorted(self.all_generations, key=lambda g: g.state == "disabled")]
+
+    def generation_name(self, kek_id: str | None) -> str | None:
+        """The generation of a key ARN, or None where Terraform does not know the key."""
+        return next((g.name for g in self.all_generations if names(kek_id, g.arn)), None)
+
+    def since(self, name: str) -> tuple[Generation, ...]:
+        """The generation of this name and all later ones.
+
+        Raises:
+            UsageError: Terraform knows no such generation.
+        """
+        known = [g.name for g in self.generations]
+        if name not in known:
+            raise UsageError(
+                f"there is no generation {name!r} (min_generation)",
+                hint=f"Terraform has: {', '.join(known)}",
+            )
+        return self.generations[known.index(name) :]
+
+
+def _age(generation: Generation) -> list[tuple[int, int, str]]:
+    """Sorts generations by name, numbers as numbers: g2 is older than g10."""
+    return [
+        (1, int(part), "") if part.isdecimal() else (0, 0, part)
+        for part in re.split(r"(\d+)", generation.name)
+        if part
+    ]
+
+
+def load_outputs(env: EnvConfig) -> Outputs | None:
+    """Read the outputs the environment names; None where it names none.
+
+    Raises:
+        UsageError: they are missing or are not what dekctl needs.
+    """
+    if env.terraform_outputs is not None:
+        try:
+            text = env.terraform_outputs.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot read the Terraform outputs {env.terraform_outputs}: {error.strerror}",
+                hint="write them with: terraform output -json > FILE",
+            ) from None
+        return parse_outputs(text, str(env.terraform_outputs), env.name)
+    if env.terraform is not None:
+        return parse_outputs(_run_terraform(env.terraform, env.name), str(env.terraform), env.name)
+    return None
+
+
+def _run_terraform(root: Path, env_name: str) -> str:
+    if not root.is_dir():
+        raise UsageError(
+            f"the Terraform root {root} does not exist",
+            hint=f"correct `terraform` in [env.{env_name}]",
+        )
+    terraform = shutil.which("terraform")
+    if terraform is None:
+        raise UsageError(
+            "terraform is not on PATH, and the KEK is read from its outputs",
+            hint=f"install it, or name a file: terraform_outputs in [env.{env_name}]",
+        )
+    done = subprocess.run(
+        [terraform, f"-chdir={root}", "output", "-json", "-no-color"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**_data_folder(root, env_name), **os.environ},
+    )
+    if done.returncode != 0:
+        reason = next((line for line in done.stderr.splitlines() if "rror" in line), done.stderr)
+        raise UsageError(
+            f"terraform output failed in {root}: {reason.strip()}",
+            hint=f"run: make plan ENV={env_name} && make apply ENV={env_name}",
+        )
+    return done.stdout
+
+
+def _data_folder(root: Path, env_name: str) -> dict[str, str]:
+    """Where ``make apply`` keeps Terraform's data of an environment, if it was run here."""
+    for folder in root.resolve().parents:
+        data = folder / ".dekctl" / env_name / "terraform"
+        if data.is_dir():
+            return {"TF_DATA_DIR": str(data)}
+    return {}
+
+
+def parse_outputs(text: str, source: str, env_name: str) -> Outputs:
+    """Check and read the JSON of ``terraform output -json``.
+
+    Raises:
+        UsageError: it is not JSON, has no output ``dekctl``, or that lacks a part.
+    """
+    hint = f"run: make apply ENV={env_name}"
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise UsageError(f"the Terraform outputs of {source} are not JSON", hint=hint) from None
+    return read_output(document, source, env_name)
+
+
+def read_output(document: Any, source: str, env_name: str) -> Outputs:
+    """Check and read the output ``dekctl`` among Terraform's outputs (parsed JSON).
+
+    Raises:
+        UsageError: there is no such output, or it lacks a part.
+    """
+    hint = f"run: make apply ENV={env_name}"
+    entry = document.get("dekctl") if isinstance(document, dict) else None
+    value = entry.get("value") if isinstance(entry, dict) else None
+    if not isinstance(value, dict):
+        raise UsageError(f"{source} has no Terraform output named dekctl", hint=hint)
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"the Terraform output dekctl of {source} has schema_version "
+            f"{value.get('schema_version')!r}; this dekctl reads {SCHEMA_VERSION}",
+            hint="use the Terraform modules and the dekctl of one release",
+        )
+    try:
+        return _outputs(value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"the Terraform output dekctl of {source} lacks or spoils {error}", hint=hint
+        ) from None
+
+
+def _outputs(value: dict[str, Any]) -> Outputs:
+    kek = value["kek"]
+    tenants = [
+        generation
+        for tenant, own in sorted(value.get("tenants", {}).items())
+        for generation in _generations(own["generations"], f"{tenant}/")
+    ]
+    return Outputs(
+        region=value["region"],
+        account_id=value["account_id"],
+        kek_arn=kek["arn"],
+        kek_alias=kek["alias"],
+        generations=_generations(kek["generations"]),
+        roles={role: value["roles"][role] for role in ROLES},
+        context_name=value["context_name"],
+        audit=dict(value["audit"]),
+        context_names=tuple(value.get("context_names", ())),
+        tenants=tuple(tenants),
+        allows_v1=value.get("allow_rows_without_context"),
+    )
+
+
+def _generations(found: dict[str, Any], prefix: str = "") -> tuple[Generation, ...]:
+    """The generations of one KEK, the oldest first."""
+    generations = []
+    for name, generation in found.items():
+        if generation["state"] not in STATES:
+            raise DekctlError(f"generation {name} has the unknown state {generation['state']!r}")
+        generations.append(Generation(prefix + name, generation["arn"], generation["state"]))
+    return tuple(sorted(generations, key=_age))

@@ -1,0 +1,218 @@
+"""MariaDB and MySQL: bulk insert into a temporary table, then one UPDATE join."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from dekctl.db.dialect import Backend, Timeouts
+from dekctl.db.rows import Change
+
+if TYPE_CHECKING:
+    from dekctl.db.table import DekTable
+
+_TRANSIENT_CODES = frozenset(
+    {
+        1020,  # record has changed since last read (MariaDB, innodb_snapshot_isolation)
+        1040,  # too many connections
+        1053,  # server shutdown in progress
+        1205,  # lock wait timeout
+        1213,  # deadlock
+        1077,  # normal shutdown
+        1079,  # shutdown complete
+        1152,  # aborted connection
+        1158,  # error reading from the network
+        1159,  # time-out reading from the network
+        1160,  # error writing to the network
+        1161,  # time-out writing to the network
+        1317,  # query interrupted (KILL QUERY, shutdown)
+        1927,  # connection was killed
+        2002,  # cannot connect through the socket
+        2003,  # cannot connect to the server
+        2006,  # server has gone away
+        2013,  # lost connection during query
+        4031,  # disconnected by the server because of inactivity
+    }
+)
+_SAYS_NO_VALUE = frozenset({1044, 1045, 1049, 1142, 1143, 1146, 1227, 1969, 2002, 2003, 3024, 3159})
+"""Codes whose message names accounts, hosts, tables and limits, never a value of a row."""
+
+
+ANSWER_SECONDS = 15.0
+"""What an answer may take beyond the statement's limit, before the server counts as lost."""
+
+
+class MySQLBackend(Backend):
+    """MariaDB 10.6 or MySQL 8 or newer through PyMySQL."""
+
+    name = "mysql"
+    writes_in_place = True  # InnoDB, in the clustered index
+    clock = "UTC_TIMESTAMP(6)"
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        super().__init__(timeouts)
+        self._self_updating_columns: dict[str, list[str]] = {}
+
+    def engine_options(self) -> dict[str, Any]:
+        return {
+            # A gap lock would hold up the application's inserts; every write checks its row anyway.
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {
+                "connect_timeout": 10,
+                "charset": "utf8mb4",
+                "read_timeout": 10,  # for the server's greeting; see _begin for what follows
+                "write_timeout": self._answer_seconds,
+            },
+        }
+
+    @property
+    def _answer_seconds(self) -> float:
+        """How long the driver waits: the server's own limit should come first."""
+        return self.timeouts.statement + ANSWER_SECONDS
+
+    def socket_of(self, connection: Any) -> int:
+        return int(connection._sock.fileno())
+
+    def prepare(self, engine: Engine) -> None:
+        lock = max(1, round(self.timeouts.lock))
+
+        @event.listens_for(engine, "connect")
+        def _connect(connection: Any, _record: object) -> None:
+            with connection.cursor() as cursor:
+                # Strict: a value that does not fit is an error, never cut silently.
+                cursor.execute(
+                    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), "
+                    f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
+                )
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            patient = connection.get_execution_options().get("dekctl_patient", False)
+            seconds = 0 if patient else self.timeouts.statement
+            driver: Any = connection.connection.dbapi_connection
+            # The driver looks at it before each read, and offers no other way to change it.
+            driver._read_timeout = None if patient else self._answer_seconds
+            if getattr(connection.dialect, "is_mariadb", False):
+                connection.exec_driver_sql(f"SET SESSION max_statement_time = {seconds}")
+            else:  # MySQL bounds SELECT only
+                connection.exec_driver_sql(
+                    f"SET SESSION max_execution_time = {int(seconds * 1000)}"
+                )
+
+    def selected(self, column: str, *, is_text: bool) -> str:  # noqa: ARG002
+        return column
+
+    def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
+        parts = []
+        for column in columns:
+            if column is None:
+                parts.append("_binary '-'")
+                continue
+            sql, is_text = column
+            value = f"CAST(CONVERT({sql} USING utf8mb4) AS BINARY)" if is_text else sql
+            parts.append(f"COALESCE(CONCAT(LENGTH({value}), _binary ':', {value}), _binary '-')")
+        return f"UNHEX(SHA2(CONCAT({', '.join(parts)}), 256))"
+
+    def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
+        return key[0] if is_integer else f"CRC32(CONCAT_WS('/', {', '.join(key)}))"
+
+    def unfit_as_key(self, kind: TypeEngine[Any]) -> str | None:
+        if isinstance(kind, mysql.ENUM | mysql.SET):
+            return "is sorted in one order and compared in another"
+        if isinstance(kind, sa.TIMESTAMP):
+            # The reader cannot know the zone that wrap had: a key would open in one session only.
+            return "each session sees in its own time zone, and keys are bound to what is seen"
+        return None
+
+    def compare_keys(self, key: Sequence[str], operator: str, values: Sequence[str]) -> str:
+        # Neither server uses an index for (a, b) > (x, y); spelled out, it does.
+        strict = operator[0]
+        alternatives = []
+        for last in range(len(key)):
+            equal = [f"{key[i]} = {values[i]}" for i in range(last)]
+            final = operator if last == len(key) - 1 else strict
+            alternatives.append(" AND ".join([*equal, f"{key[last]} {final} {values[last]}"]))
+        return f"({' OR '.join(f'({a})' for a in alternatives)})"
+
+    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
+        return connection.execute(
+            sa.text(
+                "SELECT table_rows FROM information_schema.tables WHERE table_name = :name "
+                "AND table_schema = COALESCE(:schema, DATABASE())"
+            ),
+            {"name": table.config.bare_name, "schema": table.config.schema},
+        ).scalar_one_or_none()
+
+    def swap(
+        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+    ) -> int:
+        keys = table.quoted_key
+        sets = [table.quoted(column) for column in columns]
+        wanted = ", ".join([*keys, *sets])
+        shape = hashlib.sha256(f"{table.quoted_name} {wanted}".encode()).hexdigest()[:16]
+        temporary = f"dekctl_changes_{shape}"
+        cursor: Any = connection.connection.cursor()
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {temporary} (PRIMARY KEY ({', '.join(keys)})) "
+            f"AS SELECT {wanted}, CAST('' AS BINARY(32)) AS dekctl_fingerprint "
+            f"FROM {table.quoted_name} WHERE FALSE"
+        )
+        cursor.execute(f"DELETE FROM {temporary}")
+        marks = ", ".join(["%s"] * (len(keys) + len(sets) + 1))
+        cursor.executemany(
+            f"INSERT INTO {temporary} VALUES ({marks})",
+            [(*c.row.pk, *c.values, c.row.fingerprint()) for c in changes],
+        )
+        # "ON UPDATE CURRENT_TIMESTAMP" columns are the application's: set to itself, one stays.
+        assignments = ", ".join(
+            [f"t.{column} = changed.{column}" for column in sets]
+            + [f"t.{column} = t.{column}" for column in self._self_updating(connection, table)]
+        )
+        same = [f"t.{key} = changed.{key}" for key in keys]  # by the index, then to the byte
+        same += [f"CAST(t.{k} AS BINARY) = CAST(changed.{k} AS BINARY)" for k in table.text_key]
+        join = " AND ".join(same)
+        cursor.execute(
+            f"UPDATE {temporary} AS changed JOIN {table.quoted_name} AS t ON {join} "
+            f"SET {assignments} WHERE {table.fingerprint_of('t')} = changed.dekctl_fingerprint"
+        )
+        return int(cursor.rowcount)
+
+    def _self_updating(self, connection: Connection, table: DekTable) -> list[str]:
+        if table.quoted_name not in self._self_updating_columns:
+            found = connection.execute(
+                sa.text(
+                    "SELECT column_name FROM information_schema.columns WHERE table_name = :name "
+                    "AND table_schema = COALESCE(:schema, DATABASE()) "
+                    "AND extra LIKE :extra"
+                ),
+                {
+                    "name": table.config.bare_name,
+                    "schema": table.config.schema,
+                    "extra": "%on update%",
+                },
+            ).scalars()
+            quote = table.database.engine.dialect.identifier_preparer.quote
+            self._self_updating_columns[table.quoted_name] = [quote(name) for name in found]
+        return self._self_updating_columns[table.quoted_name]
+
+    def is_transient(self, error: Exception) -> bool:
+        return _code(error) in _TRANSIENT_CODES
+
+    def is_timeout(self, error: Exception) -> bool:
+        return _code(error) in (1969, 3024)  # MariaDB's and MySQL's
+
+    def describe(self, error: Exception) -> str:
+        code = _code(error)
+        if code in _SAYS_NO_VALUE or code in _TRANSIENT_CODES:
+            return f"{error.args[1]} (error {code})"
+        return f"error {code}" if code is not None else type(error).__name__
+
+
+def _code(error: Exception) -> int | None:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else None

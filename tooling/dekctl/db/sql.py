@@ -1,0 +1,48 @@
+"""Values from the configuration as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dekctl.config.model import OTHERS
+from dekctl.errors import UsageError
+
+
+def literal(text: str) -> str:
+    """An SQL string literal, its colons kept from reading as bind parameters."""
+    if "\\" in text or "\0" in text:
+        raise UsageError(f"not a name that SQL takes: {text!r}", hint="correct [table]")
+    return "'" + text.replace("'", "''").replace(":", r"\:") + "'"
+
+
+def owner_condition(column: str, value: str, *, number: bool) -> str:
+    """SQL for the rows of one value of the (quoted) ``kek_by`` column.
+
+    ``number`` says that the column holds numbers.
+    """
+    return f"{column} = {_owner_literal(value, number=number)}"
+
+
+def owner_case(column: str, keks: Sequence[tuple[str, str]], *, number: bool) -> str:
+    """SQL of a row's owner as ``kek_by`` lists it: the database's own comparison decides.
+
+    It may ignore case or padding, and the rows that are due are found by it.
+    """
+    cases = [
+        f"WHEN {owner_condition(column, value, number=number)} THEN {literal(value)}"
+        for value, _ in keks
+        if value != OTHERS
+    ]
+    return f"CASE {' '.join(cases)} END" if cases else "NULL"
+
+
+def _owner_literal(text: str, *, number: bool) -> str:
+    """A value of the ``kek_by`` column; ``number`` says that the column holds numbers."""
+    if not number:
+        return literal(text)
+    try:
+        return str(int(text))
+    except ValueError:
+        raise UsageError(
+            f"kek_by lists {text!r}, but its column holds numbers", hint="correct [table]"
+        ) from None

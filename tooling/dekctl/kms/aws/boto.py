@@ -1,0 +1,199 @@
+"""KMS calls through boto3 in threads: always there, and what the fast transport is held against."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from botocore import exceptions as aws
+from botocore import xform_name
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+
+from dekctl.errors import KMSError
+from dekctl.kms.aws.faults import NOT_KMS, WRONG_TYPE, Fault, classify, error_for
+from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.aws.response_check import is_whole
+from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
+from dekctl.kms.aws.session import (
+    CREDENTIAL_ERRORS,
+    closed_error,
+    create_client,
+    credentials_error,
+    tls_error,
+    unlogged,
+)
+from dekctl.kms.aws.transport import CountCall, Request, Response
+from dekctl.kms.aws.wire import Decoder
+
+
+class BotoTransport:
+    """The :class:`dekctl.kms.aws.transport.Transport` of boto3.
+
+    ``concurrency`` threads make 600 to 1,000 calls per CPU-second, however many they are.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        region: str | None,
+        endpoint_url: str | None,
+        concurrency: int = 32,
+        limiter: RateLimiter | None = None,
+        count: CountCall | None = None,
+        cancel: threading.Event | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        """Connect nothing yet. ``cancel`` ends waiting, and with it every call not yet sent.
+
+        Raises:
+            UsageError: the Region or the endpoint is missing or wrong.
+        """
+        self._client = create_client(session, region, endpoint_url, concurrency)
+        self._client.meta.events.register("before-parse.kms.*", _refuse_damaged)
+        self._concurrency = concurrency
+        self._limiter = limiter or RateLimiter()
+        self._count = count
+        self._count_lock = threading.Lock()
+        self._cancel = cancel or threading.Event()
+        self._policy = policy or RetryPolicy()
+        self._contacted = False
+        self._closed = False
+        self._pool_lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="kms")
+
+    def call_many(self, operation: str, requests: Sequence[Request]) -> list[Response | KMSError]:
+        """Send the operation once per request; see :class:`dekctl.kms.aws.transport.Transport`."""
+        if self._closed:
+            raise closed_error()
+        batch = _Batch(operation, requests)
+        with self._pool_lock:  # a pool that was exchanged takes no more work
+            workers = min(self._concurrency, len(requests))
+            futures = [self._pool.submit(self._work, batch) for _ in range(workers)]
+        try:
+            self._wait(futures)
+        finally:
+            batch.stop = True
+        return [CancelledError(operation) if answer is None else answer for answer in batch.answers]
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """Change how many calls may be in flight. Calls already taken up end as they are."""
+        if concurrency == self._concurrency:
+            return
+        made = ThreadPoolExecutor(concurrency, thread_name_prefix="kms")
+        with self._pool_lock:
+            before, self._pool = self._pool, made
+            self._concurrency = concurrency
+        before.shutdown(wait=False)
+
+    def close(self) -> None:
+        """Drop connections and threads; calls that wait are given up."""
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+    def _wait(self, futures: list[Future[None]]) -> None:
+        """Wait for the workers, and after a cancellation only a little."""
+        give_up: float | None = None
+        pending = set(futures)
+        while pending and (give_up is None or time.monotonic() < give_up):
+            done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
+            for future in done:
+                if not future.cancelled():
+                    future.result()
+            if give_up is None and self._cancel.is_set():
+                give_up = time.monotonic() + CANCEL_GRACE_SECONDS
+
+    def _work(self, batch: _Batch) -> None:
+        while (index := batch.take()) is not None:
+            batch.answers[index] = self._call(batch.operation, batch.requests[index])
+
+    def _call(self, operation: str, request: Request) -> Response | KMSError:
+        method = getattr(self._client, xform_name(operation))
+        retries = Retries(self._policy)
+        while True:
+            if self._cancel.is_set() or self._closed or not self._limiter.acquire(self._cancel):
+                return CancelledError(operation)
+            if self._count is not None:
+                with self._count_lock:
+                    self._count(operation)
+            answer, fault = self._attempt(operation, method, request)
+            if not isinstance(answer, KMSError):
+                self._limiter.succeeded()
+                return answer
+            if fault is Fault.THROTTLED:
+                self._limiter.throttled()
+            delay = None if fault is None else retries.next_delay(fault, contacted=self._contacted)
+            if delay is None:
+                return answer
+            if self._cancel.wait(delay):
+                return CancelledError(operation)
+
+    def _attempt(
+        self, operation: str, method: Any, request: Request
+    ) -> tuple[Response | KMSError, Fault | None]:
+        """Make one call. Returns the answer, or the error and what it means (None: no retry)."""
+        try:
+            with unlogged():
+                response: Response = method(**request)
+        except aws.ClientError as error:
+            if error.operation_name != operation:  # the role could not be assumed
+                raise credentials_error(error) from error
+            self._contacted = True
+            details = error.response["Error"]
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code = details.get("Code") or str(status)
+            return (
+                error_for(operation, code, details.get("Message", ""), status),
+                classify(code, status),
+            )
+        except CREDENTIAL_ERRORS as error:
+            raise credentials_error(error) from error
+        except aws.SSLError as error:
+            return tls_error(operation, str(error)), None
+        except aws.BotoCoreError as error:
+            return error_for(operation, None, str(error)), Fault.RETRY
+        except TypeError:
+            # Not chained and without details: they might repeat a value.
+            return error_for(operation, "ValidationException", WRONG_TYPE), None
+        except (AttributeError, ValueError, ResponseParserError):  # JSON, but not an object
+            return error_for(operation, None, NOT_KMS), Fault.RETRY
+        self._contacted = True
+        # Only ResponseMetadata: botocore drops what it cannot read.
+        if len(response) == 1 or not is_whole(operation, request, response):
+            return error_for(operation, None, NOT_KMS), Fault.RETRY
+        return response, None
+
+
+def _refuse_damaged(operation_model: Any, response_dict: Any, **_: object) -> None:
+    """Refuse what the fast transport does not read: botocore leaves out what is no base64.
+
+    Raises:
+        ValueError: the answer is not KMS's.
+    """
+    good = response_dict["status_code"] == 200
+    if good and Decoder(operation_model).decode(response_dict["body"]) is None:
+        raise ValueError(NOT_KMS)
+
+
+class _Batch:
+    """The requests of one ``call_many`` and the answers so far."""
+
+    def __init__(self, operation: str, requests: Sequence[Request]) -> None:
+        self.operation = operation
+        self.requests = requests
+        self.answers: list[Response | KMSError | None] = [None] * len(requests)
+        self.stop = False
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        with self._lock:
+            if self.stop or self._next == len(self.requests):
+                return None
+            self._next += 1
+            return self._next - 1

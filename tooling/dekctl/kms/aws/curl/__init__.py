@@ -1,0 +1,1 @@
+"""The fast transport to KMS: libcurl's multi interface, driven by one thread."""

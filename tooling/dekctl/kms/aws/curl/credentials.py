@@ -1,0 +1,80 @@
+"""The credentials that calls are signed with: refreshed beside the calls, not in their way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from botocore import exceptions as aws
+from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
+
+from dekctl.kms.aws.session import credentials_error
+
+ASK_SECONDS = 1.0
+"""How long credentials are used before botocore is asked again; it knows when to refresh them."""
+
+
+class FreshCredentials:
+    """Lets botocore refresh in a thread, and goes on with what it has until that expires."""
+
+    def __init__(self, source: Credentials | None, ready: Callable[[], None]) -> None:
+        """``ready`` is called, from that thread, when a refresh has ended."""
+        self._source = source
+        self._ready = ready
+        self._known: ReadOnlyCredentials | None = None
+        self._ask_at = 0.0
+        self._asked: threading.Event | None = None  # set when the refresh that runs has ended
+        self._error: Exception | None = None
+        self._over = False
+
+    def current(self) -> ReadOnlyCredentials | None:
+        """Return the credentials to sign with; None while there are none yet. For one thread.
+
+        Raises:
+            KMSRefusedError: botocore has none, and the last ones have expired.
+        """
+        source = self._source
+        if source is None:
+            raise credentials_error(aws.NoCredentialsError())
+        if self._asked is None:
+            if self._known is not None and time.monotonic() < self._ask_at:
+                return self._known
+            if not (isinstance(source, RefreshableCredentials) and source.refresh_needed()):
+                self._take(source)  # they are at hand
+                return self._known
+            self._asked = threading.Event()
+            threading.Thread(
+                target=self._refresh, args=(source, self._asked), name="kms-auth", daemon=True
+            ).start()
+        # Once seen to have expired they stay so: botocore may have others by now, we not yet.
+        self._over = self._over or self._known is None or _is_over(source)
+        if not self._asked.is_set():
+            return None if self._over else self._known
+        over, error, self._asked = self._over, self._error, None
+        self._over, self._error = False, None
+        if error is not None and over:
+            self._known = None
+            if isinstance(error, aws.BotoCoreError | aws.ClientError):
+                raise credentials_error(error) from error
+            raise error
+        return self._known
+
+    def _refresh(self, source: Credentials, asked: threading.Event) -> None:
+        try:
+            self._take(source)
+        except Exception as error:  # handed to whoever signs, who knows whether it matters
+            self._error = error
+            self._ask_at = time.monotonic() + ASK_SECONDS
+        asked.set()
+        self._ready()
+
+    def _take(self, source: Credentials) -> None:
+        frozen = source.get_frozen_credentials()
+        if frozen != self._known:  # the signer keeps what belongs to one object
+            self._known = frozen
+        self._ask_at = time.monotonic() + ASK_SECONDS  # asking may have taken longer than that
+
+
+def _is_over(source: Credentials) -> bool:
+    return isinstance(source, RefreshableCredentials) and source.refresh_needed(refresh_in=0)

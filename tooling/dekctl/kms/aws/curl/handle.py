@@ -1,0 +1,158 @@
+"""One libcurl handle for KMS calls, and what botocore says about the endpoint it talks to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pycurl
+from botocore import exceptions as aws
+from botocore.credentials import Credentials
+from botocore.httpsession import get_cert_path
+from botocore.model import ServiceModel
+from botocore.session import Session
+from botocore.utils import get_environ_proxies
+
+from dekctl import __version__
+from dekctl.kms.aws.session import ANSWER_SECONDS, CONNECT_SECONDS, endpoint_error
+
+MAX_ANSWER_BYTES = 1_000_000
+"""An answer of KMS is far smaller; a longer one comes from something else."""
+
+TLS_ERRORS = frozenset({pycurl.E_SSL_CACERT, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_CERTPROBLEM})
+"""Failures of trust, which trying again does not heal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where KMS is and how to reach it, by botocore's rules."""
+
+    url: str
+    region: str
+    model: ServiceModel
+    credentials: Credentials | None
+    ca_bundle: str
+    proxy: str
+
+    @classmethod
+    def of(cls, client: Any, session: Session) -> Service:
+        """Read it from a botocore KMS client and the session that made it."""
+        url, region = endpoint_of(client)
+        return cls(
+            url=url,
+            region=region,
+            model=client.meta.service_model,
+            credentials=session.get_credentials(),
+            ca_bundle=ca_bundle(session),
+            proxy=proxy_for(url),
+        )
+
+
+def endpoint_of(client: Any) -> tuple[str, str]:
+    """Return the URL and the signing Region of a botocore KMS client's calls.
+
+    ``client.meta.endpoint_url`` is a guess made beforehand: botocore's rules decide for each call.
+    So a call is made, and taken back before it is signed.
+    """
+    caught: list[tuple[str, str]] = []
+
+    def catch(request: Any, region_name: str, **_: object) -> None:
+        region = request.context.get("signing", {}).get("region") or region_name
+        caught.append((request.url, region))
+        raise _NotSentError
+
+    client.meta.events.register("before-sign.kms.Encrypt", catch)
+    try:
+        client.encrypt(KeyId="none", Plaintext=b"none")
+    except _NotSentError:
+        pass
+    except (aws.BotoCoreError, ValueError) as error:
+        raise endpoint_error(error) from error
+    finally:
+        client.meta.events.unregister("before-sign.kms.Encrypt", catch)
+    return caught[0]
+
+
+class _NotSentError(Exception):
+    """The call was only made to see where it would go."""
+
+
+def ca_bundle(session: Session) -> str:
+    """Return the file with the authorities to trust: configured, or what comes with botocore."""
+    configured: str | None = session.get_config_variable("ca_bundle")
+    configured = configured or os.environ.get("REQUESTS_CA_BUNDLE")
+    return configured or str(get_cert_path(True))
+
+
+def proxy_for(url: str) -> str:
+    """Return the proxy that the environment sets for a URL, or an empty string."""
+    proxies: dict[str, str] = get_environ_proxies(url)
+    return proxies.get(url.split(":", 1)[0].lower(), "")
+
+
+class Slot:
+    """A libcurl handle, used for one call after the other."""
+
+    __slots__ = ("_chunks", "_headers", "_loaded", "easy")
+
+    def __init__(self, service: Service, on_socket: Callable[[int, int], int]) -> None:
+        """``on_socket`` is told each new socket before it connects, and returns 0."""
+        self._chunks: list[bytes] = []
+        self._headers: list[bytes] = []
+        self._loaded = False
+        self.easy = easy = pycurl.Curl()
+        easy.setopt(pycurl.URL, service.url)
+        easy.setopt(pycurl.POST, 1)
+        easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        easy.setopt(pycurl.USERAGENT, f"dekctl/{__version__} curl")
+        easy.setopt(pycurl.PROXY, service.proxy)  # an empty one: none, whatever the environment
+        easy.setopt(pycurl.CAINFO, service.ca_bundle)
+        easy.setopt(pycurl.SSL_VERIFYPEER, 1)
+        easy.setopt(pycurl.SSL_VERIFYHOST, 2)
+        easy.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)  # this or newer
+        easy.setopt(pycurl.NOSIGNAL, 1)
+        easy.setopt(pycurl.TCP_NODELAY, 1)
+        easy.setopt(pycurl.CONNECTTIMEOUT_MS, int(CONNECT_SECONDS * 1000))
+        easy.setopt(pycurl.TIMEOUT_MS, int(ANSWER_SECONDS * 1000))
+        easy.setopt(pycurl.MAXFILESIZE, MAX_ANSWER_BYTES)
+        easy.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
+        easy.setopt(pycurl.HEADERFUNCTION, self._headers.append)
+        easy.setopt(pycurl.SOCKOPTFUNCTION, on_socket)
+
+    def load(self, headers: list[str], body: bytes) -> None:
+        """Make the handle ready to send this request."""
+        self.easy.setopt(pycurl.HTTPHEADER, headers)
+        self.easy.setopt(pycurl.POSTFIELDS, body)
+        self._loaded = True
+
+    def take(self) -> tuple[int, bytes]:
+        """Return the HTTP status and the body of the answer, which is forgotten here."""
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        return self.easy.getinfo(pycurl.RESPONSE_CODE), body
+
+    def header(self, name: bytes) -> str:
+        """Return a header of the last answer (``name`` in lower case), or an empty string."""
+        for line in reversed(self._headers):
+            key, _, value = line.partition(b":")
+            if key.lower() == name:
+                return value.strip().decode("latin-1")
+            if line.startswith(b"HTTP/"):  # before it: an interim answer, or a proxy's
+                break
+        return ""
+
+    def forget_headers(self) -> None:
+        """Drop the headers of the last answer."""
+        self._headers.clear()
+
+    def unload(self) -> bool:
+        """Let go of the request, which may hold a key. Returns False if there was none."""
+        if not self._loaded:
+            return False
+        self._chunks.clear()
+        self._headers.clear()
+        self.easy.setopt(pycurl.POSTFIELDS, b"")
+        self._loaded = False
+        return True

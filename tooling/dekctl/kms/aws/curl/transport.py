@@ -1,0 +1,101 @@
+"""KMS calls through libcurl's multi interface: the fast transport.
+
+pycurl rather than awscrt (AWS's C runtime) because it makes about twice as many bare calls per
+CPU-second over TLS (10,000 to 17,000 against 5,000 to 6,600), and because it knows proxies, CA
+bundles and HTTP in all its corners. Signing and JSON add some 20 microseconds to a call.
+
+One thread owns libcurl and the network. :meth:`CurlTransport.call_many` hands calls to it and
+waits, from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from botocore.session import Session
+
+from dekctl.errors import KMSError
+from dekctl.kms.aws.curl.batch import Batch
+from dekctl.kms.aws.curl.handle import Service
+from dekctl.kms.aws.curl.loop import Loop
+from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.aws.retry import CancelledError, RetryPolicy
+from dekctl.kms.aws.session import closed_error, create_client
+from dekctl.kms.aws.transport import CountCall, Request, Response
+
+
+class CurlTransport:
+    """The :class:`dekctl.kms.aws.transport.Transport` of libcurl. Linux only (it needs epoll).
+
+    Credentials, Region, endpoint, CA bundle and proxies are those that botocore finds.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        region: str | None,
+        endpoint_url: str | None,
+        concurrency: int = 32,
+        limiter: RateLimiter | None = None,
+        count: CountCall | None = None,
+        cancel: threading.Event | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        """Connect nothing yet. ``cancel`` ends waiting, and with it every call not yet sent.
+
+        Raises:
+            UsageError: the Region or the endpoint is missing or wrong.
+        """
+        client: Any = create_client(session, region, endpoint_url, 1)
+        service = Service.of(client, session)
+        client.close()
+        self._loop = Loop(
+            service,
+            concurrency=concurrency,
+            limiter=limiter or RateLimiter(),
+            count=count,
+            cancel=cancel or threading.Event(),
+            policy=policy or RetryPolicy(),
+        )
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self._closed = False
+
+    def call_many(self, operation: str, requests: Sequence[Request]) -> list[Response | KMSError]:
+        """Send the operation once per request; see :class:`dekctl.kms.aws.transport.Transport`."""
+        batch = Batch(operation, requests)
+        with self._start_lock:
+            if self._closed:
+                raise closed_error()
+            if not requests:
+                return []
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop.run, name="kms-curl", daemon=True)
+                self._thread.start()
+        self._loop.submit(batch)
+        try:
+            batch.done.wait()
+        finally:
+            batch.abandoned = True
+        if batch.error is not None:
+            raise batch.error
+        return [CancelledError(operation) if answer is None else answer for answer in batch.answers]
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """Change how many calls may be in flight. Calls already sent are not taken back."""
+        self._loop.set_concurrency(concurrency)
+
+    def close(self) -> None:
+        """Drop connections; calls that wait are given up."""
+        with self._start_lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._loop.stop()
+        if self._thread is None:
+            self._loop.release()
+        elif self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)

@@ -1,0 +1,33 @@
+"""Whether an answer of KMS is whole: it is stored, and may replace the only copy of a key."""
+
+from __future__ import annotations
+
+from dekctl.kek_id import is_key_arn, same_key
+from dekctl.kms.aws.transport import Request, Response
+
+_MEMBERS = {
+    "Encrypt": ("KeyId", ("CiphertextBlob",)),
+    "Decrypt": ("KeyId", ("Plaintext",)),
+    "ReEncrypt": ("DestinationKeyId", ("CiphertextBlob",)),
+    "GenerateDataKey": ("KeyId", ("CiphertextBlob", "Plaintext")),
+}
+"""Which parameter names the key that the answer must name too, and the blobs that must be there."""
+
+
+def is_whole(operation: str, request: Request, answer: Response) -> bool:
+    """Whether an answer can be KMS's: no blob is empty, and the key is the one that was asked for.
+
+    An alias or a key id does not say which ARN to expect; a key's ARN does.
+    """
+    if operation not in _MEMBERS:
+        return True
+    parameter, blobs = _MEMBERS[operation]
+    if not all(isinstance(answer.get(name), bytes) and answer[name] for name in blobs):
+        return False
+    size = request.get("NumberOfBytes")
+    if size is not None and len(answer["Plaintext"]) != size:
+        return False
+    asked, key = request.get(parameter), answer.get("KeyId")
+    if not isinstance(key, str) or not key:
+        return False
+    return not isinstance(asked, str) or not is_key_arn(asked) or same_key(asked, key)

@@ -1,0 +1,44 @@
+"""How requests reach KMS: :class:`Transport` takes many calls, and returns one result each.
+
+Two transports exist: boto3 in threads (:mod:`dekctl.kms.aws.boto`, always available) and libcurl's
+multi interface (:mod:`dekctl.kms.aws.curl`, the fast one). They take the same requests and return
+the same results; the tests compare one with the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from dekctl.errors import KMSError
+
+Request = Mapping[str, Any]
+"""Parameters of one KMS call in boto3's form: names as in the API, blobs as ``bytes``."""
+
+Response = dict[str, Any]
+"""The answer in boto3's form: blobs as ``bytes``; ``ResponseMetadata`` may be absent."""
+
+
+class Transport(Protocol):
+    """Sends KMS calls. Safe to use from several threads at once."""
+
+    def call_many(self, operation: str, requests: Sequence[Request]) -> list[Response | KMSError]:
+        """Send the same operation (``"Encrypt"``, ``"Decrypt"``, ``"ReEncrypt"``, …) many times.
+
+        Returns one answer per request, in order: KMS's answer, or a KMSError instance *with the
+        service's error name in ``code``* once retrying is over. Retries what
+        :mod:`dekctl.kms.aws.faults` calls retryable, and obeys the rate limiter.
+
+        Raises:
+            KMSError: only for what has nothing to do with one request (no credentials, closed).
+        """
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """Change how many calls may be in flight. Calls already sent are not taken back."""
+
+    def close(self) -> None:
+        """Drop connections; later calls raise."""
+
+
+CountCall = Callable[[str], None]
+"""Called once per attempt that was really sent, with the API name; never by two threads at once."""

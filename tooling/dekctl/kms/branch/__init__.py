@@ -1,0 +1,1 @@
+"""Branch keys (V3): one KMS call for many rows."""

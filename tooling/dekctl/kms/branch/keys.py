@@ -1,0 +1,368 @@
+"""Branch keys: KMS wraps one key for many rows, and the rows' keys are wrapped under it locally.
+
+A V3 blob is::
+
+    format (1 byte, 3) | branch id (16) | nonce (12) | AES-256-GCM ciphertext and tag (DEK + 16)
+
+with the row's encryption context as additional data. A branch key wraps at most ``rows_per_key``
+keys, in one process, for at most an hour; its nonces are random, of 96 bits. NIST SP 800-38D
+(section 8.3) allows 2^32 such nonces for one key; the configuration allows far fewer.
+
+A branch key is stored, and that committed, before any row uses it. One that no row ever used (the
+process died) does no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from cryptography.exceptions import InvalidTag
+
+from dekctl.config.model import ROWS_PER_BRANCH_KEY
+from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
+from dekctl.kek_id import names
+from dekctl.kms.branch.store import BranchKey, BranchStore, Moved
+from dekctl.kms.branch.supply import FORMAT, BranchSupply, OpenedBranch, Slot
+from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
+from dekctl.kms.fork_safety import begin_anew_after_fork
+from dekctl.kms.interface import (
+    KMSInterface,
+    RewrapRequest,
+    Unwrapped,
+    UnwrapRequest,
+    Wrapped,
+    WrapRequest,
+)
+
+ID_BYTES = 16
+NONCE_BYTES = 12
+TAG_BYTES = 16
+HEAD_BYTES = len(FORMAT) + ID_BYTES
+KEY_BYTES = 32
+
+KEEP_SECONDS = 3600.0
+"""How long an opened branch key is used: then KMS is asked again, and may refuse."""
+KEEP_KEYS = 1000
+REWRAP_BATCH = 500
+
+
+class BranchKeys:
+    """Wraps and opens V3 keys. Safe to use from several threads at once."""
+
+    def __init__(
+        self,
+        kms: KMSInterface,
+        store: BranchStore,
+        *,
+        rows_per_key: Mapping[str, int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; no call is made yet.
+
+        Args:
+            kms: wraps and opens the branch keys themselves.
+            store: where they are kept.
+            rows_per_key: how many keys one branch key may wrap, by the table's context name; 10,000
+                for one that is not named.
+            clock: seconds, for the age of keys in memory.
+        """
+        self._kms = kms
+        self._store = store
+        self._rows_per_key = rows_per_key or {}
+        self._clock = clock
+        self._supply = BranchSupply(self._make, clock)
+        self._opened: OrderedDict[str, tuple[float, OpenedBranch]] = OrderedDict()
+        self._new_locks()
+        begin_anew_after_fork(self)
+
+    def _new_locks(self) -> None:
+        self._remembering = threading.Lock()  # short: a key in memory waits for nobody
+        self._fetching = threading.Lock()
+
+    def after_fork(self) -> None:
+        """Wrap under branch keys of its own: two processes would count the uses of one apart."""
+        self._supply.begin_anew()
+        self._opened = OrderedDict()  # it may have been in the middle of a change
+        self._new_locks()
+
+    # -- wrapping ------------------------------------------------------------------------------
+
+    def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Wrap each key under a branch key. All requests are of one table and for one KEK.
+
+        Raises:
+            KMSError: KMS gave no new branch key.
+            DatabaseError: it could not be stored.
+        """
+        answers: list[Wrapped | RowRejectedError] = []
+        while len(answers) < len(requests):
+            context = requests[len(answers)].context
+            assert context is not None, "a V3 key is always bound to its row"
+            wanted = len(requests) - len(answers)
+            branch, count = self._supply.take((context[TABLE], requests[0].under), wanted)
+            part = requests[len(answers) : len(answers) + count]
+            encode = row_encoder(context[TABLE])
+            head, encrypt, kek_id = branch.head, branch.cipher.encrypt, branch.kek_id
+            random = os.urandom(NONCE_BYTES * count)
+            nonces = [random[i : i + NONCE_BYTES] for i in range(0, len(random), NONCE_BYTES)]
+            answers += [
+                Wrapped(head + nonce + encrypt(nonce, r.plaintext, encode(r.context)), kek_id)
+                for nonce, r in zip(nonces, part, strict=True)
+            ]
+        return answers
+
+    def expect(self, context_name: str, under: str | None, rows: int) -> None:
+        """Say that so many keys of a table will be wrapped soon; do not wait for anything."""
+        self._supply.expect((context_name, under), rows)
+
+    def _make(self, slot: Slot) -> OpenedBranch:
+        context_name, under = slot
+        branch_id = uuid.uuid4().hex
+        context = branch_context(context_name, branch_id)
+        try:
+            key, wrapped = self._kms.generate(KEY_BYTES, context, under)
+        except KMSRefusedError as error:
+            if error.code == "AccessDeniedException":
+                error.hint = (
+                    "V3 needs allow_branch_keys = true in Terraform, then: make apply; "
+                    'or wrap each key by KMS, with wrapping = "V2" and without --hierarchical'
+                )
+            raise
+        if len(key.plaintext) != KEY_BYTES:
+            raise KMSUnavailableError("KMS gave a branch key of another size than asked for")
+        uses = self._rows_per_key.get(context_name, ROWS_PER_BRANCH_KEY)
+        self._store.add(BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, uses))
+        return OpenedBranch(branch_id, key.plaintext, wrapped.kek_id, self._clock(), uses)
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
+        """Open each V3 key. KMS is called only for branch keys that are not in memory.
+
+        Raises:
+            KMSError: KMS does not open branch keys.
+            DatabaseError: they could not be read.
+        """
+        ids = [_branch_id(request.wrapped) for request in requests]
+        wanted = {
+            branch_id: request.context
+            for branch_id, request in zip(ids, requests, strict=True)
+            if branch_id is not None
+        }
+        known = self._open(wanted)
+        answers: list[Unwrapped | RowRejectedError] = []
+        for branch_id, request in zip(ids, requests, strict=True):
+            branch = known.get(branch_id) if branch_id is not None else _NO_BLOB
+            if isinstance(branch, RowRejectedError):
+                answers.append(branch)
+            elif branch is None:
+                answers.append(RowRejectedError(f"its branch key {branch_id} is not there"))
+            else:
+                answers.append(_unwrap(branch, request))
+        return answers
+
+    def forget(self, wrapped: bytes) -> None:
+        """Drop the branch key of a V3 blob from memory, to see at the next use what it is now."""
+        with self._remembering:
+            self._opened.pop(_branch_id(wrapped) or "", None)
+
+    def _open(
+        self, wanted: Mapping[str, Mapping[str, str] | None]
+    ) -> dict[str, OpenedBranch | RowRejectedError]:
+        """Return the branch keys of these ids, from memory or from the store and KMS."""
+        found, missing = self._remembered(wanted)
+        if missing:
+            with self._fetching:  # one thread at a time: the others find the keys in memory then
+                more, missing = self._remembered(missing)
+                found |= more
+                if missing:
+                    found |= self._fetch({branch_id: wanted[branch_id] for branch_id in missing})
+        return found
+
+    def _remembered(
+        self, wanted: Iterable[str]
+    ) -> tuple[dict[str, OpenedBranch | RowRejectedError], list[str]]:
+        """Return the branch keys in memory, and the ids of those that are not."""
+        found: dict[str, OpenedBranch | RowRejectedError] = {}
+        missing: list[str] = []
+        with self._remembering:
+            now = self._clock()
+            for branch_id in wanted:
+                known = self._opened.get(branch_id)
+                if known is None or now - known[0] > KEEP_SECONDS:
+                    missing.append(branch_id)
+                else:
+                    self._opened.move_to_end(branch_id)
+                    found[branch_id] = known[1]
+        return found, missing
+
+    def _fetch(
+        self, wanted: Mapping[str, Mapping[str, str] | None]
+    ) -> dict[str, OpenedBranch | RowRejectedError]:
+        """Read branch keys from the store, open them in KMS and remember them."""
+        found: dict[str, OpenedBranch | RowRejectedError] = {}
+        stored = [
+            key
+            for key in self._store.get(wanted).values()
+            # A branch key of another table would not open here; say "not there" instead.
+            if (wanted[key.branch_id] or {}).get(TABLE) == key.context_name
+        ]
+        since = self._clock()
+        answers = self._kms.unwrap_many([_request(key) for key in stored])
+        for key, answer in zip(stored, answers, strict=True):
+            if isinstance(answer, RowRejectedError):
+                found[key.branch_id] = RowRejectedError(
+                    f"its branch key {key.branch_id} does not open: {answer.message}",
+                    hint=answer.hint,
+                    code=answer.code,
+                )
+            else:
+                found[key.branch_id] = OpenedBranch(
+                    key.branch_id, answer.plaintext, key.kek_id, since, 0
+                )
+        with self._remembering:
+            for branch_id, opened in found.items():
+                if isinstance(opened, OpenedBranch):
+                    self._opened[branch_id] = (since, opened)
+            while len(self._opened) > KEEP_KEYS:
+                self._opened.popitem(last=False)
+        return found
+
+    # -- another KEK ---------------------------------------------------------------------------
+
+    def rewrap_all(
+        self,
+        context_name: str,
+        source: str | None = None,
+        under: str | None = None,
+        *,
+        again: bool = False,
+    ) -> Moved:
+        """Move all branch keys of a table, or those of the KEK ``source``, to the KMS's KEK.
+
+        ``under`` names another KEK to move to; ``again`` also re-encrypts those that are there. One
+        that is damaged does not hold up the others.
+
+        Raises:
+            KMSError: KMS refused.
+            DatabaseError: the store refused.
+        """
+        after, moved = "", Moved()
+        while page := self._store.page(context_name, after, REWRAP_BATCH):
+            after = page[-1].branch_id
+            chosen = [key for key in page if source is None or names(key.kek_id, source)]
+            for answer in self._rewrap(chosen, under, again=again).values():
+                if isinstance(answer, RowRejectedError):
+                    moved.stuck.append(answer)
+                else:
+                    moved.there += 1
+        return moved
+
+    def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Move V3 rows to the KMS's KEK: their branch keys move, their blobs stay as they are.
+
+        Raises:
+            KMSError: KMS refused.
+            DatabaseError: the store refused.
+        """
+        ids = [_branch_id(request.wrapped) for request in requests]
+        stored = self._store.get({branch_id for branch_id in ids if branch_id is not None})
+        moved = self._rewrap(stored.values(), requests[0].under)
+        answers: list[Wrapped | RowRejectedError] = []
+        for branch_id, request in zip(ids, requests, strict=True):
+            answer = moved.get(branch_id) if branch_id is not None else _NO_BLOB
+            if isinstance(answer, RowRejectedError):
+                answers.append(answer)
+            elif answer is None:
+                answers.append(RowRejectedError(f"its branch key {branch_id} is not there"))
+            else:
+                answers.append(Wrapped(request.wrapped, answer))
+        return answers
+
+    def _rewrap(
+        self, keys: Iterable[BranchKey], under: str | None, *, again: bool = False
+    ) -> dict[str, str | RowRejectedError]:
+        """Move branch keys to the KEK. Returns the KEK that each is under now."""
+        target = under or self._kms.kek_id
+        now: dict[str, str | RowRejectedError] = {}
+        old: list[BranchKey] = []
+        for key in keys:
+            if key.kek_id == target and not again:
+                now[key.branch_id] = target
+            else:
+                old.append(key)
+        requests = []
+        for key in old:
+            context = branch_context(key.context_name, key.branch_id)
+            requests.append(RewrapRequest(key.wrapped, key.kek_id, context, context, under))
+        answers = self._prove(requests, self._kms.rewrap_many(requests) if requests else [])
+        for key, answer in zip(old, answers, strict=True):
+            if isinstance(answer, RowRejectedError):
+                now[key.branch_id] = RowRejectedError(
+                    f"its branch key {key.branch_id} does not move: {answer.message}",
+                    hint=answer.hint,
+                    code=answer.code,
+                )
+            elif self._store.replace(key, answer.blob, answer.kek_id):
+                now[key.branch_id] = answer.kek_id
+            else:  # another process was first; what it stored is what counts
+                now[key.branch_id] = self._store.get([key.branch_id])[key.branch_id].kek_id
+        return now
+
+    def _prove(
+        self, requests: Sequence[RewrapRequest], answers: Sequence[Wrapped | RowRejectedError]
+    ) -> list[Wrapped | RowRejectedError]:
+        """Have KMS open each new copy before it replaces the only one of thousands of keys.
+
+        By ReEncrypt once more, as whoever rewraps may not Decrypt. The context names the branch
+        key, so what opens with it is that key.
+        """
+        proved = list(answers)
+        places: list[int] = []
+        again: list[RewrapRequest] = []
+        for i, (request, answer) in enumerate(zip(requests, answers, strict=True)):
+            if isinstance(answer, Wrapped):
+                context = request.new_context
+                places.append(i)
+                again.append(
+                    RewrapRequest(answer.blob, answer.kek_id, context, context, request.under)
+                )
+        for i, proof in zip(places, self._kms.rewrap_many(again) if again else [], strict=True):
+            if isinstance(proof, RowRejectedError):
+                proved[i] = proof
+        return proved
+
+
+_NO_BLOB = RowRejectedError(
+    "its wrapped key is not of version V3", hint="was wrapped_key_version changed by hand?"
+)
+
+
+def _branch_id(blob: bytes) -> str | None:
+    """Return the branch id that a V3 blob names, or None where it is no V3 blob."""
+    if len(blob) <= HEAD_BYTES + NONCE_BYTES + TAG_BYTES or blob[:1] != FORMAT:
+        return None
+    return bytes(blob[1:HEAD_BYTES]).hex()
+
+
+def _request(key: BranchKey) -> UnwrapRequest:
+    return UnwrapRequest(key.wrapped, key.kek_id, branch_context(key.context_name, key.branch_id))
+
+
+def _unwrap(branch: OpenedBranch, request: UnwrapRequest) -> Unwrapped | RowRejectedError:
+    blob = request.wrapped
+    nonce = blob[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES]
+    sealed = blob[HEAD_BYTES + NONCE_BYTES :]
+    try:
+        key = branch.cipher.decrypt(nonce, sealed, encode_context(request.context))
+    except InvalidTag:
+        return RowRejectedError(
+            "its wrapped key does not open: damaged, or of another row",
+            hint="was it copied from another row, or the context_name changed?",
+        )
+    return Unwrapped(key, branch.kek_id)

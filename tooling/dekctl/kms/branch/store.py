@@ -1,0 +1,44 @@
+"""Branch keys as they are stored, and what :mod:`dekctl.kms.branch.keys` asks of their store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dekctl.errors import RowRejectedError
+
+
+@dataclass(frozen=True, slots=True)
+class BranchKey:
+    """A branch key as it is stored: wrapped by a KEK."""
+
+    branch_id: str
+    context_name: str
+    wrapped: bytes = field(repr=False)
+    kek_id: str
+    max_uses: int
+
+
+@dataclass(slots=True)
+class Moved:
+    """What came of moving a table's branch keys: how many are there now, and why others are not."""
+
+    there: int = 0
+    stuck: list[RowRejectedError] = field(default_factory=list)
+
+
+class BranchStore(Protocol):
+    """Where branch keys are kept. Each method is a transaction of its own."""
+
+    def add(self, key: BranchKey) -> None:
+        """Store a new branch key; it is committed when this returns."""
+
+    def get(self, branch_ids: Iterable[str]) -> dict[str, BranchKey]:
+        """Read branch keys by id; those that are not there are left out."""
+
+    def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
+        """Read the next ``size`` branch keys of a table, by id."""
+
+    def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
+        """Store a branch key under another KEK, unless somebody else did meanwhile."""

@@ -1,0 +1,158 @@
+"""Since when a KEK has been empty: read from the ledger, for the backup window of `retire`.
+
+A backup that was taken while rows still named a KEK needs that KEK to be of any use. So the window
+begins when the last row left: at the end of a whole `rewrap` that left none behind, or else when a
+`retire` first found the KEK empty. Either counts only as long as no row came back, and a run that
+cannot tell what it moved (it was killed, say) begins it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dekctl import __version__
+from dekctl.kek_id import may_mean, names
+from dekctl.ledger import Ledger, tables
+from dekctl.project import Project
+
+NOTE = "retire"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The backup window of a KEK. Times are UTC, by the database's clock.
+
+    ``empty_since`` is None where nothing is known; ``ends`` is None with it.
+    """
+
+    days: int
+    now: datetime
+    empty_since: datetime | None
+
+    @property
+    def ends(self) -> datetime | None:
+        """When the last backup with a row of this KEK has expired."""
+        return self.empty_since + timedelta(days=self.days) if self.empty_since else None
+
+    @property
+    def over(self) -> bool:
+        """Whether no backup needs the KEK any more."""
+        return self.days == 0 or (self.ends is not None and self.ends <= self.now)
+
+
+def backup_window(project: Project, kek: str) -> Window:
+    """Work out a KEK's window. The caller has counted that no row names it now.
+
+    Raises:
+        DatabaseError: the database refused or cannot be reached.
+    """
+    ledger = project.ledger
+    with project.database.transaction() as connection:
+        now = project.database.now(connection)
+    if not ledger.exists():
+        return Window(project.env.backup_retention_days, now, None)
+    since = [_empty_since(ledger, table.context_name, kek) for table in project.config.tables]
+    known = [moment for moment in since if moment is not None]
+    whole = max(known) if len(known) == len(since) else None
+    return Window(project.env.backup_retention_days, now, whole)
+
+
+def note_count(project: Project, kek: str, rows: int) -> None:
+    """Keep in the ledger how many rows named a KEK when `retire` looked."""
+    ledger = project.ledger
+    for table in project.config.tables:
+        run = ledger.start(
+            NOTE,
+            table.context_name,
+            shard=None,
+            writes=False,
+            kek_id=kek,
+            version=__version__,
+        )
+        run.result = {"rows": rows, "kms_calls": {}}
+        ledger.end(run, "finished")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A run that the ledger kept. ``ended`` is None while it runs, or since it was killed."""
+
+    operation: str
+    kek_id: str | None
+    ended: datetime | None
+    whole: bool
+    result: dict[str, Any]
+
+    @property
+    def tells(self) -> bool:
+        """Whether the sources of all that it moved are known. One with workers may not tell."""
+        moved = sum(self.result.get("sources", {}).values())
+        return self.whole and moved >= self.result.get("changed", moved + 1)
+
+    def takes_from(self, kek: str) -> bool:
+        """Whether it may have moved a row off a KEK."""
+        sources = (source or None for source in self.result.get("sources", {}))
+        return not self.tells or any(_may_be(source, kek) for source in sources)
+
+    def brings_to(self, kek: str) -> bool:
+        """Whether it may have moved a row to a KEK."""
+        return any(_may_be(target, kek) for target in self.result.get("targets", ()))
+
+    def left_none_of(self, kek: str) -> bool:
+        """Whether no row of a KEK was left behind."""
+        left = self.result.get("left_none_of")
+        return left == "any" or (left is not None and names(left, kek))
+
+
+def events(ledger: Ledger, context_name: str, *operations: str) -> list[Event]:
+    """The runs of a table that wrote, and the notes of ``retire``, in the order of their end.
+
+    Raises:
+        DatabaseError: the database refused or cannot be reached.
+    """
+    runs = tables(ledger.schema)["runs"].c
+    query = sa.select(
+        runs.operation, runs.kek_id, runs.state, runs.ended_at, runs.result, runs.dry_run
+    ).where(runs.table_name == context_name, runs.operation.in_(operations))
+    with ledger.database.transaction() as connection:
+        found = [
+            Event(
+                row.operation,
+                row.kek_id,
+                datetime.fromisoformat(row.ended_at) if row.ended_at else None,
+                # What a run did between its last heartbeat and its death is not in its result.
+                row.state in {"finished", "interrupted"},
+                json.loads(row.result or "{}"),
+            )
+            for row in connection.execute(query)
+            if not row.dry_run or row.operation == NOTE
+        ]
+    # A note may end in the moment in which it has found a killed run and closed it.
+    return sorted(
+        found, key=lambda e: (e.ended is None, e.ended or datetime.min, e.operation == NOTE)
+    )
+
+
+def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None:
+    """When a table's last row left a KEK, as far as the ledger tells."""
+    since: datetime | None = None
+    for event in events(ledger, context_name, NOTE, "rewrap"):
+        if event.operation == NOTE:
+            if names(event.kek_id, kek):
+                since = (since or event.ended) if event.result.get("rows") == 0 else None
+        elif event.brings_to(kek):
+            since = None  # rows may have come (back) to it
+        elif event.takes_from(kek):
+            since = event.ended if event.left_none_of(kek) else None
+        elif event.left_none_of(kek):
+            since = since or event.ended
+    return since
+
+
+def _may_be(kek_id: str | None, kek: str) -> bool:
+    return names(kek_id, kek) or may_mean(kek_id, kek)

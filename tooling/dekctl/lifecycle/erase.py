@@ -1,0 +1,195 @@
+"""Cryptographic erasure: a tenant's KEK may go together with the tenant's rows.
+
+Destroying the KEK makes the rows unreadable for good, in every backup too. That erases the tenant
+only if nothing of it is readable by other means, and harms nobody else only if no other row is
+under that KEK. Both are counted here, row by row, and looked up for the backups of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dekctl.db.table import DekTable
+from dekctl.errors import UsageError
+from dekctl.kek_id import may_mean, names
+from dekctl.kms.context import V3
+from dekctl.lifecycle.backup_window import Event, events
+from dekctl.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. ``hint`` is the next command where it is not ``ok``."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str | None = None
+
+
+@dataclass(slots=True)
+class _Count:
+    mine: int = 0
+    elsewhere: int = 0
+    plaintexts: int = 0
+
+
+def check_erasure(project: Project, kek: str, owner: str, rows: int) -> list[Check]:
+    """Account for every row of an owner and of a KEK.
+
+    Args:
+        project: the project.
+        kek: the KEK's ARN.
+        owner: the value of the ``kek_by`` column.
+        rows: how many rows of all tables name the KEK.
+
+    Raises:
+        UsageError: no table has ``kek_by``.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    configs = [config for config in project.config.tables if config.kek_by is not None]
+    if not configs:
+        raise UsageError("no table has kek_by, so no row has an owner", hint="see [table]")
+    total = _Count()
+    for config in configs:
+        _count(project.table(config), kek, owner, total)
+    others = rows - total.mine
+    return [
+        Check(
+            "rows",
+            others == 0,
+            f"{total.mine:,} rows of {owner} are under it, and {others:,} of others",
+            None if others == 0 else "move those first: dekctl rewrap",
+        ),
+        Check(
+            "rows elsewhere",
+            total.elsewhere == 0,
+            f"{total.elsewhere:,} rows of {owner} are under another KEK or a shared branch key",
+            None if total.elsewhere == 0 else "bring them together first: dekctl rewrap",
+        ),
+        Check(
+            "plaintexts",
+            total.plaintexts == 0,
+            f"{total.plaintexts:,} rows of {owner} have a plaintext key",
+            None if total.plaintexts == 0 else "remove them first: dekctl wrap, dekctl scrub",
+        ),
+        _backups(project, kek, owner),
+    ]
+
+
+def _count(table: DekTable, kek: str, owner: str, total: _Count) -> None:
+    owner_column = sa.cast(sa.column(_name(table)), sa.String(255))
+    columns = table.config
+    kek_column: sa.ColumnElement[Any] = sa.cast(sa.null(), sa.String)
+    version_column: sa.ColumnElement[Any] = sa.cast(sa.null(), sa.String)
+    if table.has("kek"):
+        kek_column = sa.column(columns.kek_column, sa.String)
+    if table.has("version"):
+        version_column = sa.column(columns.version_column, sa.String)
+    has_wrapped = (
+        sa.column(columns.wrapped_column).is_not(None) if table.has("wrapped") else sa.false()
+    )
+    source = sa.table(table.config.bare_name, schema=table.config.schema)
+    plaintext = (
+        sa.column(table.config.plaintext_column).is_not(None)
+        if table.has("plaintext")
+        else sa.false()
+    )
+    rows = (
+        sa.select(
+            kek_column.label("kek"),
+            version_column.label("version"),
+            sa.case((has_wrapped, 1), else_=0).label("wrapped"),
+            sa.case((plaintext, 1), else_=0).label("plaintext"),
+        )
+        .select_from(source)
+        .where(owner_column == owner)
+        .subquery()
+    )
+    query = sa.select(
+        rows.c.kek, rows.c.version, sa.func.sum(rows.c.wrapped), sa.func.sum(rows.c.plaintext)
+    ).group_by(rows.c.kek, rows.c.version)
+    with table.database.transaction(patient=True) as connection:
+        for kek_id, version, wrapped, plaintexts in connection.execute(query):
+            # A V3 row opens through its branch key, which other owners' rows share.
+            if names(kek_id, kek) and version != V3:
+                total.mine += int(wrapped or 0)
+            else:
+                total.elsewhere += int(wrapped or 0)
+            total.plaintexts += int(plaintexts or 0)
+
+
+def _name(table: DekTable) -> str:
+    assert table.config.kek_by is not None
+    return table.config.kek_by.column
+
+
+def _backups(project: Project, kek: str, owner: str) -> Check:
+    """What backups still hold: rows that this KEK does not protect, or others that need it."""
+    days = project.env.backup_retention_days
+    if days == 0:
+        return Check("backups", True, "no backup window is declared (backup_retention_days)")
+    if not project.ledger.exists():
+        return Check(
+            "backups",
+            False,
+            "there is no ledger to tell what backups hold",
+            "take the table over with: dekctl schema expand",
+        )
+    with project.database.transaction() as connection:
+        now = project.database.now(connection)
+    scrubs, rewraps = (
+        [
+            run
+            for config in project.config.tables
+            for run in events(project.ledger, config.context_name, operation)
+        ]
+        for operation in ("scrub", "rewrap")
+    )
+    held = {
+        "plaintext keys": [run for run in scrubs if run.result.get("changed") or not run.whole],
+        "rows of others, which have left it since": [run for run in rewraps if _left(run, kek)],
+        f"rows of {owner} under another KEK": [run for run in rewraps if _came(run, kek)],
+    }
+    until = {what: _until(runs, now, days) for what, runs in held.items()}
+    kept = [f"{what} until {end:%Y-%m-%d %H:%M} UTC" for what, end in until.items() if end > now]
+    if not kept:
+        return Check("backups", True, "no backup in the window holds anything else")
+    return Check(
+        "backups",
+        False,
+        f"backups may hold {'; '.join(kept)}",
+        "run the same command again then",
+    )
+
+
+def _left(run: Event, kek: str) -> bool:
+    """Whether a rewrap may have moved rows from a KEK to another one."""
+    return _tells_no_moves(run) or any(
+        not names(new, kek) and (names(old or None, kek) or may_mean(old or None, kek))
+        for old, new, _ in run.result["moves"]
+    )
+
+
+def _came(run: Event, kek: str) -> bool:
+    """Whether a rewrap may have moved rows to a KEK from another one."""
+    return _tells_no_moves(run) or any(
+        names(new, kek) and not names(old or None, kek) for old, new, _ in run.result["moves"]
+    )
+
+
+def _tells_no_moves(run: Event) -> bool:
+    """A run that was killed does not tell all of its moves, nor does one with workers."""
+    moves = run.result.get("moves")
+    return not run.whole or moves is None or sum(m[2] for m in moves) < run.result["changed"]
+
+
+def _until(runs: Sequence[Event], now: datetime, days: int) -> datetime:
+    """When the last backup from before the end of these runs has expired."""
+    ends = [(run.ended or now) + timedelta(days=days) for run in runs]
+    return max(ends, default=now)

@@ -1,0 +1,295 @@
+"""Retire: may a KEK go? Looks at rows, alias and backups; changes nothing but a note.
+
+The answer is a list of checks and the one edit in Terraform that follows. Terraform does the rest,
+and `guard` looks again before it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dekctl.config.outputs import Generation
+from dekctl.errors import RefusedError, UsageError
+from dekctl.kek_id import names
+from dekctl.kms.local import KEK_VARIABLE, OLD_KEKS_VARIABLE, EnvKMS
+from dekctl.kms.router import provider_of
+from dekctl.lifecycle.backup_window import backup_window, note_count
+from dekctl.lifecycle.erase import Check, check_erasure
+from dekctl.lifecycle.usage import (
+    branch_keys_under,
+    count_uses,
+    missing_tables,
+    rows_naming,
+    rows_unclear,
+)
+from dekctl.project import Project
+
+NEXT_STATE = {"active": "retired", "retired": "disabled", "disabled": "deleted"}
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Whether a KEK may go; :meth:`as_json` is the public form."""
+
+    env: str
+    kek_id: str
+    generation: Generation | None
+    rows: int = 0
+    unclear: int = 0
+    branch_keys: int = 0
+    checks: list[Check] = field(default_factory=list)
+    change: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a check failed."""
+        return not all(check.ok for check in self.checks)
+
+    def refusal(self) -> RefusedError:
+        """The error of a verdict that is a no."""
+        failed = [check for check in self.checks if not check.ok]
+        label = f"{self.generation.name} ({self.kek_id})" if self.generation else self.kek_id
+        return RefusedError(
+            f"{label} cannot be retired: " + "; ".join(check.detail for check in failed),
+            hint=failed[0].hint,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as plain values."""
+        state = self.generation.state if self.generation else None
+        return {
+            "operation": "retire",
+            "env": self.env,
+            "kek_id": self.kek_id,
+            "generation": self.generation.name if self.generation else None,
+            "state": state,
+            "next_state": NEXT_STATE[state] if state and not self.refused else None,
+            "rows": self.rows,
+            "rows_unclear": self.unclear,
+            "branch_keys": self.branch_keys,
+            "refused": self.refused,
+            "checks": [
+                {"check": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint}
+                for c in self.checks
+            ],
+            "terraform": None if self.refused else self.change,
+        }
+
+
+def examine_retirement(project: Project, name: str, erase: str | None = None) -> Verdict:
+    """Check whether a KEK (ARN, key id, alias or generation name) may go.
+
+    With ``erase``, a value of the ``kek_by`` column, it may go *with* the rows of that owner: then
+    every one of them has to be under it, and none of anybody else.
+
+    Raises:
+        UsageError: the name means no KEK.
+        RefusedError: a configured table is not there, or a managed one is not configured.
+        KMSError: KMS cannot be asked where the alias points to.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    kek = project.find_kek(name)
+    outputs = project.outputs if kek.startswith("arn:") else None
+    generation = next(
+        (g for g in (outputs.all_generations if outputs else ()) if names(g.arn, kek)), None
+    )
+    verdict = Verdict(project.env.name, kek, generation)
+    _refuse_missing(project)
+    uses = count_uses(project)
+    verdict.rows, verdict.unclear = rows_naming(uses, kek), rows_unclear(uses, kek)
+    verdict.branch_keys = branch_keys_under(uses, kek)
+    if verdict.rows == verdict.branch_keys == 0 and generation is None:
+        _refuse_unknown(project, kek)
+    verdict.checks += [_unclear(verdict), _branch_keys(project, verdict, name)]
+    if erase is not None:
+        verdict.checks += check_erasure(project, kek, erase, verdict.rows)
+    else:
+        verdict.checks += [_rows(project, verdict, name), _configuration(project, kek)]
+        verdict.checks.append(_backups(project, verdict))
+    verdict.checks.append(_writers(project, kek))
+    verdict.change = _change(project, kek, generation)
+    return verdict
+
+
+def _refuse_missing(project: Project) -> None:
+    """No table has no rows either; with a wrong database URL that must not be an all-clear."""
+    if missing := missing_tables(project):
+        raise RefusedError(
+            f"the table {missing[0]} is not in this database, so its rows cannot be counted",
+            hint=f"correct `name` in [table], or database_url in [env.{project.env.name}]",
+        )
+
+
+def _refuse_unknown(project: Project, kek: str) -> None:
+    """A name with a slip in it has no rows either; that must not read as an all-clear."""
+    kind = provider_of(kek, "aws")
+    if kind == "aws" and project.env.provider == "aws":
+        project.described_kek(kek)
+    elif kind == "env" and kek not in EnvKMS().known_kek_ids():
+        raise UsageError(
+            f"{kek} is neither in {KEK_VARIABLE} nor in {OLD_KEKS_VARIABLE}, and no row names it",
+            hint="see the KEKs in use with: dekctl status",
+        )
+
+
+def _rows(project: Project, verdict: Verdict, name: str) -> Check:
+    tables = ", ".join(table.name for table in project.config.tables)
+    if verdict.rows == 0:
+        return Check("rows", True, f"no row of {tables} names it")
+    return Check(
+        "rows",
+        False,
+        f"{verdict.rows:,} rows name it",
+        f"{_move(project, verdict, name)} (rows in quarantine: --retry-quarantined)",
+    )
+
+
+def _move(project: Project, verdict: Verdict, name: str) -> str:
+    """What moves all that is under the KEK to another one."""
+    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and names(
+        project.find_kek(project.kek()), verdict.kek_id
+    )
+    first = "make another KEK the active one, then: " if active else "move them first: "
+    return f"{first}dekctl rewrap --from {name}"
+
+
+def _configuration(project: Project, kek: str) -> Check:
+    """No table may still be wrapped under it by dekctl.toml."""
+    named = [
+        (table.name, other)
+        for table in project.config.tables
+        for other in table.keks
+        if names(project.find_kek(other), kek)
+    ]
+    if not named:
+        return Check("configuration", True, "no table names it")
+    table, other = named[0]
+    return Check(
+        "configuration",
+        False,
+        f"{project.config.path.name} still wraps {table} under it (as {other})",
+        f"give {table} another KEK there, then: dekctl rewrap",
+    )
+
+
+def _unclear(verdict: Verdict) -> Check:
+    if verdict.unclear == 0:
+        return Check("unclear rows", True, "every wrapped key names its KEK by ARN")
+    return Check(
+        "unclear rows",
+        False,
+        f"{verdict.unclear:,} rows name an alias or no KEK, so they may need it",
+        "let KMS settle it: dekctl rewrap --version V1",
+    )
+
+
+def _branch_keys(project: Project, verdict: Verdict, name: str) -> Check:
+    if verdict.branch_keys == 0:
+        return Check("branch keys", True, "it wraps no branch key (V3)")
+    return Check(
+        "branch keys",
+        False,
+        f"{verdict.branch_keys:,} branch keys (V3) are under it, and rows open only through them",
+        _move(project, verdict, name),
+    )
+
+
+def _writers(project: Project, kek: str) -> Check:
+    """New keys must not be wrapped under it any more."""
+    if provider_of(kek, "aws") != project.env.provider:
+        return Check("writers", True, f"new keys are wrapped by {project.env.provider}")
+    if project.env.provider != "aws":
+        current = project.kms().kek_id
+        return Check(
+            "writers",
+            current != kek,
+            f"new keys are wrapped under {current}",
+            None
+            if current != kek
+            else "put the next KEK into DEKCTL_KEK, this one into "
+            "DEKCTL_OLD_KEKS, then: dekctl rewrap",
+        )
+    target, source = _live_target(project)
+    if names(target, kek):
+        return Check(
+            "alias",
+            False,
+            f"{source} still points to it",
+            f"make another generation active in Terraform, then: make apply ENV={project.env.name}"
+            if project.outputs
+            else f"give another KEK to `kek` in [env.{project.env.name}], then: dekctl rewrap",
+        )
+    return Check("alias", True, f"{source} points to {target}")
+
+
+def _live_target(project: Project) -> tuple[str, str]:
+    """Where the alias points now, according to KMS, and what it is called."""
+    outputs = project.outputs
+    alias = outputs.kek_alias if outputs else project.kek()
+    kms = project.aws("auditor")
+    try:
+        if outputs and not project.env.kek:
+            # The outputs may be older than the alias, and the other way round: both must agree.
+            target = str(kms.describe(_alias_arn(project))["Arn"])
+            if target != outputs.kek_arn:
+                raise RefusedError(
+                    f"{alias} points to {target}, the Terraform outputs say {outputs.kek_arn}",
+                    hint=f"bring them together: make apply ENV={project.env.name}",
+                )
+            return target, alias
+        return str(kms.describe(alias)["Arn"]), alias
+    finally:
+        kms.close()
+
+
+def _alias_arn(project: Project) -> str:
+    outputs = project.outputs
+    assert outputs is not None
+    head = outputs.kek_arn.partition(":key/")[0]
+    return f"{head}:{outputs.kek_alias}"
+
+
+def _backups(project: Project, verdict: Verdict) -> Check:
+    days = project.env.backup_retention_days
+    if days == 0:
+        return Check("backups", True, "no backup window is declared (backup_retention_days)")
+    if not project.ledger.exists():
+        return Check(
+            "backups",
+            False,
+            "there is no ledger to tell since when no row names it",
+            "take the table over with: dekctl schema expand",
+        )
+    rows = verdict.rows + verdict.unclear + verdict.branch_keys
+    window = backup_window(project, verdict.kek_id)
+    if rows or window.empty_since is None:
+        note_count(project, verdict.kek_id, rows)
+        window = backup_window(project, verdict.kek_id)
+    if rows or window.ends is None:
+        return Check("backups", False, f"the window of {days} days begins when the last row leaves")
+    since, ends = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (window.empty_since, window.ends))
+    if window.over:
+        return Check("backups", True, f"empty since {since}; the window ended {ends}")
+    return Check(
+        "backups",
+        False,
+        f"backups with its rows are kept until {ends} ({days} days after {since})",
+        "run the same command again then",
+    )
+
+
+def _change(project: Project, kek: str, generation: Generation | None) -> str:
+    """The edit that follows."""
+    env = project.env.name
+    if provider_of(kek, "aws") != "aws":
+        return f"remove {kek} from DEKCTL_OLD_KEKS"
+    if generation is None:
+        return f"disable {kek}, and schedule its deletion after a time without complaints"
+    tenant, _, name = generation.name.rpartition("/")
+    entry = f"tenants.{tenant}.generations" if tenant else "generations"
+    where = f"{entry}, in terraform/environments/{env}/generations.auto.tfvars"
+    if generation.state == "disabled":
+        return f"remove {name} from {where}; then: make apply ENV={env}"
+    state = NEXT_STATE[generation.state]
+    return f'set state = "{state}" for {name} in {where}; then: make apply ENV={env}'

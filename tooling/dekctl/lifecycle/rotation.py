@@ -1,0 +1,89 @@
+"""What KMS tells about a KEK's rotation: same ARN, new key material; old blobs still open.
+
+Rotation re-encrypts nothing. Rows that were wrapped before it are under the older material until
+they are rewrapped.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dekctl.db.table import DekTable, Stage
+from dekctl.errors import KMSError
+from dekctl.kms.aws.provider import AWSKMS
+from dekctl.operations.target import stored_time
+from dekctl.project import Project
+
+
+def rotation(project: Project, kek: str) -> str:
+    """Say how a KEK is rotated, when it was last, and how many rows are older than that.
+
+    Raises:
+        KMSError: the KEK cannot be described.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    kms = project.aws("auditor")
+    try:
+        arn = str(kms.describe(kek)["Arn"])
+        generation = project.outputs.generation_name(arn) if project.outputs else None
+        name = generation or arn
+        try:
+            status = kms.call("GetKeyRotationStatus", {"KeyId": arn})
+            rotations = _rotations(kms, arn)
+        except KMSError as error:
+            # Worth knowing, but no command depends on it.
+            return f"{name}: its rotation cannot be read ({error.code or error.message})"
+    finally:
+        kms.close()
+    days = status.get("RotationPeriodInDays")
+    every = f"rotated every {days} days" if days else "rotated every year"
+    text = f"{name}: {every if status.get('KeyRotationEnabled') else 'not rotated automatically'}"
+    if not rotations:
+        return text + "; its first material is the current one"
+    last = max(rotations, key=lambda r: r["RotationDate"])
+    moment = last["RotationDate"].astimezone(UTC)
+    text += f"; last on {moment:%Y-%m-%d %H:%M} UTC ({last.get('RotationType', 'unknown')})"
+    if last.get("KeyMaterialId"):
+        text += f", material {last['KeyMaterialId'][:12]}…"
+    older = _older_rows(project, arn, moment)
+    if older is None:
+        return text + "; rows keep no time of wrapping (wrapped_at_column): rewrap --same-key"
+    if older == 0:
+        return text + "; no row is older"
+    # The next whole second: rows that were wrapped in the second of the rotation count too.
+    after = (moment + timedelta(seconds=1)).replace(microsecond=0, tzinfo=None)
+    return f"{text}; {older:,} rows are older: dekctl rewrap --wrapped-before {after.isoformat()}"
+
+
+def _rotations(kms: AWSKMS, arn: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    marker: dict[str, str] = {}
+    while True:
+        answer = kms.call("ListKeyRotations", {"KeyId": arn, **marker})
+        found += [r for r in answer.get("Rotations", []) if r.get("RotationDate")]
+        if not answer.get("Truncated"):
+            return found
+        marker = {"Marker": answer["NextMarker"]}
+
+
+def _older_rows(project: Project, arn: str, moment: datetime) -> int | None:
+    """Rows of a KEK wrapped before a moment, or nobody knows when; None where no table tells."""
+    total: int | None = None
+    for config in project.config.tables:
+        table = project.table(config)
+        if table.stage is not Stage.LEGACY and table.has("wrapped_at"):
+            total = (total or 0) + _older_in(table, arn, moment)
+    return total
+
+
+def _older_in(table: DekTable, arn: str, moment: datetime) -> int:
+    kek, at = table.quoted("kek"), table.quoted("wrapped_at")
+    marks = ("?", "?") if table.database.backend.name == "sqlite" else ("%s", "%s")
+    query = (
+        f"SELECT count(*) FROM {table.quoted_name} WHERE {table.quoted('wrapped')} IS NOT NULL "
+        f"AND {kek} = {marks[0]} AND ({at} IS NULL OR {at} < {marks[1]})"
+    )
+    with table.database.transaction(patient=True) as connection:
+        found = connection.exec_driver_sql(query, (arn, stored_time(table, moment)))
+        return int(found.scalar_one())

@@ -1,0 +1,1 @@
+"""One file for each database: what its schema steps need besides Alembic."""

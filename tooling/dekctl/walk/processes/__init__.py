@@ -1,0 +1,1 @@
+"""One walk in many processes or on many machines."""

@@ -1,0 +1,1 @@
+"""What takes several steps: migrate, roll back, the schema steps, proof before destruction."""
