@@ -8,7 +8,7 @@ import pytest
 
 from dekctl.config.outputs import parse_outputs
 from dekctl.errors import UsageError
-from dekctl.kek_id import may_mean, names
+from dekctl.kek_id import could_be, is_same_kek
 from support.plans import plan
 
 K1 = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -22,6 +22,9 @@ MULTI = "arn:aws:kms:us-east-1:123456789012:key/mrk-1234abcd12ab34cd56ef12345678
         (K1.rpartition("/")[2], K1, True, False),
         (K1.replace("us-east-1", "eu-west-1"), K1, False, False),
         (MULTI.replace("us-east-1", "eu-west-1"), MULTI, True, False),
+        (MULTI.rpartition("/")[2], MULTI, True, False),
+        (MULTI.replace("123456789012", "210987654321"), MULTI, False, False),
+        (MULTI.replace("arn:aws:", "arn:aws-cn:"), MULTI, False, False),
         ("alias/files", K1, False, True),
         ("arn:aws:kms:us-east-1:123456789012:alias/files", K1, False, True),
         (None, K1, False, True),
@@ -34,8 +37,8 @@ MULTI = "arn:aws:kms:us-east-1:123456789012:key/mrk-1234abcd12ab34cd56ef12345678
 def test_a_row_s_kek_id_names_a_kek_for_certain_perhaps_or_not(
     kek_id: str | None, kek: str, certain: bool, possible: bool
 ) -> None:
-    assert names(kek_id, kek) is certain
-    assert may_mean(kek_id, kek) is possible
+    assert is_same_kek(kek_id, kek) is certain
+    assert could_be(kek_id, kek) is possible
 
 
 def test_generations_are_ordered_by_name_numbers_as_numbers() -> None:

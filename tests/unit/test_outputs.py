@@ -11,6 +11,7 @@ import pytest
 
 from dekctl.config import EnvConfig
 from dekctl.config.outputs import load_outputs, parse_outputs
+from dekctl.config.roles import Role
 from dekctl.errors import DekctlError, UsageError
 
 ARN = "arn:aws:kms:eu-central-1:111122223333:key/"
@@ -48,7 +49,7 @@ def test_the_whole_output_is_read() -> None:
     ]
     assert outputs.generation_name(ARN + "a") == "2026a"
     assert outputs.generation_name(ARN + "x") is None
-    assert outputs.roles["key_admin"].endswith("role/key_admin")
+    assert outputs.roles[Role.KEY_ADMIN].endswith("role/key_admin")
 
 
 def test_the_keks_of_tenants_are_generations_by_tenant() -> None:

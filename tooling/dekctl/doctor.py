@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dekctl.config.roles import Role
 from dekctl.db.table import Stage
 from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
 from dekctl.kek_id import foreign_region
@@ -108,7 +109,7 @@ def _kek(project: Project) -> str:
 
 def _state(project: Project, kek: str) -> str:
     """A KEK's state in KMS. One that is about to be deleted is the most urgent finding there is."""
-    kms = project.aws("auditor", region=foreign_region(kek, project.region))
+    kms = project.aws(Role.AUDITOR, region=foreign_region(kek, project.region))
     try:
         metadata = kms.describe(kek)
     finally:
@@ -141,14 +142,14 @@ def _live_keks(project: Project) -> list[str]:
 
 
 _PROBES = (
-    ("wrapper", "Encrypt"),
-    ("verifier", "Decrypt"),
-    ("rewrapper", "ReEncrypt"),
-    ("app", "GenerateDataKey"),
+    (Role.WRAPPER, "Encrypt"),
+    (Role.VERIFIER, "Decrypt"),
+    (Role.REWRAPPER, "ReEncrypt"),
+    (Role.APP, "GenerateDataKey"),
 )
 
 
-def _probe(project: Project, role: str, operation: str) -> str:
+def _probe(project: Project, role: Role, operation: str) -> str:
     """Ask KMS, with its DryRun, whether a role may do its work.
 
     KMS answers a permitted dry run with DryRunOperationException. An emulator that ignores the
@@ -160,7 +161,7 @@ def _probe(project: Project, role: str, operation: str) -> str:
         return _ask(project, kms, operation, context)
     except RoleRefusedError as error:
         # The application's role is its own: that nobody else can take it on is as it should be.
-        if role == "app" and error.code == "AccessDenied":
+        if role is Role.APP and error.code == "AccessDenied":
             return "not assumable from here: not checked"
         raise
     finally:
@@ -198,7 +199,7 @@ def _ask(project: Project, kms: AWSKMS, operation: str, context: dict[str, str])
 
 def _probe_blob(project: Project, context: dict[str, str]) -> bytes:
     """A wrapped key of zeros, made by the wrapper, for the dry runs that need one."""
-    kms = project.aws("wrapper")
+    kms = project.aws(Role.WRAPPER)
     try:
         return kms.wrap(bytes(32), context)
     finally:

@@ -1,78 +1,119 @@
-"""What a stored ``kek_id`` means: rows name ARNs, the seed's rows also key ids and aliases."""
+"""What a stored ``kek_id`` means, and when two of them mean the same KEK.
+
+Rows name the ARN that KMS returned. Rows of an earlier script may hold a bare key id or an alias.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
 
-def key_id_of(kek_id: str) -> str:
-    """The key id in an ARN; any other name as it is."""
-    return kek_id.rpartition(":key/")[2] if ":key/" in kek_id else kek_id
+ARN_PREFIX = "arn:"
+ENV_PREFIX = "env:"
+MEMORY_PREFIX = "memory:"
+
+_ENV_KEK = re.compile(rf"{ENV_PREFIX}[0-9a-f]{{16}}")
+_KEY = ":key/"
+_ALIAS = "alias/"
+_MULTI_REGION = "mrk-"
 
 
-def is_alias(kek_id: str) -> bool:
-    """Whether a KEK is named by an alias, which may point to another key by now."""
-    return kek_id.startswith("alias/") or ":alias/" in kek_id
+class _KeyArn(NamedTuple):
+    partition: str
+    region: str
+    account: str
+    key_id: str
 
 
-def names(kek_id: str | None, kek: str) -> bool:
-    """Whether a row's ``kek_id`` certainly means this KEK.
+def is_same_kek(kek_id: str | None, kek: str) -> bool:
+    """Whether a stored ``kek_id`` certainly means this KEK.
 
-    A multi-Region key and its replicas share their key id: they are one KEK.
+    A multi-Region key and its replicas are one KEK: they share partition, account and key id (AWS
+    KMS Developer Guide, "Multi-Region keys"). A bare key id means the key of that id, whatever its
+    account. An alias means nothing for certain: it may have moved since the row was written.
     """
     if kek_id is None:
         return False
     if kek_id == kek:
         return True
-    mine, its = key_id_of(kek), key_id_of(kek_id)
-    if mine != its or is_alias(kek_id):
+    if is_alias(kek_id) or is_alias(kek):
         return False
-    # An id alone (V1 rows), or the related key in another Region.
-    return not kek_id.startswith("arn:") or not kek.startswith("arn:") or mine.startswith("mrk-")
+    stored, wanted = _parse(kek_id), _parse(kek)
+    if stored is None or wanted is None:
+        return key_id_of(kek_id) == key_id_of(kek)
+    return stored.key_id.startswith(_MULTI_REGION) and stored == wanted._replace(
+        region=stored.region
+    )
 
 
-def may_mean(kek_id: str | None, kek: str) -> bool:
-    """Whether a row's ``kek_id`` leaves open which KEK it is: none, or an alias."""
-    return kek_id is None or (is_alias(kek_id) and kek.startswith("arn:"))
+def could_be(kek_id: str | None, kek: str) -> bool:
+    """Whether a stored ``kek_id`` leaves open which KEK it is (none, or an alias)."""
+    return kek_id is None or (is_alias(kek_id) and kek.startswith(ARN_PREFIX))
 
 
-def aliases_like(name: str, kek: str) -> list[str]:
-    """The spellings of an alias, as a name and as an ARN beside its KEK's; none of another name."""
+def key_id_of(kek_id: str) -> str:
+    """The key id in a key's ARN; any other name unchanged."""
+    return kek_id.rpartition(_KEY)[2] if _KEY in kek_id else kek_id
+
+
+def is_alias(kek_id: str) -> bool:
+    """Whether a KEK is named by an alias, which may point to another key by now."""
+    return kek_id.startswith(_ALIAS) or f":{_ALIAS}" in kek_id
+
+
+def alias_spellings(name: str, kek: str) -> list[str]:
+    """Every way to write an alias of ``kek``: as given, bare, and as an ARN; empty for a non-alias.
+
+    The ARN is the one in the account and Region of ``kek``.
+    """
     if not is_alias(name):
         return []
-    bare = "alias/" + name.rpartition("alias/")[2]
-    head, found, _ = kek.partition(":key/")
+    bare = _ALIAS + name.rpartition(_ALIAS)[2]
+    head, found, _ = kek.partition(_KEY)
     return [name, bare, *([f"{head}:{bare}"] if found else [])]
 
 
 def is_key_arn(kek_id: str) -> bool:
-    """Tell a key's ARN from a key id, an alias or an alias's ARN."""
-    return kek_id.startswith("arn:") and ":key/" in kek_id
+    """Whether it is a key's ARN, not a key id, an alias or an alias's ARN."""
+    return kek_id.startswith(ARN_PREFIX) and _KEY in kek_id
+
+
+def is_env_kek(text: str) -> bool:
+    """Whether it names a KEK of the ``env`` provider, not an environment variable to read."""
+    return _ENV_KEK.fullmatch(text) is not None
 
 
 def is_multi_region(kek_id: str) -> bool:
-    """Whether the key is, or may be, one of several with the same id and material."""
-    return ":key/mrk-" in kek_id
+    """Whether a key ARN is that of a multi-Region key, so that replicas of it may exist."""
+    return f"{_KEY}{_MULTI_REGION}" in kek_id
+
+
+def replica_suffix(kek_id: str) -> str | None:
+    """How the ARNs of a multi-Region key and its replicas end, from the account on; else None."""
+    arn = _parse(kek_id)
+    if arn is None or not arn.key_id.startswith(_MULTI_REGION):
+        return None
+    return f":{arn.account}{_KEY}{arn.key_id}"
 
 
 def in_region(kek_arn: str, region: str) -> str:
-    """The ARN that a multi-Region key has in another Region.
-
-    The two share their key id (AWS KMS Developer Guide, "Multi-Region keys").
-    """
+    """The ARN that a multi-Region key has in another Region."""
     parts = kek_arn.split(":")
     parts[3] = region
     return ":".join(parts)
 
 
 def foreign_region(kek_id: str, home: str | None) -> str | None:
-    """A key's Region where ``home`` has neither the key nor a replica of it, else None."""
+    """The Region of a key that neither is in ``home`` nor can have a replica there, else None."""
     if home is None or not is_key_arn(kek_id) or is_multi_region(kek_id):
         return None
     region = kek_id.split(":")[3]
     return None if region == home else region
 
 
-def same_key(arn: str, other: str) -> bool:
-    """Whether two key ARNs mean one KEK; a multi-Region key and its replicas are one."""
-    if arn == other:
-        return True
-    return is_multi_region(arn) and is_key_arn(other) and in_region(arn, "") == in_region(other, "")
+def _parse(kek_id: str) -> _KeyArn | None:
+    """Split ``arn:PARTITION:kms:REGION:ACCOUNT:key/ID``; None for any other name."""
+    parts = kek_id.split(":")
+    if not is_key_arn(kek_id) or len(parts) != 6:
+        return None
+    return _KeyArn(parts[1], parts[3], parts[4], key_id_of(kek_id))

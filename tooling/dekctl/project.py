@@ -9,6 +9,7 @@ import boto3
 from dekctl.branch_keys.table import BranchTable
 from dekctl.config import Config, Provider, TableConfig
 from dekctl.config.outputs import Outputs, load_outputs
+from dekctl.config.roles import ROW_ROLES, Role
 from dekctl.db.database import Database
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import KMSError, RefusedError, UsageError
@@ -20,7 +21,7 @@ from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.interface import KMSInterface
 from dekctl.kms.local import EnvKMS, InMemoryKMS
 from dekctl.kms.registry import get_kms_provider, set_kms_provider
-from dekctl.kms.router import Role, RoutedKMS, provider_of
+from dekctl.kms.router import RoutedKMS, provider_of
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import refuse_other_columns
 
@@ -222,7 +223,7 @@ class Project:
 
     def aws(
         self,
-        role: str,
+        role: Role,
         *,
         kek: str | None = None,
         region: str | None = None,
@@ -245,7 +246,7 @@ class Project:
             cancel=self.give_up,
         )
 
-    def session(self, role: str) -> boto3.Session:
+    def session(self, role: Role) -> boto3.Session:
         """A session that acts as a role of the Terraform outputs (or as ourselves, without any).
 
         Raises:
@@ -256,7 +257,7 @@ class Project:
         session = base_session(self.region)
         if outputs is None or not self.assume_role:
             return session
-        if role in _USES_ROWS:
+        if role in ROW_ROLES:
             self._refuse_closed_tables(outputs)
         return assumed_session(
             session,
@@ -327,7 +328,7 @@ class Project:
             KMSError: KMS refused or cannot be reached.
         """
         # Rows that came from another Region name their KEK there.
-        kms = self.aws("auditor", region=foreign_region(kek, self.region))
+        kms = self.aws(Role.AUDITOR, region=foreign_region(kek, self.region))
         try:
             return str(kms.describe(kek)["Arn"])
         except KMSError as error:
@@ -356,8 +357,6 @@ class Project:
             return set_kms_provider("memory")
         return chosen if isinstance(chosen, InMemoryKMS) else set_kms_provider("memory")
 
-
-_USES_ROWS = {"wrapper", "rewrapper", "verifier"}
 
 _NEXT = {
     Stage.LEGACY: "expand the schema first: dekctl migrate",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import boto3
 
+from dekctl.config.roles import Role
 from sandbox.process import SandboxError, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,13 +135,12 @@ class Boto3:
             self.kms.create_alias(AliasName=self.alias, TargetKeyId=active)
         arns = {name: {"arn": self.keys[name], "state": s} for name, s in generations.items()}
         account = active.split(":")[4]
-        roles = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
         value = {
             "schema_version": 1,
             "region": REGION,
             "account_id": account,
             "kek": {"arn": active, "alias": self.alias, "generations": arns},
-            "roles": {role: f"arn:aws:iam::{account}:role/dekctl-{role}" for role in roles},
+            "roles": {role: f"arn:aws:iam::{account}:role/dekctl-{role}" for role in Role},
             "context_name": "encrypted_files",
             "audit": {"trail_arn": None, "bucket": None, "log_group": None},
         }

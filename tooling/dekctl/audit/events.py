@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.errors import UsageError
-from dekctl.kek_id import names
+from dekctl.kek_id import is_same_kek
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
 KMS_SOURCE = "kms.amazonaws.com"
@@ -69,7 +69,7 @@ class Event:
         return (
             self.table in tables
             or (self.alias is not None and self.alias in aliases)
-            or any(names(named, kek) for named in self.keks for kek in keks)
+            or any(is_same_kek(named, kek) for named in self.keks for kek in keks)
         )
 
 

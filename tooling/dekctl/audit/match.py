@@ -16,16 +16,17 @@ from typing import Any
 from dekctl.audit.events import Event
 from dekctl.audit.work import Stretch
 from dekctl.config.outputs import Outputs
+from dekctl.config.roles import Role
 from dekctl.doctor import PROBE_PRIMARY_KEY
 
-ACTIONS: dict[str, frozenset[str]] = {
-    "app": frozenset({"Decrypt", "GenerateDataKey"}),
-    "wrapper": frozenset({"Encrypt", "GenerateDataKey"}),
-    "rewrapper": frozenset({"ReEncrypt"}),
-    "verifier": frozenset({"Decrypt"}),
+ACTIONS: dict[Role, frozenset[str]] = {
+    Role.APP: frozenset({"Decrypt", "GenerateDataKey"}),
+    Role.WRAPPER: frozenset({"Encrypt", "GenerateDataKey"}),
+    Role.REWRAPPER: frozenset({"ReEncrypt"}),
+    Role.VERIFIER: frozenset({"Decrypt"}),
 }
 """What each role made for rows uses a KEK for; the others use none."""
-WORKERS = frozenset(ACTIONS) - {"app"}
+WORKERS = frozenset(ACTIONS) - {Role.APP}
 """Roles that dekctl takes on during a run. The application reads whenever it likes."""
 DELIVERY = timedelta(minutes=15)
 """Within this time CloudTrail has delivered (its User Guide says: about 5 minutes on average)."""
@@ -132,7 +133,7 @@ def match(
     return matched
 
 
-def _administration(matched: Matched, event: Event, role: str | None) -> None:
+def _administration(matched: Matched, event: Event, role: Role | None) -> None:
     if event.api.startswith(READS):
         return
     matched.administration.append(
@@ -151,7 +152,7 @@ def _administration(matched: Matched, event: Event, role: str | None) -> None:
 def _cryptography(
     matched: Matched,
     event: Event,
-    role: str | None,
+    role: Role | None,
     work: Sequence[Stretch],
     outputs: Outputs,
     tables: Sequence[str],
@@ -179,7 +180,7 @@ def _cryptography(
         stretch.seen[event.api] += 1
 
 
-def _find(matched: Matched, kind: Kind, event: Event, role: str | None, why: str) -> None:
+def _find(matched: Matched, kind: Kind, event: Event, role: Role | None, why: str) -> None:
     row = f" for {event.table} {event.pk}" if event.pk else ""
     session = f" ({event.session})" if event.session else ""
     text = f"{event.api}{row} by {role or event.principal}{session}: {why}"

@@ -14,6 +14,7 @@ from dekctl.audit.match import DELIVERY, Finding, Kind, Matched, match
 from dekctl.audit.trail import Bucket, Folder, Reading, Source, read_events, utc
 from dekctl.audit.work import CLOCKS, Stretch, stretches
 from dekctl.config.outputs import Outputs
+from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
 from dekctl.project import Project
 
@@ -158,7 +159,7 @@ def _bucket(project: Project, outputs: Outputs) -> Bucket:
 
 def _client(project: Project, service: str) -> Any:
     # botocore's own session: boto3's types know only the services that are installed for them.
-    session = project.session("auditor")._session
+    session = project.session(Role.AUDITOR)._session
     return session.create_client(
         service, region_name=project.region, endpoint_url=project.env.endpoint_url
     )

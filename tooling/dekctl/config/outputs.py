@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dekctl.config import EnvConfig
+from dekctl.config.model import EnvConfig
+from dekctl.config.roles import Role
 from dekctl.errors import DekctlError, UsageError
-from dekctl.kek_id import names
+from dekctl.kek_id import is_same_kek
 
 SCHEMA_VERSION = 1
-ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
 STATES = ("active", "retired", "disabled")
 
 
@@ -48,7 +48,7 @@ class Outputs:
     kek_arn: str
     kek_alias: str
     generations: tuple[Generation, ...]
-    roles: dict[str, str]
+    roles: dict[Role, str]
     context_name: str
     audit: dict[str, str | None]
     context_names: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Outputs:
 
     def generation_name(self, kek_id: str | None) -> str | None:
         """The generation of a key ARN, or None where Terraform does not know the key."""
-        return next((g.name for g in self.all_generations if names(kek_id, g.arn)), None)
+        return next((g.name for g in self.all_generations if is_same_kek(kek_id, g.arn)), None)
 
     def since(self, name: str) -> tuple[Generation, ...]:
         """The generation of this name and all later ones.
@@ -201,7 +201,7 @@ def _outputs(value: dict[str, Any]) -> Outputs:
         kek_arn=kek["arn"],
         kek_alias=kek["alias"],
         generations=_generations(kek["generations"]),
-        roles={role: value["roles"][role] for role in ROLES},
+        roles={role: value["roles"][role.value] for role in Role},
         context_name=value["context_name"],
         audit=dict(value["audit"]),
         context_names=tuple(value.get("context_names", ())),

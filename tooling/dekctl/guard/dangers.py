@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dekctl.config.roles import Role
 from dekctl.guard.danger import KEYS, ROLE_POLICIES, Danger, context_of_rows
 from dekctl.guard.iam import Ask, allows, parse_policy
 from dekctl.guard.plan import Plan, ResourceChange
@@ -17,7 +18,7 @@ from dekctl.guard.role_policies import policies_of
 from dekctl.guard.trail import trail_dangers
 from dekctl.kms.context import TABLE
 
-WRITER_ACTIONS = {"app": "kms:GenerateDataKey", "wrapper": "kms:Encrypt"}
+WRITER_ACTIONS = {Role.APP: "kms:GenerateDataKey", Role.WRAPPER: "kms:Encrypt"}
 
 
 def find_dangers(plan: Plan, context_names: Sequence[str]) -> list[Danger]:

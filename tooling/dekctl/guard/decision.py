@@ -16,7 +16,7 @@ from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.danger import KEYS, Danger
 from dekctl.guard.dangers import contexts_in, find_dangers
 from dekctl.guard.plan import HINT, Plan, read_plan
-from dekctl.kek_id import names
+from dekctl.kek_id import is_same_kek
 from dekctl.lifecycle.backup_window import backup_window
 from dekctl.lifecycle.usage import (
     Use,
@@ -205,7 +205,7 @@ def _is_kek(plan: Plan, arn: str) -> bool:
     """Whether a key may be a KEK of rows that do not name one; the trail's own key is none."""
     if plan.outputs is None:
         return True
-    if any(names(generation.arn, arn) for generation in plan.outputs.all_generations):
+    if any(is_same_kek(generation.arn, arn) for generation in plan.outputs.all_generations):
         return True
     return not any(
         change.was("kms_key_id") == arn

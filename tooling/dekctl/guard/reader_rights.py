@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from dekctl.config.roles import Role
 from dekctl.guard.danger import KEYS, Danger, context_of_rows
 from dekctl.guard.iam import ANY, Ask, Statement, allows, parse_policy
 from dekctl.guard.plan import Plan
@@ -25,7 +26,7 @@ def decrypt_lost(plan: Plan, context_names: Sequence[str]) -> Iterator[Danger]:
 
     Where no outputs name the app, every principal that may decrypt counts as it.
     """
-    app = plan.outputs.roles["app"] if plan.outputs else None
+    app = plan.outputs.roles[Role.APP] if plan.outputs else None
     yield from _lost_in_key_policies(plan, app, context_names)
     yield from _lost_in_role_policies(plan, app, context_names)
     yield from _lost_to_boundaries(plan, app, context_names)

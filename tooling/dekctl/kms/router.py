@@ -11,9 +11,10 @@ import hmac
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from dekctl.config import Provider
+from dekctl.config.roles import Role
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kek_id import foreign_region, is_key_arn
 from dekctl.kms.aws.provider import AWSKMS
@@ -29,7 +30,6 @@ from dekctl.kms.interface import (
     WrapRequest,
 )
 
-Role = Literal["wrapper", "verifier", "rewrapper"]
 MakeProvider = Callable[[Provider, Role, str | None], KMSInterface]
 """Makes a provider for a role, in an AWS Region other than the configured one if that is named."""
 
@@ -109,7 +109,7 @@ class RoutedKMS(KMSInterface):
 
     @property
     def kek_id(self) -> str:
-        return self.provider(self._target, "rewrapper").kek_id
+        return self.provider(self._target, Role.REWRAPPER).kek_id
 
     @property
     def call_counts(self) -> Counter[str]:
@@ -120,7 +120,7 @@ class RoutedKMS(KMSInterface):
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         if requests and requests[0].hierarchical:  # one call never mixes the two
             return self._branch_keys.wrap_many(requests)
-        return self.provider(self._target, "wrapper").wrap_many(requests)
+        return self.provider(self._target, Role.WRAPPER).wrap_many(requests)
 
     def expect(self, context_name: str, under: str | None, rows: int) -> None:
         """Say that so many keys of a table will be wrapped under branch keys soon."""
@@ -129,7 +129,7 @@ class RoutedKMS(KMSInterface):
     def generate(
         self, size: int, context: Context | None, under: str | None = None
     ) -> tuple[Unwrapped, Wrapped]:
-        return self.provider(self._target, "wrapper").generate(size, context, under)
+        return self.provider(self._target, Role.WRAPPER).generate(size, context, under)
 
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         return self._split(
@@ -137,7 +137,7 @@ class RoutedKMS(KMSInterface):
             lambda place, part: (
                 self._branch_keys.unwrap_many(part)
                 if place == BRANCH
-                else self.provider(place[0], "verifier", place[1]).unwrap_many(part)
+                else self.provider(place[0], Role.VERIFIER, place[1]).unwrap_many(part)
             ),
         )
 
@@ -151,7 +151,7 @@ class RoutedKMS(KMSInterface):
         if place == BRANCH and new:
             return self._branch_keys.rewrap_many(part)
         if place == (self._target, None) and not new:
-            return self.provider(self._target, "rewrapper").rewrap_many(part)
+            return self.provider(self._target, Role.REWRAPPER).rewrap_many(part)
         return self._carry_over(part)
 
     def rewrap_branch_keys(

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dekctl import __version__
-from dekctl.kek_id import may_mean, names
+from dekctl.kek_id import could_be, is_same_kek
 from dekctl.ledger import Ledger, tables
 from dekctl.project import Project
 
@@ -106,7 +106,7 @@ class Event:
     def left_none_of(self, kek: str) -> bool:
         """Whether no row of a KEK was left behind."""
         left = self.result.get("left_none_of")
-        return left == "any" or (left is not None and names(left, kek))
+        return left == "any" or (left is not None and is_same_kek(left, kek))
 
 
 def events(ledger: Ledger, context_name: str, *operations: str) -> list[Event]:
@@ -143,7 +143,7 @@ def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None
     since: datetime | None = None
     for event in events(ledger, context_name, NOTE, "rewrap"):
         if event.operation == NOTE:
-            if names(event.kek_id, kek):
+            if is_same_kek(event.kek_id, kek):
                 since = (since or event.ended) if event.result.get("rows") == 0 else None
         elif event.brings_to(kek):
             since = None  # rows may have come (back) to it
@@ -155,4 +155,4 @@ def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None
 
 
 def _may_be(kek_id: str | None, kek: str) -> bool:
-    return names(kek_id, kek) or may_mean(kek_id, kek)
+    return is_same_kek(kek_id, kek) or could_be(kek_id, kek)

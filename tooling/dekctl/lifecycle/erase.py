@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
-from dekctl.kek_id import may_mean, names
+from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V3
 from dekctl.lifecycle.backup_window import Event, events
 from dekctl.project import Project
@@ -117,7 +117,7 @@ def _count(table: DekTable, kek: str, owner: str, total: _Count) -> None:
     with table.database.transaction(patient=True) as connection:
         for kek_id, version, wrapped, plaintexts in connection.execute(query):
             # A V3 row opens through its branch key, which other owners' rows share.
-            if names(kek_id, kek) and version != V3:
+            if is_same_kek(kek_id, kek) and version != V3:
                 total.mine += int(wrapped or 0)
             else:
                 total.elsewhere += int(wrapped or 0)
@@ -171,7 +171,7 @@ def _backups(project: Project, kek: str, owner: str) -> Check:
 def _left(run: Event, kek: str) -> bool:
     """Whether a rewrap may have moved rows from a KEK to another one."""
     return _tells_no_moves(run) or any(
-        not names(new, kek) and (names(old or None, kek) or may_mean(old or None, kek))
+        not is_same_kek(new, kek) and (is_same_kek(old or None, kek) or could_be(old or None, kek))
         for old, new, _ in run.result["moves"]
     )
 
@@ -179,7 +179,8 @@ def _left(run: Event, kek: str) -> bool:
 def _came(run: Event, kek: str) -> bool:
     """Whether a rewrap may have moved rows to a KEK from another one."""
     return _tells_no_moves(run) or any(
-        names(new, kek) and not names(old or None, kek) for old, new, _ in run.result["moves"]
+        is_same_kek(new, kek) and not is_same_kek(old or None, kek)
+        for old, new, _ in run.result["moves"]
     )
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dekctl.config.outputs import Generation
+from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
-from dekctl.kek_id import names
+from dekctl.kek_id import is_key_arn, is_same_kek
 from dekctl.kms.local import KEK_VARIABLE, OLD_KEKS_VARIABLE, EnvKMS
 from dekctl.kms.router import provider_of
 from dekctl.lifecycle.backup_window import backup_window, note_count
@@ -90,9 +91,9 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
         DatabaseError: the database refused or cannot be reached.
     """
     kek = project.find_kek(name)
-    outputs = project.outputs if kek.startswith("arn:") else None
+    outputs = project.outputs if is_key_arn(kek) else None
     generation = next(
-        (g for g in (outputs.all_generations if outputs else ()) if names(g.arn, kek)), None
+        (g for g in (outputs.all_generations if outputs else ()) if is_same_kek(g.arn, kek)), None
     )
     verdict = Verdict(project.env.name, kek, generation)
     _refuse_missing(project)
@@ -147,7 +148,7 @@ def _rows(project: Project, verdict: Verdict, name: str) -> Check:
 
 def _move(project: Project, verdict: Verdict, name: str) -> str:
     """What moves all that is under the KEK to another one."""
-    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and names(
+    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and is_same_kek(
         project.find_kek(project.kek()), verdict.kek_id
     )
     first = "make another KEK the active one, then: " if active else "move them first: "
@@ -160,7 +161,7 @@ def _configuration(project: Project, kek: str) -> Check:
         (table.name, other)
         for table in project.config.tables
         for other in table.keks
-        if names(project.find_kek(other), kek)
+        if is_same_kek(project.find_kek(other), kek)
     ]
     if not named:
         return Check("configuration", True, "no table names it")
@@ -211,7 +212,7 @@ def _writers(project: Project, kek: str) -> Check:
             "DEKCTL_OLD_KEKS, then: dekctl rewrap",
         )
     target, source = _live_target(project)
-    if names(target, kek):
+    if is_same_kek(target, kek):
         return Check(
             "alias",
             False,
@@ -227,7 +228,7 @@ def _live_target(project: Project) -> tuple[str, str]:
     """Where the alias points now, according to KMS, and what it is called."""
     outputs = project.outputs
     alias = outputs.kek_alias if outputs else project.kek()
-    kms = project.aws("auditor")
+    kms = project.aws(Role.AUDITOR)
     try:
         if outputs and not project.env.kek:
             # The outputs may be older than the alias, and the other way round: both must agree.

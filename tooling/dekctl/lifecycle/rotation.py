@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dekctl.config.roles import Role
 from dekctl.db.table import DekTable, Stage
 from dekctl.errors import KMSError
 from dekctl.kms.aws.provider import AWSKMS
@@ -23,7 +24,7 @@ def rotation(project: Project, kek: str) -> str:
         KMSError: the KEK cannot be described.
         DatabaseError: the database refused or cannot be reached.
     """
-    kms = project.aws("auditor")
+    kms = project.aws(Role.AUDITOR)
     try:
         arn = str(kms.describe(kek)["Arn"])
         generation = project.outputs.generation_name(arn) if project.outputs else None

@@ -15,7 +15,7 @@ from dekctl.branch_keys.table import branch_keys_table
 from dekctl.config import TableConfig
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
-from dekctl.kek_id import may_mean, names
+from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V1, V3
 from dekctl.ledger import tables
 from dekctl.project import Project
@@ -132,27 +132,27 @@ def _uses_of_branch_keys(project: Project) -> list[Use]:
 
 def rows_naming(uses: Iterable[Use], kek: str) -> int:
     """How many rows certainly name a KEK."""
-    return sum(use.rows for use in uses if names(use.kek_id, kek) and not use.of_branch_keys)
+    return sum(use.rows for use in uses if is_same_kek(use.kek_id, kek) and not use.of_branch_keys)
 
 
 def rows_unclear(uses: Iterable[Use], kek: str) -> int:
     """How many rows may need it: they name an alias, or no KEK at all."""
-    return sum(use.rows for use in uses if may_mean(use.kek_id, kek) and not use.of_branch_keys)
+    return sum(use.rows for use in uses if could_be(use.kek_id, kek) and not use.of_branch_keys)
 
 
 def branch_keys_under(uses: Iterable[Use], kek: str) -> int:
     """How many branch keys (V3) a KEK wraps."""
-    return sum(use.rows for use in uses if names(use.kek_id, kek) and use.of_branch_keys)
+    return sum(use.rows for use in uses if is_same_kek(use.kek_id, kek) and use.of_branch_keys)
 
 
 def rows_through_branch_keys(uses: Sequence[Use], kek: str) -> int:
     """How many V3 rows name another KEK, although it may wrap their branch key."""
-    shared = {u.context_name for u in uses if u.of_branch_keys and names(u.kek_id, kek)}
+    shared = {u.context_name for u in uses if u.of_branch_keys and is_same_kek(u.kek_id, kek)}
     return sum(
         use.rows
         for use in uses
         if use.version == V3
         and use.context_name in shared
         and not use.of_branch_keys
-        and not names(use.kek_id, kek)
+        and not is_same_kek(use.kek_id, kek)
     )

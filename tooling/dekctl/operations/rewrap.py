@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.config import Provider
+from dekctl.config.roles import Role
 from dekctl.db.rows import Change, Row
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.kek_id import aliases_like, key_id_of, may_mean, names
+from dekctl.kek_id import alias_spellings, could_be, is_same_kek, key_id_of, replica_suffix
 from dekctl.kms.branch.store import Moved
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
@@ -84,7 +85,7 @@ class Rewrap(Operation):
         self.version = version
         self.columns = wrapped_columns(table)
         self.choice = choice or Choice()
-        self.keks = Target(table, kms, "rewrapper", to)
+        self.keks = Target(table, kms, Role.REWRAPPER, to)
         # A table with KEKs of its own needs no KEK of the environment.
         self.target = None if self.keks.ids else kms.kek_id
         self.sources: Counter[str] = Counter()
@@ -120,27 +121,28 @@ class Rewrap(Operation):
         return " AND ".join(conditions)
 
     def _names(self, source: str, named: str | None) -> str:
-        """SQL of :func:`dekctl.kek_id.names` for the rows of a KEK."""
+        """SQL of :func:`dekctl.kek_id.is_same_kek` for the rows of a KEK."""
         kek, key_id = self.table.quoted("kek"), key_id_of(source)
         # V1 rows may name the key by its id alone.
-        spellings = {source, key_id, *(aliases_like(named, source) if named else ())}
+        spellings = {source, key_id, *(alias_spellings(named, source) if named else ())}
         ids = ", ".join(literal(name) for name in sorted(spellings))
-        if not key_id.startswith("mrk-"):
+        suffix = replica_suffix(source)
+        if suffix is None:
             return f"{kek} IN ({ids})"
-        # The related key of another Region is the same one. No LIKE: drivers read % as theirs.
-        return f"({kek} IN ({ids}) OR replace({kek}, {literal(':key/' + key_id)}, '') <> {kek})"
+        # No LIKE: drivers read % as theirs.
+        return f"({kek} IN ({ids}) OR replace({kek}, {literal(suffix)}, '') <> {kek})"
 
     def leaves_unclear(self) -> bool:
         """Whether rows that may mean the chosen KEK, and do not say so, were not looked at."""
         source, version = self.choice.source, self.choice.version
         if source is None or version not in (None, V1):
             return False
-        return any(may_mean(kek_id, source) for kek_id in self._kek_ids())
+        return any(could_be(kek_id, source) for kek_id in self._kek_ids())
 
     def _left(self, source: str) -> bool:
         """Whether a row that names a KEK, or may mean it, is still there."""
         found = self._kek_ids()
-        return any(names(kek_id, source) or may_mean(kek_id, source) for kek_id in found)
+        return any(is_same_kek(kek_id, source) or could_be(kek_id, source) for kek_id in found)
 
     def _kek_ids(self) -> Sequence[str | None]:
         """What the wrapped rows name as their KEK."""

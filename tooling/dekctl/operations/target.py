@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.config.model import OTHERS
+from dekctl.config.roles import Role
 from dekctl.db.inspection import Column
 from dekctl.db.rows import Row
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.interface import Wrapped
-from dekctl.kms.router import Role, RoutedKMS, provider_of
+from dekctl.kms.router import RoutedKMS, provider_of
 
 
 class Target:

@@ -6,6 +6,7 @@ import hmac
 import threading
 from collections.abc import Sequence
 
+from dekctl.config.roles import Role
 from dekctl.db.plaintext import key_reader
 from dekctl.db.rows import Change, Row
 from dekctl.db.table import DekTable
@@ -35,7 +36,7 @@ class Wrap(Operation):
         self.routed = kms
         self.version = version
         self.columns = wrapped_columns(table)
-        self.keks = Target(table, kms, "wrapper")
+        self.keks = Target(table, kms, Role.WRAPPER)
         self._count_lock = threading.Lock()
         config = table.config
         self._key_in = key_reader(

@@ -24,7 +24,7 @@ from dekctl.config.model import OTHERS, Config, TableConfig
 from dekctl.config.outputs import load_outputs
 from dekctl.db.plaintext import decode_plaintext
 from dekctl.errors import DekctlError, RefusedError, RowRejectedError, UsageError
-from dekctl.kek_id import is_key_arn, names
+from dekctl.kek_id import is_key_arn, is_same_kek
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.aws.retry import APPLICATION, RetryPolicy
 from dekctl.kms.branch.keys import BranchKeys
@@ -236,7 +236,7 @@ class RowKeys:
         return self._branches
 
     def _accepts(self, kek_id: str) -> bool:
-        return self.accepted is None or any(names(kek_id, kek) for kek in self.accepted)
+        return self.accepted is None or any(is_same_kek(kek_id, kek) for kek in self.accepted)
 
     def _refuse_old(self, kek_id: str) -> None:
         if self._accepts(kek_id):

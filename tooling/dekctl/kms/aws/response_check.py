@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dekctl.kek_id import is_key_arn, same_key
+from dekctl.kek_id import is_key_arn, is_same_kek
 from dekctl.kms.aws.transport import Request, Response
 
 _MEMBERS = {
@@ -30,4 +30,6 @@ def is_whole(operation: str, request: Request, answer: Response) -> bool:
     asked, key = request.get(parameter), answer.get("KeyId")
     if not isinstance(key, str) or not key:
         return False
-    return not isinstance(asked, str) or not is_key_arn(asked) or same_key(asked, key)
+    if not isinstance(asked, str) or not is_key_arn(asked):
+        return True
+    return is_key_arn(key) and is_same_kek(key, asked)

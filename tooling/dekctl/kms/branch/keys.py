@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 
 from dekctl.config.model import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
-from dekctl.kek_id import names
+from dekctl.kek_id import is_same_kek
 from dekctl.kms.branch.store import BranchKey, BranchStore, Moved
 from dekctl.kms.branch.supply import FORMAT, BranchSupply, OpenedBranch, Slot
 from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
@@ -255,7 +255,7 @@ class BranchKeys:
         after, moved = "", Moved()
         while page := self._store.page(context_name, after, REWRAP_BATCH):
             after = page[-1].branch_id
-            chosen = [key for key in page if source is None or names(key.kek_id, source)]
+            chosen = [key for key in page if source is None or is_same_kek(key.kek_id, source)]
             for answer in self._rewrap(chosen, under, again=again).values():
                 if isinstance(answer, RowRejectedError):
                     moved.stuck.append(answer)

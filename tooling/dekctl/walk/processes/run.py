@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dekctl.config.roles import Role
 from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
 from dekctl.operations.rewrap import Rewrap
@@ -50,7 +51,7 @@ def under_quota(project: Project, verb: str, options: RowOptions, note: Note) ->
         raise UsageError(
             "--quota-share is about AWS KMS, which is not the provider here", hint="use --rate"
         )
-    kms = project.aws({"wrap": "wrapper", "rewrap": "rewrapper"}.get(verb, "verifier"))
+    kms = project.aws({"wrap": Role.WRAPPER, "rewrap": Role.REWRAPPER}.get(verb, Role.VERIFIER))
     try:
         quota = kms.live_quota()
     finally:
