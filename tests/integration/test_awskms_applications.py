@@ -169,7 +169,7 @@ def test_rows_that_name_an_alias_or_no_kek_are_read_after_the_alias_has_moved(
     dekctl.configure("[env.test]\n" + "\n".join(lines) + "\n")
     known = list(generations.arns.values())
     for keys in (
-        RowKeys.of(load_config(dekctl.folder / "dekctl.toml")),
+        RowKeys.from_config(load_config(dekctl.folder / "dekctl.toml")),
         RowKeys(set_kms_provider("aws", key_id=ALIAS, known_keks=known)),
     ):
         for kek in (ALIAS, None):

@@ -491,10 +491,10 @@ def test_the_reader_refuses_older_generations_once_told(
     assert dekctl.json("status")["min_generation"]["can_be"] == "g2"
 
     file = dekctl.folder / "dekctl.toml"
-    keys = RowKeys.of(load_config(file, "test"))
+    keys = RowKeys.from_config(load_config(file, "test"))
     assert keys.read(kept) == app.deks[kept["id"],]
     dekctl.configure(file.read_text() + 'min_generation = "g2"\n')
-    keys = RowKeys.of(load_config(file, "test"))
+    keys = RowKeys.from_config(load_config(file, "test"))
     generations.standin.reset_counters()
     with pytest.raises(RefusedError, match="older than min_generation"):
         keys.read(kept)

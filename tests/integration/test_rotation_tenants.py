@@ -87,7 +87,7 @@ def test_the_application_issues_new_keys_under_the_tenant_s_kek(
     _, arns = tenants
     for name, value in dekctl.environ.items():
         monkeypatch.setenv(name, value)
-    keys = RowKeys.of(load_config(dekctl.folder / "dekctl.toml", "test"))
+    keys = RowKeys.from_config(load_config(dekctl.folder / "dekctl.toml", "test"))
     row: dict[str, Any] = {"id": 77, "tenant": "acme"}
     dek = keys.issue(row)
     assert row["kek_id"] == arns["acme"]
@@ -242,10 +242,10 @@ def test_no_min_generation_is_dropped_in_silence_where_tenants_have_keks(
     for name, value in dekctl.environ.items():
         monkeypatch.setenv(name, value)
     file = dekctl.folder / "dekctl.toml"
-    assert RowKeys.of(load_config(file, "test")).accepted is None
+    assert RowKeys.from_config(load_config(file, "test")).accepted is None
     dekctl.configure(file.read_text() + 'min_generation = "g1"\n')
     with pytest.raises(UsageError, match="names KEKs of its own"):
-        RowKeys.of(load_config(file, "test"))
+        RowKeys.from_config(load_config(file, "test"))
 
 
 def test_tables_with_keks_of_their_own_do_not_hold_up_min_generation(

@@ -33,7 +33,7 @@ def test_the_reader_finds_the_branch_keys_beside_the_first_table(tmp_path: Path)
             connection.exec_driver_sql(f"ATTACH DATABASE ':memory:' AS {schema}")
         branch_keys_table("one").create(connection)
 
-    keys = RowKeys.of(load_config(file), "two.files")
+    keys = RowKeys.from_config(load_config(file), "two.files")
     with engine.connect() as connection, keys._connection.of(lambda: connection):
         found = keys._branch_table.get(["0" * 32])
     assert found == {}, "it must read the table in schema one"

@@ -33,7 +33,7 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     ]
     runs = ledger.history(5) if ledger else []
     head: dict[str, Any] = {"env": project.env.name}
-    # min_generation is about the environment's KEK alone; see RowKeys.of.
+    # min_generation is about the environment's KEK alone; see RowKeys.from_config.
     configs = project.table_configs(table_name)
     shared = [t for config, t in zip(configs, tables, strict=True) if not config.keks]
     terraform = _for_terraform(tables, shared, outputs, project.env.min_generation)

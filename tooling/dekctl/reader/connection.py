@@ -1,7 +1,7 @@
 """Reads on the application's own connection, within its transaction.
 
-A second connection could wait for ever for its place in the application's pool; and with a pool of
-one connection (``StaticPool``) it would be the same one, and end the application's transaction.
+A second connection could wait forever for a place in the application's pool. With a pool of one
+connection (``StaticPool``) it would even be the same one, and end the application's transaction.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dekctl.errors import DatabaseError, UsageError
 
 
 class BorrowedConnection:
-    """Runs work on the connection that was lent to this thread, else on one of the engine."""
+    """Runs work on the connection lent to this thread, else on one of the engine's."""
 
     def __init__(self, engine: Callable[[], sa.Engine | None]) -> None:
-        """``engine`` says which database serves where nothing is lent."""
+        """``engine`` returns the database to use where no connection is lent."""
         self._engine = engine
         self._lent = threading.local()
 
     @contextmanager
     def of(self, connection: Callable[[], sa.Connection] | None) -> Iterator[None]:
-        """Lend a connection for a while; it is asked for only once there is work."""
+        """Lend a connection; ``connection`` is called only when there is work for it."""
         self._lent.connection = connection
         try:
             yield
@@ -35,10 +35,10 @@ class BorrowedConnection:
             self._lent.connection = None
 
     def run(self, work: Callable[[sa.Connection], Any], *, write: bool = False) -> Any:
-        """Do the work, which must not write.
+        """Run ``work``, which must not write.
 
         Raises:
-            UsageError: nothing is lent, and there is no engine.
+            UsageError: no connection is lent, and there is no engine.
             DatabaseError: the database refused.
         """
         assert not write, "an application's transaction is not ours to write in"
@@ -46,8 +46,8 @@ class BorrowedConnection:
         engine = self._engine()
         if connection is None and engine is None:
             raise UsageError(
-                "a row of version V3 needs the database of its branch key",
-                hint="pass it: RowKeys(provider, engine=…)",
+                "reading a V3 row needs the database that holds its branch key",
+                hint="pass an engine: RowKeys(provider, engine=engine)",
             )
         try:
             if connection is not None:
@@ -57,6 +57,6 @@ class BorrowedConnection:
                 return work(own)
         except SQLAlchemyError as error:
             raise DatabaseError(
-                f"the branch key of a V3 row cannot be read: {type(error).__name__}",
-                hint="grant the application SELECT on dekctl_branch_keys, or look at the cause",
+                f"cannot read the branch key of a V3 row: {type(error).__name__}",
+                hint="grant the application SELECT on dekctl_branch_keys; see the cause",
             ) from error

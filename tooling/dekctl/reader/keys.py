@@ -1,14 +1,14 @@
-"""For applications: read a row's data key, and issue one for a new row.
+"""For applications: read a row's data key, and issue a new one.
 
 ::
 
-    keys = RowKeys.of(load_config())
+    keys = RowKeys.from_config(load_config())
     dek = keys.read(file)            # wrapped_key first, encryption_key where there is none yet
     session.add(file); session.flush()
     dek = keys.issue(file)           # sets wrapped_key, wrapped_key_version and kek_id
 
 ``row`` is an instance of a SQLAlchemy model, or any object with the columns as attributes, or a
-mapping. A plaintext that is still there is never touched by :meth:`RowKeys.read`.
+mapping. :meth:`RowKeys.read` changes nothing, not even a plaintext that is still there.
 """
 
 from __future__ import annotations
@@ -45,41 +45,41 @@ class RowKeys:
         *,
         accepted: Sequence[str] | None = None,
         engine: sa.Engine | None = None,
-        first: TableConfig | None = None,
+        ledger_table: TableConfig | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             provider: the key provider; by default the one of :func:`set_kms_provider`.
-            table: names of table and columns; by default the seed's.
+            table: names of the table and its columns; by default those of an earlier script.
             accepted: the KEKs (ARNs) that may have wrapped a row; by default all. Once a roll is
-                complete, a blob of an older KEK is a copy that somebody kept.
-            engine: the table's database, for rows that have no session: it holds the branch keys
-                of V3 rows, and says how a UUID is stored. By default that of the first row that
-                has one.
-            first: the first table of the configuration, whose schema the branch keys are in; by
-                default ``table``.
+                complete, nothing but an old copy of a row is still wrapped by an older KEK.
+            engine: the database of the table, for rows without a session: it holds the branch
+                keys of V3 rows, and tells how a UUID is stored. Default: the database of the
+                first row with a session.
+            ledger_table: the first table of the configuration, whose schema holds the branch
+                keys; by default ``table``.
         """
         self._provider = provider
         self.table = table or TableConfig()
         self.accepted = accepted
         self._rows = ModelRows(self.table, engine)
         self._connection = BorrowedConnection(lambda: self._rows.engine)
-        self._branch_table = BranchTable(self._connection.run, (first or self.table).schema)
+        self._branch_table = BranchTable(self._connection.run, (ledger_table or self.table).schema)
         self._branches: BranchKeys | None = None
 
     @classmethod
-    def of(
+    def from_config(
         cls, config: Config, table: str | None = None, *, retry: RetryPolicy = APPLICATION
     ) -> RowKeys:
-        """Make the reader of a ``dekctl.toml``, for AWS KMS and the identity of the process.
+        """Make the reader that ``dekctl.toml`` describes, with the AWS identity of the process.
 
         It wraps under the active KEK, and refuses rows older than ``min_generation``.
 
         Args:
             config: from :func:`dekctl.config.load_config`.
             table: the table's name, where there are several.
-            retry: for how long KMS is asked again when it fails; by default a few seconds.
+            retry: how long failed KMS calls are retried; by default a few seconds.
 
         Raises:
             UsageError: the configuration or the Terraform outputs are missing or wrong.
@@ -100,12 +100,12 @@ class RowKeys:
                 raise UsageError(
                     f"min_generation in [env.{env.name}] orders the generations of one KEK, and "
                     f"{chosen[0].name} names KEKs of its own",
-                    hint="leave min_generation out, or keep such tables in an [env.NAME] without",
+                    hint="remove min_generation, or move such tables to an [env.NAME] without it",
                 )
             if outputs is None:
                 raise UsageError(
                     f"min_generation in [env.{env.name}] needs the Terraform outputs",
-                    hint="add terraform or terraform_outputs to it",
+                    hint=f"add terraform or terraform_outputs to [env.{env.name}]",
                 )
             accepted = [generation.arn for generation in outputs.since(env.min_generation)]
         provider = AWSKMS(
@@ -115,7 +115,7 @@ class RowKeys:
             known_keks=[*known, *own],
             retry=retry,
         )
-        return cls(provider, chosen[0], accepted=accepted, first=config.table)
+        return cls(provider, chosen[0], accepted=accepted, ledger_table=config.table)
 
     @property
     def provider(self) -> KMSInterface:
@@ -126,8 +126,8 @@ class RowKeys:
         """Return a row's data key: from ``wrapped_key``, else from ``encryption_key``.
 
         Raises:
-            RowRejectedError: the wrapped key does not open for this row, or the row has no key.
-            RefusedError: a KEK wrapped it that is not accepted any more.
+            RowRejectedError: the wrapped key cannot be decrypted for this row, or the row has none.
+            RefusedError: the KEK that wrapped it is no longer accepted.
             UsageError: the primary key is missing, or of a type that dekctl does not take.
             KMSError: the provider refused or cannot be reached.
             DatabaseError: the branch key of a V3 row cannot be read.
@@ -148,8 +148,8 @@ class RowKeys:
         try:
             return self._unwrap(row, wrapped, context)
         except RowRejectedError as rejected:
-            # What a session has just written may be stored otherwise: padded, or cut. Asking for
-            # it costs a statement, so it is asked only where the key does not open.
+            # The database may store a key other than the session wrote it: padded, or truncated.
+            # Asking costs a statement, so it is done only where decryption failed.
             try:
                 if self._rows.shares_database(row):
                     stored = self._context(row, self._rows.ask(row).primary_key)
@@ -169,13 +169,15 @@ class RowKeys:
         kek_id = self._rows.get(row, self.table.kek_column)
         request = UnwrapRequest(wrapped, kek_id, context)
         if self._rows.get(row, self.table.version_column) == V3:
-            # Its branch key knows its KEK better: that moves before the rows do.
+            # Its branch key has the current KEK: branch keys are rewrapped before rows are.
             shared = self._rows.shares_database(row)
             with self._connection.of((lambda: self._rows.connection(row)) if shared else None):
                 branches = self._branch_keys()
                 answer = branches.unwrap_many([request])[0]
                 if isinstance(answer, Unwrapped) and not self._accepts(answer.kek_id):
-                    branches.forget(request.wrapped)  # it may have moved since it was opened
+                    branches.forget(
+                        request.wrapped
+                    )  # it may have been rewrapped since it was opened
                     answer = branches.unwrap_many([request])[0]
         else:
             if kek_id is not None and is_key_arn(kek_id):
@@ -206,14 +208,14 @@ class RowKeys:
         table, rows = self.table, self._rows
         if size not in table.dek_bytes:
             raise UsageError(
-                f"a data key of {size} bytes is none that dek_bytes allows "
-                f"({', '.join(map(str, table.dek_bytes))})",
-                hint="issue one of those sizes, or add this one to dek_bytes in [table]",
+                f"a data key of {size} bytes is not allowed; dek_bytes allows "
+                f"{', '.join(map(str, table.dek_bytes))}",
+                hint="issue a key of an allowed size, or add this size to dek_bytes in [table]",
             )
         if any(rows.get(row, column) is None for column in table.primary_key):
             raise DekctlError(
-                "the row has no primary key yet, and its data key is bound to it",
-                hint="call session.flush() before issue()",
+                "the row has no primary key yet; its data key is bound to the primary key",
+                hint="call session.flush() before issue(row)",
             )
         if mapper_of(row) is None:
             key, kek = rows.written_key(row), self._kek_of_unstored(row)
@@ -230,7 +232,7 @@ class RowKeys:
         return opened.plaintext
 
     def _branch_keys(self) -> BranchKeys:
-        """The branch keys of V3 rows; those in use stay in memory for a while."""
+        """The branch keys of V3 rows; opened ones stay in memory for a while."""
         if self._branches is None:
             self._branches = BranchKeys(self.provider, self._branch_table)
         return self._branches
@@ -243,7 +245,7 @@ class RowKeys:
             return
         raise RefusedError(
             f"the row's key is wrapped by {kek_id}, which is older than min_generation allows",
-            hint="where does the row come from? If from a backup: dekctl rewrap",
+            hint="if the row was restored from a backup, run: dekctl rewrap",
         )
 
     def _kek_of(self, owner: Any) -> str | None:
@@ -254,13 +256,13 @@ class RowKeys:
         kek = table.kek_by.kek_of(owner)
         if kek is None:
             raise RowRejectedError(
-                f"its {table.kek_by.column} has no KEK in kek_by",
-                hint="add it to [table], or add '*' for all others",
+                f"kek_by has no KEK for the row's {table.kek_by.column}",
+                hint="add its value to kek_by in [table], or add '*' for all other values",
             )
         return kek
 
     def _kek_of_unstored(self, row: Any) -> str | None:
-        """The same for a row that the database cannot be asked about."""
+        """The KEK for a row that is not looked up in the database."""
         kek_by = self.table.kek_by
         owner = self._rows.get(row, kek_by.column) if kek_by else None
         listed = [value for value, _ in kek_by.keks if value != OTHERS] if kek_by else []
@@ -268,15 +270,14 @@ class RowKeys:
             near = [value for value in listed if _alike(value) == _alike(str(owner))]
             if near:
                 raise RowRejectedError(
-                    f"its {kek_by.column if kek_by else ''} is nearly {near[0]!r} of kek_by, and "
-                    "only the database knows whether it counts as that",
-                    hint="write it as kek_by does, or flush an instance of a model and issue for "
-                    "that",
+                    f"the row's {kek_by.column if kek_by else ''} resembles {near[0]!r} of kek_by; "
+                    "only the database can tell whether it compares equal",
+                    hint="spell it as in kek_by, or flush a model's instance and issue for that",
                 )
         return self._kek_of(owner)
 
 
 def _alike(text: str) -> str:
-    """What texts have in common that a collation may take for one: case, accents, padding."""
+    """Text without what a collation may ignore: case, accents and padding."""
     letters = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()

@@ -1,8 +1,8 @@
-"""A row as an application hands it over: a model's instance, a mapping, or a plain object.
+"""A row as an application passes it: a model's instance, a mapping, or a plain object.
 
-What a wrapped key is bound to is the primary key *as the database stores it*, which is what
-dekctl's own walk reads. A model's value may be another: SQLAlchemy's Uuid is 32 digits in SQLite,
-PostgreSQL pads a char(n), MariaDB cuts fractions of a second.
+A wrapped key is bound to the primary key *as the database stores it*, since that is what dekctl's
+commands read. A model's value may differ: SQLAlchemy's Uuid is 32 digits in SQLite,
+PostgreSQL pads a char(n), MariaDB truncates fractions of a second.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _FLUSH = "session.add(row) and session.flush() first, then issue(row)"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the database says of a row: its primary key, and the owner that ``kek_by`` lists."""
+    """A row's primary key as stored, and its owner in terms of ``kek_by``."""
 
     primary_key: PrimaryKey
     owner: Any
 
 
 class ModelRows:
-    """Reads and sets the columns of one table's rows, whatever the application calls them."""
+    """Reads and sets the columns of one table's rows, whatever their attributes are called."""
 
     def __init__(self, table: TableConfig, engine: sa.Engine | None = None) -> None:
         """``engine`` is the database; by default that of the first row with a session."""
@@ -61,15 +61,15 @@ class ModelRows:
         return getattr(row, self._attribute(row, column), None)
 
     def set(self, row: Any, column: str, value: Any) -> None:
-        """Set a column, and have a session write it whether it looks changed or not."""
+        """Set a column, and have the session write it even if it looks unchanged."""
         if isinstance(row, MutableMapping):
             row[column] = value
             return
         attribute = self._attribute(row, column)
         setattr(row, attribute, value)
         if mapper_of(row) is not None:
-            # SQLAlchemy writes net changes only. Another writer may have changed this column since
-            # the row was read: what belongs to the new key is written together or not at all.
+            # SQLAlchemy writes net changes only, and another writer may have changed this column
+            # since the row was read. All columns of a new key must be written together.
             flag_modified(row, attribute)
 
     def now(self, row: Any, column: str) -> datetime:
@@ -81,10 +81,10 @@ class ModelRows:
         return moment.replace(tzinfo=None)
 
     def drop_plaintext(self, row: Any) -> None:
-        """Remove the old key: beside the new one it would look like the truth to ``wrap --stale``.
+        """Remove the old key, which ``wrap --stale`` would take for the current one.
 
-        A model may have dropped the attribute while the database still has the column; a session
-        is then asked to clear it in the same transaction.
+        The model may have lost the attribute while the database still has the column; the column
+        is then cleared on the session's connection, in the same transaction.
 
         Raises:
             DatabaseError: the database refused.
@@ -100,7 +100,9 @@ class ModelRows:
             connection = self.connection(row)
             found = sa.inspect(connection).get_columns(table.bare_name, schema=table.schema)
             if not any(known["name"] == column for known in found):
-                self._plaintext_is_gone = True  # only this: one that is there may be gone later
+                self._plaintext_is_gone = (
+                    True  # remembered; a column that exists may be dropped later
+                )
                 return
             columns: list[sa.ColumnClause[Any]] = [
                 sa.column(name) for name in (column, *table.primary_key)
@@ -109,10 +111,10 @@ class ModelRows:
             where = self._where(row, target)
             connection.execute(target.update().where(*where), {column: None})
         except SQLAlchemyError as error:
-            raise _refused("clear the old key of", error) from error
+            raise _refused("clear the old key", error) from error
 
     def _attribute(self, row: Any, column: str) -> str:
-        """The model attribute of a column: it may be called otherwise."""
+        """The model's attribute for a column, which may have another name."""
         known = self._known(row).get(column)
         return known[0] if known else column
 
@@ -121,7 +123,7 @@ class ModelRows:
         return known[1] if known else None
 
     def _known(self, row: Any) -> dict[str, tuple[str, sa.Column[Any]]]:
-        """The attribute and the column of a model for each column's name; nothing for others."""
+        """A model's attribute and column by column name; empty for anything else."""
         mapper = mapper_of(row)
         if mapper is None:
             return {}
@@ -131,7 +133,7 @@ class ModelRows:
                 for column in attribute.columns:
                     if not isinstance(column, sa.Column):
                         continue
-                    # With joined tables another one may have a column of the same name.
+                    # With joined inheritance another table may have a column of the same name.
                     own = getattr(column.table, "name", None) == self.table.bare_name
                     if own or column.name not in found:
                         found[column.name] = (attribute.key, column)
@@ -141,11 +143,11 @@ class ModelRows:
     # -- the primary key -----------------------------------------------------------------------
 
     def primary_key(self, row: Any) -> PrimaryKey:
-        """The primary key as the database stores it, as far as that is known without asking it."""
+        """The primary key as the database stores it, as far as known without a query."""
         return tuple(self._converted(row, column) for column in self.table.primary_key)
 
     def other_key(self, row: Any) -> PrimaryKey:
-        """The primary key with its UUIDs spelled the other way: a text column may hold either."""
+        """The primary key with its UUIDs in the other spelling: text columns hold either one."""
         parts = []
         for column in self.table.primary_key:
             value, part = self.get(row, column), self._converted(row, column)
@@ -155,10 +157,10 @@ class ModelRows:
         return tuple(parts)
 
     def written_key(self, row: Any) -> PrimaryKey:
-        """The primary key of a row that is no model's, for a key that is bound to it for good.
+        """The primary key of a row that is not a model's instance, to bind a new key to.
 
         Raises:
-            UsageError: how the database will store it is not certain.
+            UsageError: it is not certain how the database will store it.
         """
         return tuple(self._written(row, column) for column in self.table.primary_key)
 
@@ -173,33 +175,33 @@ class ModelRows:
             if isinstance(kind, sa.Uuid):
                 return value
             if isinstance(kind, sa.String) and kind.length == _UUID_DIGITS:
-                return value.hex  # as SQLAlchemy's Uuid where the database has no such type
+                return value.hex  # as SQLAlchemy's Uuid does where the database has no UUID type
         raise UsageError(
-            f"{name} is a {type(value).__name__}; how the database stores it, and so what the data "
-            "key is bound to, is not known here",
-            hint="give it as it is stored (an int, a str or bytes), or flush a model's instance "
-            "and issue for that; of a UUID or a date RowKeys(…, engine=engine) may know it",
+            f"{name} is a {type(value).__name__}, and it is not known how the database stores it; "
+            "the data key is bound to the stored value",
+            hint="pass the value as it is stored (an int, a str or bytes), or flush a model's "
+            "instance and issue for that; for a UUID or a date, RowKeys(…, engine=engine) may do",
         )
 
     def _type_of(self, name: str) -> sa.types.TypeEngine[Any] | None:
-        """The type of a column in the database; None where no database is known."""
+        """A column's type in the database; None where no database is known."""
         if self._types is None and self._seen is not None:
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", sa.exc.SAWarning)  # types it does not know
+                    warnings.simplefilter("ignore", sa.exc.SAWarning)  # about unknown types
                     found = sa.inspect(self._seen).get_columns(
                         self.table.bare_name, schema=self.table.schema
                     )
             except SQLAlchemyError as error:
-                raise _refused("look at the columns of", error) from error
+                raise _refused("inspect the columns", error) from error
             self._types = {column["name"]: column["type"] for column in found}
         return (self._types or {}).get(name)
 
     def ask(self, row: Any) -> Stored:
-        """Read from the database what a new key will be bound to, on the session's connection.
+        """Read what a new key will be bound to, on the session's connection.
 
         Raises:
-            DekctlError: the row is not in the database as it is in memory: flush first.
+            DekctlError: the row has changes that are not flushed.
             DatabaseError: the database refused.
         """
         state = sa.inspect(row)
@@ -212,26 +214,26 @@ class ModelRows:
         )
         if not state.persistent or pending:
             raise DekctlError(
-                "the row is not in the database as it is in memory, and its data key is bound to "
-                "what is stored there",
+                "the row has changes that are not flushed; its data key is bound to what "
+                "the database stores",
                 hint=_FLUSH,
             )
         try:
             connection = self.connection(row)
             found = connection.execute(self._query(row, connection.dialect)).first()
         except SQLAlchemyError as error:
-            raise _refused("read the primary key of", error) from error
+            raise _refused("read the primary key", error) from error
         if found is None:
             raise DekctlError(
-                "the database has no row of the primary key that is in memory: it was deleted, or "
-                "its column cuts, rounds or pads what it is given",
-                hint="give the key as its column stores it (without fractions of a second, say), "
-                "then session.flush() and issue(row)",
+                "the database has no row with this primary key: it was deleted, or its column "
+                "truncates, rounds or pads the value",
+                hint="set the key as its column stores it (without fractions of a second, for "
+                "example), then session.flush() and issue(row)",
             )
         return Stored(tuple(found[:-1]), found[-1])
 
     def _query(self, row: Any, dialect: sa.Dialect) -> sa.Select[*tuple[Any, ...]]:
-        """Of one row: the key columns as the driver gives them, and its owner."""
+        """Selects one row's key columns as the driver returns them, and its owner."""
         kek_by, owner = self.table.kek_by, "NULL"
         columns = [self._column(row, name) for name in self.table.primary_key]
         keys = [sa.type_coerce(c, sa.types.NullType()) for c in columns if c is not None]
@@ -252,11 +254,11 @@ class ModelRows:
             if column is None:
                 raise UsageError(
                     f"the model {type(row).__name__} has no column {name!r}, named in primary_key",
-                    hint="correct primary_key in [table], or the model",
+                    hint="correct primary_key in [table], or add the column to the model",
                 )
             value: Any = sa.literal(self.get(row, name), column.type)
             if isinstance(column.type, sa.CHAR):
-                # PostgreSQL's driver says it is a varchar, whose trailing spaces count.
+                # The driver for PostgreSQL sends a varchar, whose trailing spaces count.
                 value = sa.cast(value, column.type)
             conditions.append((column if target is None else target.c[name]) == value)
         return conditions
@@ -270,7 +272,7 @@ class ModelRows:
         column = self._column(row, name)
         if column is None and not isinstance(value, UUID | date | time):
             return value
-        if isinstance(value, bytes):  # drivers have wrappers of their own for it
+        if isinstance(value, bytes):  # a bind processor would put it into the driver's wrapper
             return value
         kind = sa.literal(value).type if column is None else column.type
         process = kind.dialect_impl(dialect).bind_processor(dialect)
@@ -282,18 +284,18 @@ class ModelRows:
         """The connection of a row's session, within its transaction."""
         session = object_session(row)
         assert session is not None
-        self._bind(row)  # remembers it
+        self._bind(row)  # remembers the engine
         return session.connection(bind_arguments={"mapper": mapper_of(row)})
 
     def shares_database(self, row: Any) -> bool:
-        """Whether a row's session can be asked for what is in the database of this table."""
+        """Whether the row's session is connected to this table's database."""
         bind = self._bind(row)
         if bind is None or session_of(row) is None:
             return False
         return self._given is None or bind.engine.pool is self._given.pool
 
     def _bind(self, row: Any) -> sa.Engine | sa.Connection | None:
-        """What a row's session is bound to; for a row without one, the database known so far."""
+        """What the row's session is bound to; without a session, the database known so far."""
         session = session_of(row)
         if session is None:
             return self._seen
@@ -303,7 +305,7 @@ class ModelRows:
 
     @property
     def engine(self) -> sa.Engine | None:
-        """The database that was given, or that of the first row with a session."""
+        """The engine that was passed, or that of the first row with a session."""
         return self._seen
 
 
@@ -322,7 +324,7 @@ def session_of(row: Any) -> Session | None:
 
 def _refused(what: str, error: SQLAlchemyError) -> DatabaseError:
     return DatabaseError(
-        f"the database did not let {what} the row: {type(error).__name__}",
-        hint="look at the cause; with an AsyncSession: "
+        f"the database refused to {what} of the row: {type(error).__name__}",
+        hint="the cause has the details; with an AsyncSession: "
         "await session.run_sync(lambda _: keys.issue(row))",
     )
