@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from dekctl.config import EnvConfig, TableConfig
+from dekctl.db.connect import database_of
 from dekctl.db.database import Database
-from dekctl.db.rows import Change
+from dekctl.db.row import Change
 from dekctl.db.table import DekTable
 from sandbox.postgres import PostgresServer
 from support.app import AppDatabase
@@ -38,12 +39,12 @@ def open_table(database: AppDatabase, rows: list[dict[str, Any]]) -> tuple[Datab
             table.insert(),
             [{"id": i, "encryption_key": b"k%d" % i, **r} for i, r in enumerate(rows)],
         )
-    opened = Database.of(EnvConfig("test", database_url=database.url))
+    opened = database_of(EnvConfig("test", database_url=database.url))
     return opened, DekTable(opened, TableConfig())
 
 
 def read(opened: Database, table: DekTable) -> list[Any]:
-    return opened.run(lambda c: table.page(c, after=None, size=100, due="1 = 1"))
+    return opened.run(lambda c: table.page(c, after=None, size=100, due_sql="1 = 1"))
 
 
 def wrapped_keys(database: AppDatabase) -> dict[int, bytes | None]:

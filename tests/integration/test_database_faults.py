@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from dekctl.db import database as database_module
+from dekctl.db.connect import open_database
 from dekctl.db.database import Database
 from dekctl.db.dialect import Timeouts
 from dekctl.db.dialects import mysql as mysql_module
@@ -184,7 +185,7 @@ def test_the_lock_timeout_ends_a_wait_and_is_tried_again(server_database: AppDat
     server_database.sql("INSERT INTO counters VALUES (1, 0)")
     tries: list[int] = []
     with (
-        Database(make_url(server_database.url), Timeouts(1, 30)) as database,
+        open_database(make_url(server_database.url), Timeouts(1, 30)) as database,
         server_database.engine.connect() as blocker,
     ):
         holding = blocker.begin()
@@ -208,7 +209,7 @@ def test_of_two_deadlocked_transactions_ours_is_tried_again(server_database: App
     meet = threading.Barrier(2, timeout=30)
     first: dict[int, bool] = {}
 
-    with Database(url, Timeouts(20, 30)) as database:
+    with open_database(url, Timeouts(20, 30)) as database:
 
         def crossing(start: int) -> None:
             def work(connection: sa.Connection) -> None:
@@ -233,7 +234,7 @@ def test_a_serialization_failure_is_tried_again(postgres_database: AppDatabase) 
     postgres_database.sql("CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER)")
     postgres_database.sql("INSERT INTO counters VALUES (1, 0)")
     tries: list[int] = []
-    with Database(make_url(postgres_database.url), Timeouts(3, 30)) as database:
+    with open_database(make_url(postgres_database.url), Timeouts(3, 30)) as database:
 
         def work(connection: sa.Connection) -> None:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -252,7 +253,7 @@ def test_a_statement_that_takes_too_long_is_ended_and_the_hint_says_what_to_do(
     server_database: AppDatabase,
 ) -> None:
     wait = "SELECT pg_sleep(20)" if server_database.kind == "postgresql" else "SELECT SLEEP(20)"
-    with Database(make_url(server_database.url), Timeouts(1, 0.5)) as database:
+    with open_database(make_url(server_database.url), Timeouts(1, 0.5)) as database:
         with pytest.raises(DatabaseError, match="refused") as caught:
             database.run(lambda connection: connection.exec_driver_sql(wait).all())
         assert "--batch-size" in (caught.value.hint or "")
@@ -266,7 +267,7 @@ def test_a_server_that_stays_away_ends_the_run_when_the_patience_is_over(
     found, reason = PostgresServer.find()
     if found is None:
         pytest.skip(reason)
-    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(database_module, "RETRY_SECONDS", 2.0)
     with PostgresServer.start() as server:
         url = server.create_database("gone")
         engine = sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True)
@@ -397,7 +398,7 @@ def test_a_server_that_stops_answering_is_lost_after_the_statement_s_limit(
     mariadb_database: AppDatabase, mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mysql_module, "ANSWER_SECONDS", 1.0)
-    with Database(make_url(mariadb_database.url), Timeouts(1, 1)) as database:
+    with open_database(make_url(mariadb_database.url), Timeouts(1, 1)) as database:
 
         def ask_a_stopped_server() -> None:
             with database.transaction() as connection:

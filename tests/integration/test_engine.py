@@ -235,7 +235,7 @@ def test_no_statement_that_looks_for_a_sparse_shard_reads_the_whole_table(
 ) -> None:
     make_app(app_database, rows=300)
     dekctl.json("migrate")
-    monkeypatch.setattr(table_module, "MOST_ROWS_READ", 20)
+    monkeypatch.setattr(table_module, "MAX_ROWS_READ", 20)
     pages: list[tuple[int, int]] = []
     page = DekTable.page
 

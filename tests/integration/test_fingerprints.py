@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from dekctl.config import EnvConfig, TableConfig
+from dekctl.db.connect import database_of
 from dekctl.db.database import Database
-from dekctl.db.rows import Change, Row, fingerprint
+from dekctl.db.row import Change, Row, fingerprint
 from dekctl.db.table import DekTable
 from support.app import AppDatabase
 
@@ -19,7 +20,7 @@ TEXT = [None, "", "-", "2:ab", "a", "ä ß € 😀", "quote ' \" ` % : \\ ; --"
 
 
 def open_table(database: AppDatabase, **config: Any) -> tuple[Database, DekTable]:
-    opened = Database.of(EnvConfig("test", database_url=database.url))
+    opened = database_of(EnvConfig("test", database_url=database.url))
     return opened, DekTable(opened, TableConfig(**config))
 
 
@@ -45,7 +46,7 @@ def assert_equal(database: AppDatabase, rows: list[dict[str, Any]], table: sa.Ta
         found = connection.exec_driver_sql(
             f"SELECT id, {dek_table.fingerprint_sql} FROM encrypted_files ORDER BY id"
         ).all()
-        read = dek_table.page(connection, after=None, size=10_000, due="1 = 1")
+        read = dek_table.page(connection, after=None, size=10_000, due_sql="1 = 1")
     assert [row.pk for row in read] == [(r["id"],) for r in rows]
     for row, (_, computed) in zip(read, found, strict=True):
         assert bytes(computed) == row.fingerprint(), f"row {row.pk} differs"

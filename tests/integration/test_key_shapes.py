@@ -306,7 +306,7 @@ def model_of_key(database: AppDatabase, dekctl: Dekctl, kind: str) -> type[Any]:
 
 
 @pytest.mark.parametrize("kind", ["PRIMARY KEY", "TEXT PRIMARY KEY"])
-def test_keys_of_different_kinds_that_read_the_same_are_refused(
+def test_keys_of_different_types_that_read_the_same_are_refused(
     sqlite_database: AppDatabase, dekctl: Dekctl, kind: str
 ) -> None:
     # 1 and '1', or '1' and x'31': two rows to SQLite, one encryption context.
@@ -317,7 +317,7 @@ def test_keys_of_different_kinds_that_read_the_same_are_refused(
             f"INSERT INTO encrypted_files (id, encryption_key) VALUES ({value}, :dek)", dek=DEK
         )
     configure(dekctl, sqlite_database)
-    assert "different kinds" in dekctl("migrate").expect(3).stderr
+    assert "different types" in dekctl("migrate").expect(3).stderr
     sqlite_database.sql("DELETE FROM encrypted_files WHERE typeof(id) = 'text'")
     assert dekctl.json("migrate")["changed"] == 1
 

@@ -184,11 +184,11 @@ def test_an_answer_that_is_no_number_is_a_wrong_setting(
 def test_null_false_and_small_numbers_are_not_busy(sqlite_database: AppDatabase) -> None:
     from sqlalchemy.engine import make_url  # noqa: PLC0415
 
-    from dekctl.db.database import Database  # noqa: PLC0415
+    from dekctl.db.connect import open_database  # noqa: PLC0415
     from dekctl.db.dialect import Timeouts  # noqa: PLC0415
 
     sqlite_database.sql("CREATE TABLE there_is_a_file (id INTEGER)")
-    with Database(make_url(sqlite_database.url), Timeouts(1, 10)) as database:
+    with open_database(make_url(sqlite_database.url), Timeouts(1, 10)) as database:
         for quiet in ("SELECT NULL", "SELECT 3", "SELECT 2.5", "SELECT '%:x' = ':y'"):
             assert HoldBack(database, quiet, above=3).busy() is None
         assert HoldBack(database, "SELECT 4", above=3).busy() == "4"

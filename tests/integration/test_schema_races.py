@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dekctl.db.database import Database
+from dekctl.db.connect import open_database
 from dekctl.db.dialect import Timeouts
 from dekctl.kms import EnvKMS
 from dekctl.ledger import Ledger
@@ -191,7 +191,7 @@ def test_no_key_is_dropped_while_a_run_is_writing(
 ) -> None:
     make_app(sqlite_database, rows=2)
     dekctl("migrate").expect(0)
-    with Database(sa.engine.make_url(sqlite_database.url), Timeouts(5, 30)) as database:
+    with open_database(sa.engine.make_url(sqlite_database.url), Timeouts(5, 30)) as database:
         ledger = Ledger(database, None, "test")
         run = ledger.start(
             "restore", "encrypted_files", shard=None, writes=True, kek_id=None, version="1"
@@ -227,7 +227,7 @@ def test_a_second_step_is_refused_while_one_is_at_work(
     make_app(sqlite_database, rows=2)
     dekctl("schema", "expand").expect(0)
     dekctl("schema", "rollback", "--yes").expect(0)
-    with Database(sa.engine.make_url(sqlite_database.url), Timeouts(5, 30)) as database:
+    with open_database(sa.engine.make_url(sqlite_database.url), Timeouts(5, 30)) as database:
         ledger = Ledger(database, None, "test")
         run = ledger.start(
             "schema expand",

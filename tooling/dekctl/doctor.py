@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from dekctl.config.roles import Role
-from dekctl.db.table import Stage
+from dekctl.db.shape import Stage
 from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
 from dekctl.kek_id import foreign_region
 from dekctl.kms.aws.assume_role import RoleRefusedError

@@ -10,8 +10,10 @@ from dekctl.branch_keys.table import BranchTable
 from dekctl.config import Config, Provider, TableConfig
 from dekctl.config.outputs import Outputs, load_outputs
 from dekctl.config.roles import ROW_ROLES, Role
+from dekctl.db.connect import database_of
 from dekctl.db.database import Database
-from dekctl.db.table import DekTable, Stage
+from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import KMSError, RefusedError, UsageError
 from dekctl.kek_id import foreign_region, is_key_arn
 from dekctl.kms.aws.assume_role import assumed_session, base_session
@@ -111,8 +113,7 @@ class Project:
     def database(self) -> Database:
         """The database; no connection is opened yet."""
         if self._database is None:
-            self._database = Database.of(self.env)
-            self._database.give_up = self.give_up
+            self._database = database_of(self.env, self.give_up)
         return self._database
 
     @property

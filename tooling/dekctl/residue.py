@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dekctl import __version__
-from dekctl.db.table import DekTable, Shard
+from dekctl.db.shape import Shard
+from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError, RowRejectedError, UsageError
 from dekctl.kms.context import V3, context_for_version, primary_key_text
 from dekctl.kms.interface import KMSInterface, UnwrapRequest
@@ -84,9 +85,9 @@ def take_sample(table: DekTable, rows: int, output: Path) -> int:
 def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[dict[str, Any]]:
     after = None
     left = most
-    due = f"{table.quoted('wrapped')} IS NOT NULL"
+    wrapped = f"{table.quoted('wrapped')} IS NOT NULL"
     while left > 0:
-        page = table.read(after=after, size=PAGE_ROWS, due=due, shard=shard)
+        page = table.read(after=after, size=PAGE_ROWS, due_sql=wrapped, shard=shard)
         if not page:
             return
         after = page[-1].pk

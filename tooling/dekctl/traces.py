@@ -32,7 +32,7 @@ DEVICE = Trace(
 def traces(table: DekTable) -> list[Trace]:
     """Where keys of this table may still be after a scrub, on its database."""
     name = table.quoted_name
-    match table.database.backend.name:
+    match table.database.dialect.name:
         case "postgresql":
             own = [
                 Trace(

@@ -10,7 +10,7 @@ import click
 
 from dekctl import residue as search
 from dekctl.cli.state import State
-from dekctl.db.table import Stage
+from dekctl.db.shape import Stage
 from dekctl.errors import ExitCode
 
 NOTE_EVERY_SECONDS = 10.0

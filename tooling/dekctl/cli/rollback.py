@@ -12,7 +12,7 @@ from dekctl.cli.execute import execute, finish, text_of
 from dekctl.cli.rows import lower_fences
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import row_options, walk_options, yes_option
-from dekctl.db.table import Stage
+from dekctl.db.shape import Stage
 from dekctl.errors import RefusedError
 from dekctl.project import Project
 from dekctl.schema import steps as schema

@@ -11,7 +11,7 @@ from dekctl.cli.execute import execute, finish, text_of
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options, yes_option
 from dekctl.config import TableConfig
-from dekctl.db.table import Stage
+from dekctl.db.shape import Stage
 from dekctl.errors import ExitCode, RefusedError
 from dekctl.kms.context import VERSIONS
 from dekctl.operations.rewrap import Choice

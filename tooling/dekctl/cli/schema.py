@@ -8,7 +8,7 @@ import click
 
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import yes_option
-from dekctl.db.table import Stage
+from dekctl.db.shape import Stage
 from dekctl.errors import RefusedError
 from dekctl.schema import steps
 from dekctl.schema.guards import check

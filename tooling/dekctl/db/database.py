@@ -1,4 +1,4 @@
-"""One connection to the application's database: short transactions, retried where it helps."""
+"""The application's database: short transactions, retried where that helps."""
 
 from __future__ import annotations
 
@@ -11,88 +11,40 @@ from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dekctl.config import EnvConfig
-from dekctl.db.dialect import Backend, Timeouts
-from dekctl.db.dialects.mysql import MySQLBackend
-from dekctl.db.dialects.postgresql import PostgreSQLBackend
-from dekctl.db.dialects.sqlite import SQLiteBackend
-from dekctl.db.sever import sever_when_given_up
-from dekctl.errors import DatabaseError, UsageError
+from dekctl.db.dialect import Dialect
+from dekctl.errors import DatabaseError
 
 Result = TypeVar("Result")
 
-PATIENCE_SECONDS = 120.0
-"""How long a transaction is tried again after deadlocks, lock time-outs, restarts, a fail-over."""
+RETRY_SECONDS = 120.0
+"""How long a transaction is retried after deadlocks, lock time-outs, restarts or a fail-over."""
 FIRST_CONTACT_SECONDS = 5.0
 """The same for a server that has not answered this process yet: likely a wrong address."""
 LONGEST_WAIT_SECONDS = 5.0
-
-_BACKENDS: dict[str, type[Backend]] = {
-    "postgresql": PostgreSQLBackend,
-    "mysql": MySQLBackend,
-    "mariadb": MySQLBackend,
-    "sqlite": SQLiteBackend,
-}
-_EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 
 
 class Database:
     """The application's database. Use as a context manager; closes its pool at the end."""
 
-    def __init__(self, url: URL, timeouts: Timeouts) -> None:
-        """Prepare connections; none is opened yet.
-
-        Raises:
-            UsageError: dekctl does not know the dialect, or its driver is not installed.
-        """
-        self.url = url
-        dialect = url.get_backend_name()
-        backend = _BACKENDS.get(dialect)
-        if backend is None:
-            raise UsageError(
-                f"dekctl does not know the database {dialect!r}",
-                hint="use a postgresql+psycopg://, mysql+pymysql:// or sqlite:/// URL",
-            )
-        if dialect == "postgresql" and url.drivername != "postgresql+psycopg":
-            self.url = url = url.set(drivername="postgresql+psycopg")
-        if dialect in {"mysql", "mariadb"} and url.drivername != f"{dialect}+pymysql":
-            self.url = url = url.set(drivername=f"{dialect}+pymysql")
-        self.backend = backend(timeouts)
-        try:
-            self.engine = sa.create_engine(
-                url,
-                hide_parameters=True,
-                pool_pre_ping=True,
-                **self.backend.engine_options(),
-            )
-        except (ModuleNotFoundError, NoSuchModuleError) as error:
-            extra = _EXTRAS.get(dialect, "dev")
-            raise UsageError(
-                f"the driver for {url.drivername} is not installed ({error})",
-                hint=f"install it: pip install 'dekctl[{extra}]'",
-            ) from None
-        self.give_up = threading.Event()
-        """When set, nothing is tried again: the operator wants to leave."""
+    def __init__(
+        self, engine: Engine, dialect: Dialect, give_up: threading.Event | None = None
+    ) -> None:
+        """Take an engine and its dialect; :func:`dekctl.db.connect.open_database` makes both."""
+        self.engine = engine
+        self.dialect = dialect
+        self.give_up = give_up or threading.Event()
+        """When set, nothing is retried: the operator wants to leave."""
         self.closed = threading.Event()
         self._contacted = False
-        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
-        self.backend.prepare(self.engine)
-        sever_when_given_up(self)
-
-    @classmethod
-    def of(cls, env: EnvConfig) -> Database:
-        """The database of an environment."""
-        timeouts = Timeouts(env.lock_timeout_seconds, env.statement_timeout_seconds)
-        return cls(env.url(), timeouts)
+        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
 
     @property
     def shown_url(self) -> str:
-        """The URL for people: without its password and its query, which may hold one too."""
-        return self.url.set(query={}).render_as_string(hide_password=True)
+        """The URL without its password and its query, which may hold a password too."""
+        return self.engine.url.set(query={}).render_as_string(hide_password=True)
 
     def __enter__(self) -> Database:
         return self
@@ -144,7 +96,7 @@ class Database:
             except TransientDatabaseError as error:
                 now = time.monotonic()
                 failed_at = now if failed_at is None else failed_at
-                patience = PATIENCE_SECONDS if self._contacted else FIRST_CONTACT_SECONDS
+                patience = RETRY_SECONDS if self._contacted else FIRST_CONTACT_SECONDS
                 if now - failed_at >= patience or self.give_up.is_set():
                     raise DatabaseError(
                         f"{error.message}, {attempt + 1} times in {now - failed_at:.0f} seconds",
@@ -156,22 +108,22 @@ class Database:
 
     def translate(self, error: Exception, *, lost: bool = False) -> DatabaseError:
         """Make an error for people out of a driver's, leaving out whatever a row may hold."""
-        text = self.backend.describe(error)
+        text = self.dialect.describe(error)
         where = self.shown_url
-        if lost or self.backend.is_transient(error):
+        if lost or self.dialect.is_transient(error):
             return TransientDatabaseError(
                 f"the database {where} is busy or went away: {text}",
                 hint="run the same command again when it is back; finished batches are kept",
             )
         hint = "check it with: dekctl doctor"
-        if self.backend.is_timeout(error):
+        if self.dialect.is_timeout(error):
             hint = "use a smaller --batch-size, or raise statement_timeout_seconds in [env]"
-        hint = self.backend.advice(error) or hint
+        hint = self.dialect.advice(error) or hint
         return DatabaseError(f"the database {where} refused: {text}", hint=hint)
 
     def now(self, connection: Connection) -> datetime:
         """The database's own clock, UTC, without zone."""
-        value = connection.execute(sa.text(f"SELECT {self.backend.clock}")).scalar_one()
+        value = connection.execute(sa.text(f"SELECT {self.dialect.clock}")).scalar_one()
         return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 

@@ -1,7 +1,7 @@
-"""What differs between the databases, and nothing else.
+"""What differs between databases when rows are read and written: the interface of a dialect.
 
-One subclass per dialect (:mod:`postgresql`, :mod:`mysql`, :mod:`sqlite`); the table and the engine
-speak to this interface only.
+Each file in :mod:`dekctl.db.dialects` implements it for one database. Nothing else in the package
+asks which database it is connected to.
 """
 
 from __future__ import annotations
@@ -9,40 +9,57 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.rows import Change
-
-if TYPE_CHECKING:
-    from dekctl.db.table import DekTable
+from dekctl.db.row import Change
+from dekctl.db.shape import TableShape
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Limits in seconds: on waiting for a lock, and on a statement that is not a patient one."""
+    """Limits in seconds: for a lock, and for a statement of a transaction that is not patient."""
 
     lock: float
     statement: float
 
 
-class Backend(ABC):
-    """One database's dialect."""
+@dataclass(frozen=True, slots=True)
+class ResiduePlace:
+    """A place that may still hold a scrubbed key, and what helps: a statement, or what to do."""
+
+    place: str
+    help: str
+
+
+class Dialect(ABC):
+    """How rows are read, compared and written on one database."""
 
     name: str
-    writers = 1
-    """How many pages are written at once, in transactions of their own."""
+    """The name of this dialect's files in ``db/dialects/`` and ``schema/dialects/``."""
+    driver: str | None = None
+    """The driver's name in a SQLAlchemy URL; None for SQLAlchemy's default."""
+    extra: str | None = None
+    """The extra of the package ``dekctl`` that installs the driver."""
     clock: str
-    """SQL that gives the time now in UTC, as a timestamp without zone."""
+    """SQL of the current time in UTC, as a timestamp without zone."""
+    writers = 1
+    """How many pages are written at once, each in a transaction of its own."""
     writes_in_place = False
-    """Whether an UPDATE to a value of the same length overwrites the bytes where they are."""
+    """Whether an UPDATE to a value of the same length overwrites the old bytes."""
     is_remote = True
-    """Whether a connection is a socket, behind which a server may stop to answer."""
+    """Whether a connection is a socket, behind which a server may stop answering."""
+    has_schemas = True
+    """Whether a table's name may have a schema before it."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
+
+    # -- connections ---------------------------------------------------------------------------
 
     @abstractmethod
     def engine_options(self) -> dict[str, Any]:
@@ -50,33 +67,24 @@ class Backend(ABC):
 
     @abstractmethod
     def prepare(self, engine: Engine) -> None:
-        """Attach what every connection or transaction needs: timeouts, functions, pragmas."""
+        """Attach what every connection or transaction needs: time-outs, functions, pragmas.
 
-    def socket_of(self, connection: Any) -> int:
-        """The number of the socket behind a driver's connection, where there is one."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def selected(self, column: str, *, is_text: bool) -> str:
-        """SQL by which a key column (already quoted) is read, the same way it is fingerprinted."""
-
-    @abstractmethod
-    def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
-        """SQL of :func:`dekctl.db.rows.fingerprint` over (quoted column, is text) pairs.
-
-        None stands for a column that the table no longer has.
+        A transaction's execution options say ``dekctl_write`` and ``dekctl_patient``; see
+        :meth:`dekctl.db.database.Database.transaction`.
         """
 
-    @abstractmethod
-    def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
-        """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
+    def socket_of(self, connection: Any) -> int:
+        """The number of the socket behind a driver's connection; needed where ``is_remote``."""
+        raise NotImplementedError
+
+    # -- the table -----------------------------------------------------------------------------
 
     def unfit_as_key(self, kind: TypeEngine[Any]) -> str | None:  # noqa: ARG002
-        """Why a column of this type cannot be walked by or bound to; None where it can."""
+        """Why a column of this type cannot be part of the primary key; None where it can."""
         return None
 
     def unfit_table(self, connection: Connection, table: str, schema: str | None) -> str | None:  # noqa: ARG002
-        """Why no key of a table can be unique over all that is read from it; None where one can."""
+        """Why no key of a table can be unique over all rows read from it; None where one can."""
         return None
 
     def invalid_indexes(
@@ -85,46 +93,97 @@ class Backend(ABC):
         table: str,  # noqa: ARG002
         schema: str | None,  # noqa: ARG002
     ) -> frozenset[str]:
-        """The names of a table's indexes that the server does not hold to be complete."""
+        """The names of a table's indexes that the server does not consider complete."""
         return frozenset()
 
-    def ambiguous_key(self, connection: Connection, table: DekTable) -> str | None:  # noqa: ARG002
-        """A primary-key column whose values may differ and still have one text; None without."""
+    def ambiguous_key(
+        self,
+        connection: Connection,  # noqa: ARG002
+        table: TableShape,  # noqa: ARG002
+    ) -> tuple[str, str] | None:
+        """A primary-key column in which two different values may have the same text.
+
+        Returns the column and a query that shows its values' types; None where there is none.
+        """
         return None
 
+    @abstractmethod
+    def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:
+        """The server's own estimate of a table's rows; None where it has none."""
+
+    @abstractmethod
+    def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
+        """Where this database may still hold keys of a table after a scrub."""
+
+    # -- SQL -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def selected(self, column: str, *, is_text: bool) -> str:
+        """SQL that reads a key column (already quoted), in the way it is fingerprinted."""
+
+    @abstractmethod
+    def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
+        """SQL of :func:`dekctl.db.row.fingerprint` over (quoted column, is text) pairs.
+
+        None stands for a column that the table no longer has.
+        """
+
+    @abstractmethod
+    def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
+        """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
+
     def compare_keys(self, key: Sequence[str], operator: str, values: Sequence[str]) -> str:
-        """SQL that compares the primary key with values, ``>`` or ``<=``, by way of its index."""
+        """SQL that compares the primary key with values, ``>`` or ``<=``, using its index."""
         if len(key) == 1:
             return f"{key[0]} {operator} {values[0]}"
         return f"({', '.join(key)}) {operator} ({', '.join(values)})"
 
+    def has_collation(self, kind: TypeEngine[Any]) -> bool:
+        """Whether two values of a key column may be equal and still spelled differently.
+
+        True for texts, and for types that SQLAlchemy does not know.
+        """
+        return isinstance(kind, sa.String | sa.types.NullType)
+
+    def stored_time(self, kind: TypeEngine[Any], moment: datetime) -> Any:
+        """A UTC time as the driver takes it for a column of this type."""
+        return moment if getattr(kind, "timezone", False) else moment.replace(tzinfo=None)
+
     @abstractmethod
-    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
-        """The server's own estimate of a table's rows; None where it has none."""
+    def upsert(self, table: sa.Table, replaced: Sequence[str]) -> sa.Insert:
+        """An INSERT that replaces these columns where the primary key exists already."""
+
+    # -- writing -------------------------------------------------------------------------------
 
     @abstractmethod
     def swap(
-        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+        self,
+        connection: Connection,
+        table: TableShape,
+        columns: Sequence[str],
+        changes: list[Change],
     ) -> int:
         """Write the changes whose rows still have their fingerprint. Returns how many did.
 
         ``columns`` name what each change sets; ``changes`` are in primary-key order. A text key
-        has to be spelled as it was read, whatever its collation calls equal: the encryption
-        context takes it literally.
+        must match as it was read, byte for byte, whatever its collation considers equal: the
+        encryption context takes it literally.
         """
+
+    # -- errors --------------------------------------------------------------------------------
 
     @abstractmethod
     def is_transient(self, error: Exception) -> bool:
-        """Whether the same transaction may succeed when it is tried again."""
+        """Whether the same transaction may succeed when it is retried."""
 
     @abstractmethod
     def is_timeout(self, error: Exception) -> bool:
-        """Whether the statement ran into the statement time-out."""
+        """Whether the statement exceeded the statement time-out."""
 
     def advice(self, error: Exception) -> str | None:  # noqa: ARG002
-        """What to do about an error that has a remedy of its own; None for all others."""
+        """A hint for an error that has a remedy of its own; None for all others."""
         return None
 
     @abstractmethod
     def describe(self, error: Exception) -> str:
-        """Say what the driver's error is, without any value out of a row."""
+        """Describe a driver's error without any value from a row."""

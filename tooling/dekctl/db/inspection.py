@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedIndex
@@ -12,28 +10,8 @@ from sqlalchemy.exc import NoSuchTableError
 
 from dekctl.config import TableConfig
 from dekctl.db.database import Database
+from dekctl.db.shape import Column
 from dekctl.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column as the database describes it."""
-
-    name: str
-    type: sa.types.TypeEngine[Any]
-    nullable: bool
-    default: str | None
-    comment: str | None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the driver gives ``str`` for it."""
-        return isinstance(self.type, sa.String)
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether the driver gives ``bytes``; SQLite's column without a type may hold anything."""
-        return isinstance(self.type, sa.types._Binary | sa.types.NullType)
 
 
 def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
@@ -43,10 +21,10 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
         UsageError: the table, or its primary key, is not as configured.
         DatabaseError: the database cannot be reached.
     """
-    if config.schema and database.backend.name == "sqlite":
+    if config.schema and not database.dialect.has_schemas:
         raise UsageError(
-            f"SQLite has no schema {config.schema!r}",
-            hint="correct `name` in [table]: a table's name alone",
+            f"this database has no schemas, but [table] names one: {config.schema!r}",
+            hint="correct `name` in [table]: the table's name alone",
         )
     # Through a transaction of ours, so that an unreachable server becomes our error.
     with database.transaction() as connection, warnings.catch_warnings():
@@ -58,9 +36,9 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             key = inspector.get_pk_constraint(config.bare_name, schema=config.schema)
             unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
             indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
-            backend = database.backend
-            unfit_table = backend.unfit_table(connection, config.bare_name, config.schema)
-            invalid = backend.invalid_indexes(connection, config.bare_name, config.schema)
+            dialect = database.dialect
+            unfit_table = dialect.unfit_table(connection, config.bare_name, config.schema)
+            invalid = dialect.invalid_indexes(connection, config.bare_name, config.schema)
         except NoSuchTableError:
             raise UsageError(
                 f"the table {config.name} does not exist",
@@ -89,7 +67,7 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             hint=f"its columns are: {', '.join(columns)}; correct primary_key in [table]",
         )
     for column in config.primary_key:
-        unfit = database.backend.unfit_as_key(columns[column].type)
+        unfit = database.dialect.unfit_as_key(columns[column].type)
         if unfit:
             raise UsageError(
                 f"{config.name}.{column}, named in primary_key, is {columns[column].type!r}, "

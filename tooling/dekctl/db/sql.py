@@ -15,28 +15,29 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''").replace(":", r"\:") + "'"
 
 
-def owner_condition(column: str, value: str, *, number: bool) -> str:
+def kek_by_condition(column: str, value: str, *, number: bool) -> str:
     """SQL for the rows of one value of the (quoted) ``kek_by`` column.
 
     ``number`` says that the column holds numbers.
     """
-    return f"{column} = {_owner_literal(value, number=number)}"
+    return f"{column} = {_kek_by_literal(value, number=number)}"
 
 
-def owner_case(column: str, keks: Sequence[tuple[str, str]], *, number: bool) -> str:
-    """SQL of a row's owner as ``kek_by`` lists it: the database's own comparison decides.
+def kek_by_case(column: str, keks: Sequence[tuple[str, str]], *, number: bool) -> str:
+    """SQL of a row's ``kek_by`` value, spelled as the configuration lists it.
 
-    It may ignore case or padding, and the rows that are due are found by it.
+    The database compares, as it does when it finds the rows that are due: it may ignore case or
+    padding.
     """
     cases = [
-        f"WHEN {owner_condition(column, value, number=number)} THEN {literal(value)}"
+        f"WHEN {kek_by_condition(column, value, number=number)} THEN {literal(value)}"
         for value, _ in keks
         if value != OTHERS
     ]
     return f"CASE {' '.join(cases)} END" if cases else "NULL"
 
 
-def _owner_literal(text: str, *, number: bool) -> str:
+def _kek_by_literal(text: str, *, number: bool) -> str:
     """A value of the ``kek_by`` column; ``number`` says that the column holds numbers."""
     if not number:
         return literal(text)

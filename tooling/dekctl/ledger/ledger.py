@@ -23,8 +23,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.db.database import Database
-from dekctl.db.rows import PrimaryKey
-from dekctl.db.table import Shard
+from dekctl.db.row import PrimaryKey
+from dekctl.db.shape import Shard
 from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger.heartbeat import process_started, this_machine

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from dekctl.db.database import Database
-from dekctl.db.rows import PrimaryKey
+from dekctl.db.row import PrimaryKey
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger.tables import stamp, tables
 
@@ -45,7 +44,7 @@ class Quarantine:
             return
         now = stamp(self._database.now(connection))
         connection.execute(
-            self._upsert(),
+            self._database.dialect.upsert(self._table, ("operation", "reason", "run_id", "since")),
             [
                 {
                     "table_name": run.table_name,
@@ -58,19 +57,6 @@ class Quarantine:
                 }
                 for pk, reason in faults
             ],
-        )
-
-    def _upsert(self) -> Any:
-        """Another process may set the same row aside at the same moment: the later one counts."""
-        replaced = ("operation", "reason", "run_id", "since")
-        name = self._database.backend.name
-        if name == "mysql":
-            insert = mysql.insert(self._table)
-            return insert.on_duplicate_key_update({c: insert.inserted[c] for c in replaced})
-        insert_or = (sqlite if name == "sqlite" else postgresql).insert(self._table)
-        return insert_or.on_conflict_do_update(
-            index_elements=["table_name", "pk_hash"],
-            set_={c: insert_or.excluded[c] for c in replaced},
         )
 
     def release(self, connection: Connection, table_name: str, keys: Sequence[PrimaryKey]) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
 from dekctl.config.roles import Role
-from dekctl.db.table import DekTable, Stage
+from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import KMSError
 from dekctl.kms.aws.provider import AWSKMS
-from dekctl.operations.target import stored_time
 from dekctl.project import Project
 
 
@@ -80,11 +82,12 @@ def _older_rows(project: Project, arn: str, moment: datetime) -> int | None:
 
 def _older_in(table: DekTable, arn: str, moment: datetime) -> int:
     kek, at = table.quoted("kek"), table.quoted("wrapped_at")
-    marks = ("?", "?") if table.database.backend.name == "sqlite" else ("%s", "%s")
     query = (
         f"SELECT count(*) FROM {table.quoted_name} WHERE {table.quoted('wrapped')} IS NOT NULL "
-        f"AND {kek} = {marks[0]} AND ({at} IS NULL OR {at} < {marks[1]})"
+        f"AND {kek} = :kek AND ({at} IS NULL OR {at} < :moment)"
     )
     with table.database.transaction(patient=True) as connection:
-        found = connection.exec_driver_sql(query, (arn, stored_time(table, moment)))
+        found = connection.execute(
+            sa.text(query), {"kek": arn, "moment": table.stored_time(moment)}
+        )
         return int(found.scalar_one())

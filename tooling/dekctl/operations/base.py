@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dekctl.db.rows import Change, Row
+from dekctl.db.row import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError
 from dekctl.kms.context import context_for_version

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from dekctl.db.plaintext import decode_plaintext, refuse_other_form
-from dekctl.db.rows import Row
+from dekctl.db.row import Row
 from dekctl.errors import RowRejectedError
 from dekctl.kms.context import V3
 from dekctl.kms.interface import UnwrapRequest

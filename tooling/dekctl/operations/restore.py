@@ -6,7 +6,7 @@ The only verb that sends a plaintext key to the database.
 from __future__ import annotations
 
 from dekctl.db.plaintext import encode_plaintext
-from dekctl.db.rows import Change, Row
+from dekctl.db.row import Change, Row
 from dekctl.operations.base import Proved, Verdict
 from dekctl.operations.prove import Prove
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from dekctl.config import Provider
 from dekctl.config.roles import Role
-from dekctl.db.rows import Change, Row
+from dekctl.db.row import Change, Row
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError

@@ -7,7 +7,7 @@ changed in between keeps its plaintext.
 
 from __future__ import annotations
 
-from dekctl.db.rows import Change, Row
+from dekctl.db.row import Change, Row
 from dekctl.operations.base import Verdict
 from dekctl.operations.prove import Prove
 

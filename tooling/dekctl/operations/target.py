@@ -12,8 +12,7 @@ from typing import Any
 
 from dekctl.config.model import OTHERS
 from dekctl.config.roles import Role
-from dekctl.db.inspection import Column
-from dekctl.db.rows import Row
+from dekctl.db.row import Row
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
@@ -70,7 +69,7 @@ class Target:
             return None
         if self._kek_by is None:
             return next(iter(self._ids.values()))
-        kek = self._kek_by.kek_of(row.owner)
+        kek = self._kek_by.kek_of(row.kek_by)
         if kek is None:
             raise RowRejectedError(
                 f"its {self._kek_by.column} has no KEK in kek_by",
@@ -85,7 +84,7 @@ class Target:
         if self._kek_by is None:
             return literal(next(iter(self._ids.values())))
         cases = [
-            f"WHEN {self.table.is_owned_by(value)} THEN {literal(self._ids[kek])}"
+            f"WHEN {self.table.kek_by_is(value)} THEN {literal(self._ids[kek])}"
             for value, kek in self._kek_by.keks
             if value != OTHERS
         ]
@@ -109,13 +108,5 @@ def values_of_now(table: DekTable, version: str) -> Callable[[Wrapped], tuple[An
     """
     if not table.has("wrapped_at"):
         return lambda answer: (answer.blob, version, answer.kek_id)
-    now = stored_time(table, datetime.now(UTC))
+    now = table.stored_time(datetime.now(UTC))
     return lambda answer: (answer.blob, version, answer.kek_id, now)
-
-
-def stored_time(table: DekTable, moment: datetime) -> Any:
-    """A UTC time as the driver takes it for the ``wrapped_at`` column."""
-    column: Column = table.column("wrapped_at")
-    if table.database.backend.name == "sqlite":  # it has no type for times, only text
-        return f"{moment.replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"
-    return moment if getattr(column.type, "timezone", False) else moment.replace(tzinfo=None)

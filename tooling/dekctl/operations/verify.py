@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dekctl.db.rows import Row
+from dekctl.db.row import Row
 from dekctl.db.table import DekTable
 from dekctl.kms.interface import KMSInterface
 from dekctl.operations.base import Proved, Verdict

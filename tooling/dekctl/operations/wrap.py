@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dekctl.config.roles import Role
 from dekctl.db.plaintext import key_reader
-from dekctl.db.rows import Change, Row
+from dekctl.db.row import Change, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import KMSRefusedError, RowRejectedError
 from dekctl.kms.context import V2, V3, row_context

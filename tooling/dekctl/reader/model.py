@@ -22,7 +22,7 @@ from sqlalchemy.orm import Mapper, Session, object_session
 from sqlalchemy.orm.attributes import flag_modified
 
 from dekctl.config import TableConfig
-from dekctl.db.sql import owner_case
+from dekctl.db.sql import kek_by_case
 from dekctl.errors import DatabaseError, DekctlError, UsageError
 
 PrimaryKey = tuple[Any, ...]
@@ -241,7 +241,7 @@ class ModelRows:
             known = self._column(row, kek_by.column)
             number = known is not None and isinstance(known.type, sa.Integer)
             quoted = dialect.identifier_preparer.quote(kek_by.column)
-            owner = owner_case(quoted, kek_by.keks, number=number)
+            owner = kek_by_case(quoted, kek_by.keks, number=number)
         return sa.select(*keys, sa.text(owner)).where(*self._where(row))
 
     def _where(

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.config import TableConfig
-from dekctl.db.inspection import Column
-from dekctl.db.table import DekTable, Stage
+from dekctl.db.shape import Column, Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import named_columns

@@ -11,8 +11,8 @@ from alembic import op
 from sqlalchemy.types import UserDefinedType
 
 from dekctl.config import TableConfig
-from dekctl.db.inspection import Column
-from dekctl.db.table import DekTable, Stage
+from dekctl.db.shape import Column, Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import tables as ledger_tables
 from dekctl.ledger.managed_columns import named_columns

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 
 from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
-from dekctl.db.table import DekTable, Stage
+from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import refuse_other_columns
 from dekctl.project import Project
@@ -46,7 +47,7 @@ def plan_for(database: Database, config: Config, table_config: TableConfig) -> S
     plan = SchemaPlan(
         config=table_config,
         table=table,
-        dialect=database.backend.name,
+        dialect=database.dialect.name,
         ledger_schema=ledger_schema,
         ledger_exists=ledger_exists,
         facts=facts,

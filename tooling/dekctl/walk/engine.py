@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from dekctl.db.rows import Change, PrimaryKey, Row
-from dekctl.db.table import DekTable, Shard
+from dekctl.db.row import Change, PrimaryKey, Row
+from dekctl.db.shape import Shard
+from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, KMSError, RefusedError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
@@ -161,7 +162,7 @@ class Walk:
     def _walk(self, heartbeat: Heartbeat | None) -> None:
         kms = ThreadPoolExecutor(PAGES_WITH_KMS, thread_name_prefix="dekctl-kms")
         writers = ThreadPoolExecutor(
-            self.table.database.backend.writers, thread_name_prefix="dekctl-write"
+            self.table.database.dialect.writers, thread_name_prefix="dekctl-write"
         )
         with kms, writers:
             working: deque[tuple[Page, Future[list[Verdict]]]] = deque()
@@ -252,7 +253,7 @@ class Walk:
             after=after,
             until=self.options.until,
             size=size,
-            due=self._due,
+            due_sql=self._due,
             shard=self.options.shard,
             cancel=self.cancel,
         )
@@ -260,15 +261,16 @@ class Walk:
     # -- KMS -----------------------------------------------------------------------------------
 
     def _work(self, rows: list[Row]) -> list[Verdict]:
-        strange = [row.strange() for row in rows]
-        if not any(strange):
+        malformed = [row.malformed_column() for row in rows]
+        if not any(malformed):
             return self._decide(rows)
-        decided = iter(self._decide([r for r, why in zip(rows, strange, strict=True) if not why]))
+        sound = [row for row, column in zip(rows, malformed, strict=True) if not column]
+        decided = iter(self._decide(sound))
         return [
-            Fault(row, f"its {why} is of a type that no key has; correct the row")
-            if why
+            Fault(row, f"its {column} is of a type that no key has; correct the row")
+            if column
             else next(decided)
-            for row, why in zip(rows, strange, strict=True)
+            for row, column in zip(rows, malformed, strict=True)
         ]
 
     def _decide(self, rows: list[Row]) -> list[Verdict]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dekctl.db.rows import PrimaryKey, Row
+from dekctl.db.row import PrimaryKey, Row
 from dekctl.db.table import DekTable
 from dekctl.ledger import Ledger
 from dekctl.ledger.quarantine import pk_hash

@@ -13,7 +13,8 @@ from typing import Any
 
 from dekctl import __version__
 from dekctl.config import TableConfig
-from dekctl.db.table import DekTable, Shard, Stage
+from dekctl.db.shape import Shard, Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, DekctlError, ExitCode, RefusedError, UsageError
 from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.provider import DEFAULT_CONCURRENCY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dekctl.db.rows import PrimaryKey
+from dekctl.db.row import PrimaryKey
 
 
 @dataclass(slots=True)

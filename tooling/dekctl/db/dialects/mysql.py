@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import Backend, Timeouts
-from dekctl.db.rows import Change
-
-if TYPE_CHECKING:
-    from dekctl.db.table import DekTable
+from dekctl.db.dialect import Dialect, ResiduePlace, Timeouts
+from dekctl.db.row import Change
+from dekctl.db.shape import TableShape
 
 _TRANSIENT_CODES = frozenset(
     {
@@ -48,10 +46,12 @@ ANSWER_SECONDS = 15.0
 """What an answer may take beyond the statement's limit, before the server counts as lost."""
 
 
-class MySQLBackend(Backend):
+class MySQL(Dialect):
     """MariaDB 10.6 or MySQL 8 or newer through PyMySQL."""
 
     name = "mysql"
+    driver = "pymysql"
+    extra = "mysql"
     writes_in_place = True  # InnoDB, in the clustered index
     clock = "UTC_TIMESTAMP(6)"
 
@@ -140,7 +140,7 @@ class MySQLBackend(Backend):
             alternatives.append(" AND ".join([*equal, f"{key[last]} {final} {values[last]}"]))
         return f"({' OR '.join(f'({a})' for a in alternatives)})"
 
-    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
+    def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:
         return connection.execute(
             sa.text(
                 "SELECT table_rows FROM information_schema.tables WHERE table_name = :name "
@@ -149,8 +149,33 @@ class MySQLBackend(Backend):
             {"name": table.config.bare_name, "schema": table.config.schema},
         ).scalar_one_or_none()
 
+    def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
+        return [
+            ResiduePlace(
+                "free space in the table's pages (each key was overwritten in its place first)",
+                f"OPTIMIZE TABLE {quoted_table}; -- rewrites the table",
+            ),
+            ResiduePlace(
+                "the binary log",
+                "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE NOW(); -- once replicas have it",
+            ),
+            ResiduePlace(
+                "the undo and redo logs",
+                "later writes overwrite them; "
+                "SET GLOBAL innodb_undo_log_truncate = ON shortens the undo log",
+            ),
+        ]
+
+    def upsert(self, table: sa.Table, replaced: Sequence[str]) -> sa.Insert:
+        insert = mysql.insert(table)
+        return insert.on_duplicate_key_update({c: insert.inserted[c] for c in replaced})
+
     def swap(
-        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+        self,
+        connection: Connection,
+        table: TableShape,
+        columns: Sequence[str],
+        changes: list[Change],
     ) -> int:
         keys = table.quoted_key
         sets = [table.quoted(column) for column in columns]
@@ -183,7 +208,7 @@ class MySQLBackend(Backend):
         )
         return int(cursor.rowcount)
 
-    def _self_updating(self, connection: Connection, table: DekTable) -> list[str]:
+    def _self_updating(self, connection: Connection, table: TableShape) -> list[str]:
         if table.quoted_name not in self._self_updating_columns:
             found = connection.execute(
                 sa.text(
@@ -197,7 +222,7 @@ class MySQLBackend(Backend):
                     "extra": "%on update%",
                 },
             ).scalars()
-            quote = table.database.engine.dialect.identifier_preparer.quote
+            quote = connection.dialect.identifier_preparer.quote
             self._self_updating_columns[table.quoted_name] = [quote(name) for name in found]
         return self._self_updating_columns[table.quoted_name]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import Backend
-from dekctl.db.rows import KEY_COLUMNS, Change, fingerprint, is_common
-
-if TYPE_CHECKING:
-    from dekctl.db.table import DekTable
+from dekctl.db.dialect import Dialect, ResiduePlace
+from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
+from dekctl.db.shape import TableShape
 
 _TRANSIENT_STATES = frozenset(
     {
@@ -34,10 +34,12 @@ _SAYS_NO_VALUE = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "5
 authorization, missing databases and schemas, statements, resources, operators, system errors."""
 
 
-class PostgreSQLBackend(Backend):
+class PostgreSQL(Dialect):
     """PostgreSQL 11 or newer through psycopg 3."""
 
     name = "postgresql"
+    driver = "psycopg"
+    extra = "postgresql"
     writers = 2  # one page's rows go over while the other's UPDATE runs: a fifth faster
     clock = "timezone('utc', clock_timestamp())"
 
@@ -115,15 +117,41 @@ class PostgreSQLBackend(Backend):
         ).scalars()
         return frozenset(found)
 
-    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:
+    def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:
         found = connection.execute(
             sa.text("SELECT reltuples FROM pg_class WHERE oid = CAST(:name AS regclass)"),
             {"name": table.quoted_name},
         ).scalar_one()
         return int(found) if found >= 0 else None  # -1: never analysed
 
+    def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
+        return [
+            ResiduePlace(
+                "dead rows in the table's file, until they are overwritten",
+                f"VACUUM (FULL, ANALYZE) {quoted_table}; -- rewrites the table; locked meanwhile",
+            ),
+            ResiduePlace(
+                "WAL segments on disk and in the archive",
+                "CHECKPOINT; SELECT pg_switch_wal(); -- then let the archive expire",
+            ),
+        ]
+
+    def has_collation(self, kind: TypeEngine[Any]) -> bool:
+        return super().has_collation(kind) or isinstance(kind, postgresql.DOMAIN)
+
+    def upsert(self, table: sa.Table, replaced: Sequence[str]) -> sa.Insert:
+        insert = postgresql.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={c: insert.excluded[c] for c in replaced},
+        )
+
     def swap(
-        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+        self,
+        connection: Connection,
+        table: TableShape,
+        columns: Sequence[str],
+        changes: list[Change],
     ) -> int:
         rows = [change.row for change in changes]
         pks = [row.pk for row in rows]
@@ -230,7 +258,7 @@ def _cursor(connection: Connection) -> Any:
 
 
 def _send(
-    cursor: Any, table: DekTable, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
+    cursor: Any, table: TableShape, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
 ) -> str:
     """Copy rows (key, values of ``columns``, fingerprint) into a temporary table; give its name."""
     wanted = ", ".join([*table.quoted_key, *map(table.quoted, columns)])
@@ -254,7 +282,7 @@ def _send(
     return temporary
 
 
-def _is_known(table: DekTable, known: Mapping[str, Any]) -> str:
+def _is_known(table: TableShape, known: Mapping[str, Any]) -> str:
     """SQL: these columns of a row are as they were read; a ``%s`` for each that is not NULL."""
     conditions = ["TRUE"]
     for column, value in known.items():

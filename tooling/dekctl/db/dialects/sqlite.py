@@ -5,16 +5,18 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import Backend
-from dekctl.db.rows import Change, NoText, fingerprint
-
-if TYPE_CHECKING:
-    from dekctl.db.table import DekTable
+from dekctl.db.dialect import Dialect, ResiduePlace
+from dekctl.db.row import Change, NoText, fingerprint
+from dekctl.db.shape import TableShape
 
 _FUNCTION = "dekctl_fingerprint"
 _HASH = "dekctl_hash"
@@ -31,11 +33,12 @@ def _text(stored: bytes) -> str | NoText:
         return NoText(stored)
 
 
-class SQLiteBackend(Backend):
+class SQLite(Dialect):
     """SQLite through the standard library's driver."""
 
     name = "sqlite"
     is_remote = False
+    has_schemas = False
     clock = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
     def engine_options(self) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class SQLiteBackend(Backend):
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         return key[0] if is_integer else f"{_HASH}({', '.join(key)})"
 
-    def ambiguous_key(self, connection: Connection, table: DekTable) -> str | None:
+    def ambiguous_key(self, connection: Connection, table: TableShape) -> tuple[str, str] | None:
         # 1 and '1', or '1' and x'31', are two keys to SQLite where a column's type allows them.
         if table.key_is_integer:  # the rowid: no other kind fits
             return None
@@ -83,14 +86,37 @@ class SQLiteBackend(Backend):
                 f"SELECT min(typeof({column})) <> max(typeof({column})) FROM {table.quoted_name}"
             )
             if classes.scalar_one():
-                return column
+                kinds = f"SELECT typeof({column}), count(*) FROM {table.quoted_name} GROUP BY 1"
+                return column, kinds
         return None
 
-    def estimate_rows(self, connection: Connection, table: DekTable) -> int | None:  # noqa: ARG002
+    def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
         return None  # it keeps none; a bounded count serves
 
+    def residue_places(self, quoted_table: str) -> list[ResiduePlace]:  # noqa: ARG002
+        return [
+            ResiduePlace(
+                "the write-ahead log, and free pages from before secure_delete was on",
+                "PRAGMA secure_delete = ON; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);",
+            ),
+        ]
+
+    def stored_time(self, kind: TypeEngine[Any], moment: datetime) -> Any:  # noqa: ARG002
+        return f"{moment.replace(tzinfo=None):%Y-%m-%d %H:%M:%S.%f}"  # it has no type for times
+
+    def upsert(self, table: sa.Table, replaced: Sequence[str]) -> sa.Insert:
+        insert = sqlite.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={c: insert.excluded[c] for c in replaced},
+        )
+
     def swap(
-        self, connection: Connection, table: DekTable, columns: Sequence[str], changes: list[Change]
+        self,
+        connection: Connection,
+        table: TableShape,
+        columns: Sequence[str],
+        changes: list[Change],
     ) -> int:
         sets = ", ".join(f"{table.quoted(column)} = ?" for column in columns)
         same = [f"{column} = ?" for column in table.quoted_key]  # by the index, then to the byte

@@ -97,7 +97,7 @@ def lower_fence(plan: SchemaPlan) -> None:
 
 def standing(connection: Connection, table: DekTable) -> dict[str, bool]:
     """The fences that stand now, each with whether it has proved all rows."""
-    if table.database.backend.name != "postgresql":
+    if table.database.dialect.name != "postgresql":
         return {}
     found = connection.execute(
         sa.text(

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dekctl.db.rows import PrimaryKey
+from dekctl.db.row import PrimaryKey
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat, Ledger, Run

@@ -35,7 +35,8 @@ class Row:
     """One row: primary key and key columns, as the driver gives them.
 
     ``plaintext`` is in the table's own encoding. ``due`` says whether the operation at hand has
-    something to do here. ``owner`` is the value that ``kek_by`` lists for the row; None for others.
+    something to do here. ``kek_by`` is the row's value of that
+    column where the configuration lists it; None for others.
     The ``repr`` shows the primary key only.
     """
 
@@ -45,9 +46,9 @@ class Row:
     version: str | None = field(repr=False)
     kek: str | None = field(repr=False)
     due: bool = field(default=True, repr=False)
-    owner: Any = field(default=None, repr=False)
+    kek_by: Any = field(default=None, repr=False)
 
-    def strange(self) -> str | None:
+    def malformed_column(self) -> str | None:
         """Which key column holds a value that is no key's; None where all are as they should be.
 
         SQLite takes a number or a text into any column.
@@ -55,7 +56,7 @@ class Row:
         Raises:
             DatabaseError: no statement can name the row.
         """
-        refuse_nameless(self.pk)
+        refuse_unnameable(self.pk)
         if (
             type(self.plaintext) in _KEY
             and type(self.wrapped) in _BLOB
@@ -77,7 +78,7 @@ class Row:
         return fingerprint(self.plaintext, self.wrapped, self.version, self.kek)
 
 
-def refuse_nameless(pk: PrimaryKey) -> None:
+def refuse_unnameable(pk: PrimaryKey) -> None:
     """Refuse a primary key that would be sent back as other than it was read.
 
     Raises:
