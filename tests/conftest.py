@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
@@ -23,7 +24,12 @@ from support.kms_standin import KmsStandin
 
 
 def pytest_configure() -> None:
-    """Let processes that tests start be interrupted, wherever the tests were started from."""
+    """Settings of Hypothesis, and of signals: processes that tests start can be interrupted."""
+    # A machine that is busy is no reason to fail.
+    hypothesis.settings.register_profile(
+        "dekctl", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("dekctl")
     # A shell's background job ignores Ctrl-C, and so would every process that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

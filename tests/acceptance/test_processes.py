@@ -6,9 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +13,13 @@ import pytest
 
 from dekctl.kms import EnvKMS
 from support.app import AppDatabase, Application
-from support.cli import PATIENCE_SECONDS, Dekctl
+from support.cli import Dekctl
 from support.secrets import assert_hidden
+from support.waiting import wait_until
 
 ROWS = 2000
 SLOWLY = ("--batch-size", "10", "--control", "control.toml")
 """A run that can be caught in the middle: ``pause`` in the control file holds it there."""
-
-
-def eventually(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert child.poll() is None, child.communicate()
-        assert time.monotonic() < give_up, "it never came to that point"
-        time.sleep(0.02)
 
 
 def wrapped(app: Application) -> int:
@@ -47,7 +37,7 @@ def test_a_killed_wrap_goes_on_where_it_was_and_loses_no_key(
     dekctl("schema", "expand").expect(0)
     child = dekctl.start("wrap", "--batch-size", "10")
     try:
-        eventually(lambda: wrapped(app) > 0, child)
+        wait_until(lambda: wrapped(app) > 0, child)
         os.kill(child.pid, signal.SIGKILL)
     finally:
         result = dekctl.finish(child)
@@ -82,7 +72,7 @@ def test_a_second_run_on_the_same_rows_is_refused(
     pause(dekctl)
     child = dekctl.start("wrap", *SLOWLY)
     try:
-        eventually(lambda: running(app) == 1, child)
+        wait_until(lambda: running(app) == 1, child)
         for command in (["wrap"], ["scrub", "--yes"], ["rewrap"]):
             second = dekctl(*command).expect(3)
             assert "is at work on encrypted_files" in second.stderr or "no wrapped key" in (
@@ -119,7 +109,7 @@ def test_two_shards_share_the_work(
     pause(dekctl)
     child = dekctl.start("--json", "wrap", "--shard", "1/2", *SLOWLY)
     try:
-        eventually(lambda: running(app) == 1, child)
+        wait_until(lambda: running(app) == 1, child)
         other = dekctl.json("wrap", "--shard", "2/2")["changed"]
         dekctl("wrap", "--shard", "1/2").expect(3)
         dekctl("wrap", "--shard", "1/3").expect(3)
@@ -139,7 +129,7 @@ def test_an_interrupted_wrap_keeps_its_batches_and_goes_on(
     dekctl("schema", "expand").expect(0)
     child = dekctl.start("--json", "wrap", "--batch-size", "10")
     try:
-        eventually(lambda: wrapped(app) > 0, child)
+        wait_until(lambda: wrapped(app) > 0, child)
         os.kill(child.pid, number)
     finally:
         result = dekctl.finish(child)
@@ -161,7 +151,7 @@ def test_an_interrupted_schema_step_ends_with_130_and_is_undone(
     with sqlite_database.engine.connect() as writer:
         writer.exec_driver_sql("BEGIN IMMEDIATE")
         child = dekctl.start("schema", "expand")
-        eventually(lambda: has_open(child.pid, "app.db"), child)
+        wait_until(lambda: has_open(child.pid, "app.db"), child)
         os.kill(child.pid, signal.SIGINT)
         result = dekctl.finish(child)
         writer.exec_driver_sql("ROLLBACK")

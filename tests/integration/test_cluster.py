@@ -21,11 +21,11 @@ from sandbox.process import ServerProcess
 from support.app import AppDatabase
 from support.cli import TOOLING, Dekctl
 from support.kms_standin import KmsStandin
+from support.waiting import wait_until
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 ROWS = 1500
-PATIENCE_SECONDS = 60
 
 
 @dataclass
@@ -104,11 +104,7 @@ class Job:
         child = self.dekctl.start(
             "--json", "wrap", "--cluster", dask.address, "--rate", str(rate), "--batch-size", "50"
         )
-        end = time.monotonic() + PATIENCE_SECONDS
-        while self.wrapped() < rows:
-            assert child.poll() is None, "dekctl ended before it was expected to"
-            assert time.monotonic() < end, "the cluster wraps nothing"
-            time.sleep(0.05)
+        wait_until(lambda: self.wrapped() >= rows, child)
         return child
 
 
@@ -148,11 +144,13 @@ def test_workers_that_join_do_not_lift_the_rate(
         for _ in range(3):
             dask.start_worker()
         for _ in range(3):
-            before = kms_standin.counters().calls["Encrypt"]
+            # The clock runs before the first count until after the second: a busy machine makes
+            # the rate look lower, never higher. Unshared, it would be 400.
             started = time.monotonic()
+            before = kms_standin.counters().calls["Encrypt"]
             time.sleep(1)
             made = kms_standin.counters().calls["Encrypt"] - before
-            assert made / (time.monotonic() - started) < 130
+            assert made / (time.monotonic() - started) < 180
         child.send_signal(signal.SIGINT)
         dekctl.finish(child).expect(130)
 
@@ -171,11 +169,10 @@ def test_without_workers_the_run_says_so_and_waits_for_one(
     with cluster(tmp_path, dekctl.environ, 1) as dask:
         child = job.start(dask, rate=1000, rows=50)
         os.kill(dask.workers[0].pid, signal.SIGKILL)
-        time.sleep(2)
+        dekctl.wait_until_said(child, "no worker is left")
         dask.start_worker()
         done = dekctl.finish(child).expect(0)
         assert job.wrapped() == ROWS
-        assert "no worker is left" in done.stderr
         assert "workers are back" in done.stderr
 
 

@@ -25,6 +25,7 @@ from sandbox.postgres import PostgresServer
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.secrets import assert_hidden
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 SERVERS = ("postgresql", "mariadb")
 
@@ -171,13 +172,8 @@ def test_a_row_that_the_application_holds_locked_is_waited_for_in_short_tries(
 
 def _wait_for_lock_timeout(database: AppDatabase) -> None:
     """Until the run waited for the lock longer than one try may: 1.5 seconds after its start."""
-    pause = threading.Event()
-    for _ in range(600):
-        if database.sql("SELECT count(*) FROM dekctl_runs WHERE state = 'running'")[0][0]:
-            pause.wait(1.5)
-            return
-        pause.wait(0.1)
-    raise AssertionError("the run did not start within a minute")
+    wait_for_run(database)
+    time.sleep(1.5)
 
 
 def test_the_lock_timeout_ends_a_wait_and_is_tried_again(server_database: AppDatabase) -> None:
@@ -206,7 +202,7 @@ def test_of_two_deadlocked_transactions_ours_is_tried_again(server_database: App
     server_database.sql("CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER)")
     server_database.sql("INSERT INTO counters VALUES (1, 0), (2, 0)")
     url = make_url(server_database.url)
-    meet = threading.Barrier(2, timeout=30)
+    meet = threading.Barrier(2, timeout=PATIENCE_SECONDS)
     first: dict[int, bool] = {}
 
     with open_database(url, Timeouts(20, 30)) as database:
@@ -226,7 +222,7 @@ def test_of_two_deadlocked_transactions_ours_is_tried_again(server_database: App
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
     assert server_database.sql("SELECT n FROM counters ORDER BY id") == [(2,), (2,)]
 
 
@@ -252,7 +248,7 @@ def test_a_serialization_failure_is_tried_again(postgres_database: AppDatabase) 
 def test_a_statement_that_takes_too_long_is_ended_and_the_hint_says_what_to_do(
     server_database: AppDatabase,
 ) -> None:
-    wait = "SELECT pg_sleep(20)" if server_database.kind == "postgresql" else "SELECT SLEEP(20)"
+    wait = "SELECT pg_sleep(60)" if server_database.kind == "postgresql" else "SELECT SLEEP(60)"
     with open_database(make_url(server_database.url), Timeouts(1, 0.5)) as database:
         with pytest.raises(DatabaseError, match="refused") as caught:
             database.run(lambda connection: connection.exec_driver_sql(wait).all())
@@ -386,7 +382,7 @@ def test_one_interrupt_is_enough_when_the_server_has_stopped_answering(
         child.send_signal(signal.SIGINT)
         began = time.monotonic()
         result = dekctl.finish(child)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 200, "it waited for the server"
     finally:
         for number in stopped:
             os.kill(number, signal.SIGCONT)
@@ -411,14 +407,11 @@ def test_a_server_that_stops_answering_is_lost_after_the_statement_s_limit(
                 ask_a_stopped_server()
         finally:
             os.kill(mariadb_server.pid, signal.SIGCONT)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60, "it waited for the server"
 
 
 def wait_for_run(database: AppDatabase) -> None:
-    end = time.monotonic() + 60
-    while not database.sql("SELECT 1 FROM dekctl_runs WHERE state = 'running'"):
-        assert time.monotonic() < end, "no run began"
-        time.sleep(0.1)
+    wait_until(lambda: database.sql("SELECT 1 FROM dekctl_runs WHERE state = 'running'"))
     time.sleep(1)
 
 

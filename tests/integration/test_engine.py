@@ -17,6 +17,7 @@ from dekctl.walk.engine import Walk
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.kms_standin import KmsStandin
+from support.waiting import wait_until
 
 
 def provider(dekctl: Dekctl) -> EnvKMS:
@@ -262,8 +263,7 @@ def test_a_wide_page_is_still_written_in_small_transactions(
     """Pages grow where nothing is due; what is due in such a page is written a batch at a time."""
     app = make_app(app_database, rows=400)
     dekctl.json("migrate")
-    for pk in list(app.deks)[300:]:
-        app.set(pk, wrapped=None, version=None, kek=None)
+    app.set(*list(app.deks)[300:], wrapped=None, version=None, kek=None)
     sizes: list[int] = []
     work = Walk._work
 
@@ -293,7 +293,8 @@ def test_processes_with_shards_share_the_table_and_a_third_one_is_refused(
         for i in (1, 2)
     ]
     try:
-        _wait_for_runs(app_database, 2)
+        found = "SELECT count(*) FROM dekctl_runs WHERE state = 'running'"
+        wait_until(lambda: app_database.sql(found)[0][0] == 2)
         assert "is at work" in dekctl("wrap").expect(3).stderr
         assert "is at work" in dekctl("wrap", "--shard", "1/3").expect(3).stderr
         assert "is at work" in dekctl("wrap", "--shard", "1/2").expect(3).stderr
@@ -305,16 +306,6 @@ def test_processes_with_shards_share_the_table_and_a_third_one_is_refused(
     assert all(result["changed"] > 0 and result["moved"] == 0 for result in results)
     assert app.counts()["both"] == 600
     dekctl.json("verify")
-
-
-def _wait_for_runs(database: AppDatabase, count: int) -> None:
-    pause = threading.Event()
-    for _ in range(1200):
-        found = database.sql("SELECT count(*) FROM dekctl_runs WHERE state = 'running'")
-        if found[0][0] == count:
-            return
-        pause.wait(0.1)
-    raise AssertionError(f"{count} runs did not start within two minutes")
 
 
 def test_the_ledger_names_the_kek_that_kms_answered_with_not_the_alias(

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import pytest
 
 from demo.full import FullStory
 from demo.infrastructure import DemoError, Terraform
+from support.waiting import PATIENCE_SECONDS, wait_until
 from tfkit.terraform import PROJECT
 
-PATIENCE_SECONDS = 180
 STUCK = """#!/bin/bash
 sleep 600 &
 wait
@@ -57,11 +56,7 @@ def test_sigterm_leaves_neither_processes_nor_folders(tmp_path: Path) -> None:
         text=True,
     )
     try:
-        until = time.monotonic() + PATIENCE_SECONDS
-        while not any("sleep" in each for each in _processes_of(temporary)):
-            assert told.poll() is None, "it ended before it came so far"
-            assert time.monotonic() < until, "it never came so far"
-            time.sleep(0.05)
+        wait_until(lambda: any("sleep" in each for each in _processes_of(temporary)), told)
         told.send_signal(signal.SIGTERM)
         said, _ = told.communicate(timeout=PATIENCE_SECONDS)
     finally:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from sandbox import localstack
 from sandbox.localstack import SERVICES, LocalStackServer
 from sandbox.process import SandboxError
 from sandbox.sockets import listening_addresses
+from support.waiting import eventually
 
 pytestmark = pytest.mark.localstack
 
 TOOLING = Path(__file__).parents[2] / "tooling"
-PATIENCE_SECONDS = 60.0
 CONTEXT = {"dekctl:table": "encrypted_files", "dekctl:pk": "42"}
 DEK = bytes(range(32))
 
@@ -184,7 +183,4 @@ def test_it_ends_with_an_owner_that_was_killed(tmp_path: Path) -> None:
             assert processes(session) != []
         finally:
             owner.send_signal(signal.SIGKILL)
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while (left := processes(session)) and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert left == []
+    assert eventually(lambda: processes(session) == [])

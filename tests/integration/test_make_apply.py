@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import PATIENCE_SECONDS
 from tfkit.terraform import PROJECT
 
 TERRAFORM = """#!/bin/bash
@@ -53,7 +54,7 @@ def test_a_plan_made_meanwhile_is_not_applied(
         env={**kept, "FOLDER": str(tmp_path), "VERDICT": str(verdict)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (done.returncode == 0) is (verdict == 0), done.stdout + done.stderr

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -21,9 +20,9 @@ from sandbox.mariadb import MariaDBServer
 from sandbox.moto import MotoServer
 from sandbox.postgres import PostgresServer
 from sandbox.process import SandboxError, ServerProcess
+from support.waiting import eventually
 
 TOOLING = Path(__file__).parents[2] / "tooling"
-PATIENCE_SECONDS = 60.0
 
 
 class Server(Protocol):
@@ -72,15 +71,6 @@ def alive(pid: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     return bool(state) and not state.startswith("Z")
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.parametrize("name", ["postgres", "mariadb"])

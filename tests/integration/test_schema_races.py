@@ -19,6 +19,7 @@ from dekctl.kms import EnvKMS
 from dekctl.ledger import Ledger
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
+from support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(params=["postgres_database", "mariadb_database"])
@@ -173,7 +174,12 @@ def test_sqlites_own_client_does_not_go_on_after_the_guard_of_the_printed_sql(
     def run_client() -> int:
         text = dekctl("schema", step, "--sql").expect(0).stdout
         done = subprocess.run(
-            [client, file], input=text, text=True, capture_output=True, timeout=60, check=False
+            [client, file],
+            input=text,
+            text=True,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
         return done.returncode
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox.moto import MotoServer
+from support.waiting import PATIENCE_SECONDS
 from tfkit.terraform import (
     PROJECT,
     TerraformError,
@@ -20,8 +21,6 @@ from tfkit.terraform import (
     changed,
     find_mirror,
 )
-
-MAKE_TIMEOUT_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def test_make_leaves_nothing_in_the_tree_but_the_lock_file(
             env={k: v for k, v in os.environ.items() if not k.startswith(("TF_", "MAKE"))},
             capture_output=True,
             text=True,
-            timeout=MAKE_TIMEOUT_SECONDS,
+            timeout=2 * PATIENCE_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

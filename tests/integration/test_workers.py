@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ from dekctl.kms import EnvKMS
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 from support.kms_standin import KmsStandin
+from support.waiting import wait_until
 
 ROWS = 1500
-PATIENCE_SECONDS = 60
 
 
 def workers_of(pid: int) -> list[int]:
@@ -28,14 +26,6 @@ def workers_of(pid: int) -> list[int]:
         if b"spawn_main" in command:
             found.append(int(child))
     return found
-
-
-def wait_until(condition: Any, child: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert child.poll() is None, "dekctl ended before it was expected to"
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def wrapped_rows(app: Application) -> int:

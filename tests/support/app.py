@@ -118,20 +118,13 @@ class Application:
 
     def add(self, rows: int, *, size: int = 32) -> list[tuple[Any, ...]]:
         """Upload files the legacy way. Returns the new primary keys, as the database has them."""
-        return (
-            [self.add_dek(os.urandom(size)) for _ in range(rows)]
-            if rows < 50
-            else self._bulk(rows, size)
-        )
+        keys = [os.urandom(size) for _ in range(rows)]
+        return self._insert([(dek, self.encode(dek)) for dek in keys]) if keys else []
 
     def add_dek(self, dek: bytes, stored: bytes | str | None = None) -> tuple[Any, ...]:
         """Upload one file under this key; ``stored`` is what goes into the key column instead."""
         [pk] = self._insert([(dek, self.encode(dek) if stored is None else stored)])
         return pk
-
-    def _bulk(self, rows: int, size: int) -> list[tuple[Any, ...]]:
-        keys = [os.urandom(size) for _ in range(rows)]
-        return self._insert([(dek, self.encode(dek)) for dek in keys])
 
     def _insert(self, keys: Sequence[tuple[bytes, bytes | str]]) -> list[tuple[Any, ...]]:
         values = []
@@ -197,14 +190,22 @@ class Application:
             found = [dict(row) for row in connection.execute(sa.select(table)).mappings()]
         return {tuple(row[c] for c in self.config.primary_key): row for row in found}
 
-    def set(self, pk: tuple[Any, ...], **values: Any) -> None:
-        """Change a row behind dekctl's back. ``plaintext``, ``wrapped``, … name its columns."""
-        table = self.now()
+    def set(self, *pks: tuple[Any, ...], **values: Any) -> None:
+        """Change rows behind dekctl's back. ``plaintext``, ``wrapped``, … name their columns."""
         columns = {getattr(self.config, f"{name}_column"): v for name, v in values.items()}
-        where = [table.c[c] == v for c, v in zip(self.config.primary_key, pk, strict=True)]
+        keys = self._key_columns()
+        # Not the table as it is: to ask the database for that takes longer than the change.
+        table = sa.table(
+            self.config.bare_name,
+            *(sa.column(key.name, key.type) for key in keys),
+            *map(sa.column, columns),
+            schema=self.config.schema,
+        )
+        where = [table.c[key.name] == sa.bindparam(f"key_{key.name}") for key in keys]
+        rows = [{f"key_{k.name}": v for k, v in zip(keys, pk, strict=True)} for pk in pks]
         with self.database.engine.begin() as connection:
-            done = connection.execute(table.update().where(*where).values(columns))
-            assert done.rowcount == 1
+            done = connection.execute(table.update().where(*where).values(columns), rows)
+            assert done.rowcount == len(pks)
 
     def foreign_fingerprint(self) -> str:
         """SHA-256 over all that is not dekctl's: it must be the same at the end of every story."""

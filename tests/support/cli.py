@@ -11,19 +11,20 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner
 
 from dekctl.cli.main import cli
 from support.app import Application
 from support.secrets import assert_hidden
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 TOOLING = Path(__file__).parents[2] / "tooling"
-PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Dekctl:
     hidden: list[bytes] = field(default_factory=list, repr=False)
     """Keys that no output may show, besides those of ``applications``."""
     applications: list[Application] = field(default_factory=list)
+    _stderr: dict[int, IO[bytes]] = field(default_factory=dict, repr=False)
 
     def configure(self, text: str) -> None:
         """Write ``dekctl.toml``."""
@@ -94,23 +96,32 @@ class Dekctl:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command as a process of its own; hand it to :meth:`finish`."""
-        return subprocess.Popen(
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - :meth:`finish` closes it
+        child = subprocess.Popen(
             [sys.executable, "-m", "dekctl", *arguments],
             cwd=self.folder,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
+        self._stderr[child.pid] = stderr
+        return child
+
+    def wait_until_said(self, child: subprocess.Popen[str], text: str) -> None:
+        """Wait until a started command has printed ``text`` on stderr."""
+        wait_until(lambda: text in _content(self._stderr[child.pid]), child)
 
     def finish(self, child: subprocess.Popen[str], arguments: Iterable[str] = ()) -> Result:
         """Wait for a started command."""
         try:
-            stdout, stderr = child.communicate(timeout=PATIENCE_SECONDS)
+            stdout, _ = child.communicate(timeout=PATIENCE_SECONDS)
         finally:
             child.kill()
             child.communicate()
+            with self._stderr.pop(child.pid) as file:
+                stderr = _content(file)
         return self._checked(arguments, child.returncode, stdout, stderr)
 
     def all_keys(self) -> list[bytes]:
@@ -134,3 +145,8 @@ class Dekctl:
         assert_hidden(stdout, keys, f"the output of {command}")
         assert_hidden(stderr, keys, f"what {command} says on stderr")
         return Result(command, exit_code, stdout, stderr)
+
+
+def _content(file: IO[bytes]) -> str:
+    """What a process has written so far; its own position in the file stays where it is."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()

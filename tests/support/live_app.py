@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from typing import Any
 
 import sqlalchemy as sa
 
 from dekctl.reader import RowKeys
 from support.app import Application
+from support.waiting import eventually
 
 
 class LiveApp:
@@ -36,10 +36,8 @@ class LiveApp:
 
     def wait_for_reads(self, more: int) -> None:
         """Wait until it has read so many files more."""
-        goal, give_up = self.reads + more, time.monotonic() + 120
-        while self.reads < goal:
-            assert time.monotonic() < give_up, f"the writer stands still: {self.failures[:3]}"
-            time.sleep(0.02)
+        goal = self.reads + more
+        assert eventually(lambda: self.reads >= goal), f"it stands still: {self.failures[:3]}"
 
     def _work(self) -> None:
         engine = sa.create_engine(self.app.database.url, hide_parameters=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from botocore.session import Session
@@ -52,10 +50,3 @@ def good(answers: list[dict[str, Any] | KMSError]) -> list[dict[str, Any]]:
 def bad(answers: list[dict[str, Any] | KMSError]) -> list[KMSError]:
     assert all(isinstance(answer, KMSError) for answer in answers), "a call should have failed"
     return [answer for answer in answers if isinstance(answer, KMSError)]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 20 seconds"
-        time.sleep(0.005)

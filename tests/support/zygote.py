@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
+from support.waiting import PATIENCE_SECONDS
+
 TESTS = Path(__file__).parents[1]
 TOOLING = TESTS.parent / "tooling"
 
@@ -57,7 +59,7 @@ class Zygote:
         stdin, stdout = self._pipes()
         stdin.close()
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=PATIENCE_SECONDS)
         finally:
             self._process.kill()
             self._process.wait()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 from dekctl.errors import KMSUnavailableError
 from dekctl.kms.branch.supply import WRAP_SECONDS, BranchSupply, OpenedBranch, Slot
+from support.waiting import PATIENCE_SECONDS, eventually
 
 SLOT: Slot = ("files", None)
 USES = 10
-PATIENCE_SECONDS = 10.0
 
 
 class Maker:
@@ -35,10 +34,7 @@ class Maker:
         return OpenedBranch(f"{self.made:032x}", bytes(32), slot[0], self.now, USES)
 
     def wait_made(self, count: int) -> bool:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.made < count and time.monotonic() < deadline:
-            time.sleep(0.001)
-        return self.made >= count
+        return eventually(lambda: self.made >= count)
 
     def supply(self) -> BranchSupply:
         return BranchSupply(self, lambda: self.now)

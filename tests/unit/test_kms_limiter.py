@@ -9,6 +9,7 @@ from collections import deque
 import pytest
 
 from dekctl.kms.aws.limiter import BACK_OFF, MAX_WAIT_SECONDS, RateLimiter
+from support.waiting import PATIENCE_SECONDS
 
 
 class Clock:
@@ -207,7 +208,7 @@ def test_a_waiting_thread_ends_at_once_when_cancelled() -> None:
         thread.start()
     cancel.set()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENCE_SECONDS)
     assert answers == [False] * 4
 
 
@@ -227,6 +228,6 @@ def test_threads_share_one_rate() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE_SECONDS)
     # Slower is the machine's affair, faster would be the limiter's fault.
     assert time.monotonic() - started >= (100 - 2) / 200

@@ -128,5 +128,5 @@ class MotoServer:
         request = urllib.request.Request(self.endpoint_url + path, method=method)  # noqa: S310
         # A proxy in the environment must not get what is meant for loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=60) as answer:
             answer.read()

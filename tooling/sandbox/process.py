@@ -26,7 +26,7 @@ from sandbox.users import User
 
 LOG_TAIL_BYTES = 2000
 POLL_SECONDS = 0.02
-KILL_SECONDS = 10.0
+KILL_SECONDS = 60.0
 
 
 class SandboxError(RuntimeError):
@@ -58,7 +58,7 @@ class ServerProcess:
         *,
         log: Path,
         ready: Callable[[int], bool],
-        deadline: float = 60.0,
+        deadline: float = 180.0,
         directory: Path | None = None,
         environment: Mapping[str, str] | None = None,
         user: User | None = None,
@@ -182,7 +182,7 @@ def run(
     *,
     log: Path,
     user: User | None = None,
-    deadline: float = 120.0,
+    deadline: float = 300.0,
     directory: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:

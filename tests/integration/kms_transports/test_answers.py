@@ -17,6 +17,7 @@ from support.transports import (
     Make,
     good,
 )
+from support.waiting import PATIENCE_SECONDS
 
 
 def test_both_transports_open_what_the_other_wrapped(standin: KmsStandin, make: Make) -> None:
@@ -125,7 +126,7 @@ def test_answers_keep_the_order_of_the_requests_from_many_threads(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE_SECONDS)
     assert not failures
     assert not any(thread.is_alive() for thread in threads)
 

@@ -23,8 +23,8 @@ from support.transports import (
     Make,
     bad,
     good,
-    wait_for,
 )
+from support.waiting import PATIENCE_SECONDS, wait_until
 
 
 def test_throttling_slows_the_calls_down(standin: KmsStandin, make: Make, kind: Kind) -> None:
@@ -62,7 +62,7 @@ def test_concurrency_changes_while_calls_run(make: Make) -> None:
     gate = threading.Semaphore(0)
 
     def answer(_: Seen) -> Reply:
-        gate.acquire(timeout=20)
+        gate.acquire(timeout=PATIENCE_SECONDS)
         return Reply(200, ANSWER)
 
     with ScriptedEndpoint(answer) as endpoint:
@@ -70,15 +70,15 @@ def test_concurrency_changes_while_calls_run(make: Make) -> None:
         assert isinstance(transport, CurlTransport)
         thread = threading.Thread(target=transport.call_many, args=("Encrypt", [REQUEST] * 40))
         thread.start()
-        wait_for(lambda: len(endpoint.seen) == 2)
+        wait_until(lambda: len(endpoint.seen) == 2)
         transport.set_concurrency(6)
-        wait_for(lambda: len(endpoint.seen) == 6)
+        wait_until(lambda: len(endpoint.seen) == 6)
         transport.set_concurrency(1)
         gate.release(6)
-        wait_for(lambda: len(endpoint.seen) == 7)
+        wait_until(lambda: len(endpoint.seen) == 7)
         assert endpoint.most_at_once == 6
         gate.release(40)
-        thread.join(timeout=20)
+        thread.join(timeout=PATIENCE_SECONDS)
         assert not thread.is_alive()
         assert len(endpoint.seen) == 40
 
@@ -103,7 +103,7 @@ def test_concurrency_may_change_while_boto3_s_calls_are_handed_out(make: Make) -
         transport._pool = Slow(2)
         assert len(good(transport.call_many("Encrypt", [REQUEST] * 4))) == 4
         for thread in threads:
-            thread.join(timeout=20)
+            thread.join(timeout=PATIENCE_SECONDS)
         assert len(good(transport.call_many("Encrypt", [REQUEST] * 4))) == 4
 
 
@@ -118,7 +118,7 @@ def test_cancelling_ends_the_waiting_at_once(make: Make, kind: Kind, rate: float
         threading.Timer(0.5, cancel.set).start()
         started = time.monotonic()
         answers = bad(transport.call_many("Encrypt", [REQUEST] * 30))
-        assert time.monotonic() - started < 30, "the back-off of 100 seconds was waited for"
+        assert time.monotonic() - started < 90, "the back-off of 100 seconds was waited for"
     assert all(isinstance(answer, CancelledError) for answer in answers)
 
 
@@ -126,7 +126,7 @@ def test_cancelling_gives_up_on_answers_that_do_not_come(make: Make, kind: Kind)
     cancel, hold = threading.Event(), threading.Event()
 
     def answer(_: Seen) -> Reply:
-        hold.wait(20)
+        hold.wait(PATIENCE_SECONDS)
         return Reply(200, ANSWER)
 
     with ScriptedEndpoint(answer) as endpoint:
@@ -159,5 +159,5 @@ def test_closing_ends_calls_that_wait(make: Make) -> None:
     thread.start()
     time.sleep(0.1)
     transport.close()
-    thread.join(timeout=20)
+    thread.join(timeout=PATIENCE_SECONDS)
     assert [str(error) for error in errors] == ["the connection to KMS is closed"]
