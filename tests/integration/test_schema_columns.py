@@ -91,7 +91,7 @@ def test_a_contract_that_fails_lets_the_application_write_again(
     postgres_database.sql("CREATE VIEW v AS SELECT encryption_key FROM encrypted_files")
     dekctl("schema", "contract", "--yes").expect(6)
     insert_the_old_way(postgres_database, 10)
-    assert dekctl.json("status")["fences"] == []
+    assert dekctl.json("status")["constraints"] == []
 
 
 def test_doctor_and_status_tell_of_a_fence_that_stands(
@@ -102,7 +102,7 @@ def test_doctor_and_status_tell_of_a_fence_that_stands(
     postgres_database.sql(
         "ALTER TABLE encrypted_files ADD CONSTRAINT dekctl_fence CHECK (encryption_key IS NULL)"
     )
-    assert dekctl.json("status")["fences"] == ["dekctl_fence"]
+    assert dekctl.json("status")["constraints"] == ["dekctl_fence"]
     assert "dekctl_fence" in dekctl("status").expect(0).stdout
     checked = dekctl("doctor")
     assert checked.exit_code != 0

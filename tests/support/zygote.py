@@ -116,8 +116,9 @@ def _serve() -> None:
     import psycopg  # noqa: F401, PLC0415 - imported once, for all forks
     import pymysql  # noqa: F401, PLC0415
 
-    from dekctl.cli import rollback, rows, schema  # noqa: F401, PLC0415
+    from dekctl.cli.commands import by_section  # noqa: PLC0415
 
+    by_section()  # imports every command
     children: dict[int, int] = {}
     for line in sys.stdin:
         asked = json.loads(line)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from dekctl.checks import Check
 from dekctl.config.roles import Role
 from dekctl.db.shape import Stage
-from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
+from dekctl.errors import DekctlError, KMSError, KMSRefusedError, RefusedError
 from dekctl.kek_id import foreign_region
 from dekctl.kms.aws.assume_role import RoleRefusedError
 from dekctl.kms.aws.provider import AWSKMS
@@ -22,21 +22,6 @@ from dekctl.schema.plan import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
 """Stands in the encryption context of a probe, where a row's primary key would."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. ``code`` is what a command would end with because of it."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str | None = None
-    code: ExitCode = ExitCode.OK
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding as plain values."""
-        return {"check": self.name, "ok": self.ok, "detail": self.detail, "hint": self.hint}
 
 
 def examine(project: Project) -> Iterator[Check]:

@@ -4,15 +4,16 @@
 
     DekctlError (1)
     ├── UsageError (2)            wrong command line or configuration
-    ├── RefusedError (3)          a guard said no; nothing was changed
+    ├── RefusedError (3)          a guard refused; nothing was changed
     ├── KMSError (5)              KMS or AWS refused, or cannot be reached
-    │   ├── KMSRefusedError       will fail the same way for every row: stop at once
-    │   ├── KMSUnavailableError   retried until the patience ran out
-    │   └── RowRejectedError      this row's key alone is at fault: quarantine it
-    └── DatabaseError (6)         the database refused, or cannot be reached
+    │   ├── KMSRefusedError       every row would fail the same way: stop
+    │   ├── KMSUnavailableError   still unavailable after all retries
+    │   └── RowRejectedError      only this row is affected: quarantine it
+    ├── DatabaseError (6)         the database refused, or cannot be reached
+    └── InterruptError (130)      Ctrl-C ended a command that had no result yet
 
-A message names what is wrong, the hint names the next command. Neither may ever hold key material,
-so no error is built from a value that was read from a key column.
+A message says what is wrong; the hint is the next command. Neither may ever hold key material, so
+no error is built from a value that was read from a key column.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class ExitCode(IntEnum):
 
 
 class DekctlError(Exception):
-    """dekctl failed; this is a bug or a broken machine if no subclass says more."""
+    """The base of all errors. Raised itself, it means a bug in dekctl or a broken machine."""
 
     exit_code: ExitCode = ExitCode.ERROR
 
@@ -59,8 +60,8 @@ class RefusedError(DekctlError):
 class KMSError(DekctlError):
     """KMS or AWS refused the call or cannot be reached.
 
-    ``code`` is the service's own error name (``DisabledException``), or ``None`` where no answer
-    came.
+    ``code`` is the error name that KMS gave (``DisabledException``), or None if there was no
+    response.
     """
 
     exit_code = ExitCode.KMS
@@ -71,11 +72,11 @@ class KMSError(DekctlError):
 
 
 class KMSRefusedError(KMSError):
-    """KMS refused in a way that every other row would meet too."""
+    """KMS refused, and would refuse every other row in the same way."""
 
 
 class KMSUnavailableError(KMSError):
-    """KMS did not give a usable answer in spite of retries."""
+    """KMS gave no usable response, in spite of retries."""
 
 
 class RowRejectedError(KMSError):
@@ -86,3 +87,9 @@ class DatabaseError(DekctlError):
     """The database refused or cannot be reached."""
 
     exit_code = ExitCode.DATABASE
+
+
+class InterruptError(DekctlError):
+    """Ctrl-C ended a command before it had a result; finished batches are kept."""
+
+    exit_code = ExitCode.INTERRUPTED

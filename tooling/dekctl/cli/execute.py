@@ -1,35 +1,49 @@
-"""Runs a verb with progress and interrupt, and prints what came of it."""
+"""Runs a verb with progress and interrupt, and shows what it did."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
 from dekctl.cli.interrupt import interruptible
 from dekctl.cli.state import State
-from dekctl.cli.terminal import ProgressLine, Terminal
+from dekctl.cli.terminal import ProgressLine
+from dekctl.errors import ExitCode
 from dekctl.project import Project
 from dekctl.walk import estimate
 from dekctl.walk.run import RowOptions, RunResult, run_rows
+from dekctl.workflows.callbacks import RunVerb
 
 
-def execute(state: State, project: Project, verb: str, options: RowOptions) -> RunResult:
-    """Run a verb with progress and interrupt."""
-    progress = ProgressLine(state.terminal, verb)
-    progress.begin()
-    with interruptible(state.cancel, state.give_up, state.terminal), _seldom_collected():
-        try:
-            return run_rows(project, verb, options, progress, state.terminal.note)
-        finally:
-            progress.close()
+def with_progress(state: State) -> RunVerb:
+    """``run_rows`` with a progress line, for the workflows; Ctrl-C ends a run early."""
+
+    def run(project: Project, verb: str, options: RowOptions, /) -> RunResult:
+        progress = ProgressLine(state.terminal, verb)
+        progress.begin()
+        with interruptible(state.cancel, state.give_up, state.terminal), _rare_collections():
+            try:
+                return run_rows(project, verb, options, progress, state.terminal.note)
+            finally:
+                progress.close()
+
+    return run
+
+
+def run_verb(state: State, verb: str, options: RowOptions) -> NoReturn:
+    """Run a verb on its own and end with its exit code."""
+    with state.project() as project:
+        result = with_progress(state)(project, verb, options)
+    finish(state, result)
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """What is loaded by now stays: to look through it again costs a tenth of the speed."""
+def _rare_collections() -> Iterator[None]:
+    """Freeze loaded objects: garbage collections over them cost 10% of the throughput."""
     thresholds = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -40,37 +54,49 @@ def _seldom_collected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def finish(ctx: click.Context, terminal: Terminal, result: RunResult) -> None:
-    """Print a result and end with its exit code."""
-    terminal.result(result.as_json(), text_of(result))
+def end(state: State, value: dict[str, Any], text: str, code: ExitCode) -> NoReturn:
+    """Show a command's result and end with this exit code."""
+    state.terminal.result(value, text)
+    raise click.exceptions.Exit(int(code))
+
+
+def finish(state: State, result: RunResult, more: str = "") -> NoReturn:
+    """Show what a run did, ``more`` after it, and end with its exit code."""
     if result.tally.interrupted:
-        terminal.note("interrupted; finished batches are kept: run the same command to go on")
-    elif result.tally.quarantined:
-        again = f"dekctl {result.operation} --retry-quarantined"
-        terminal.note(
-            f"{result.tally.quarantined:,} rows were set aside; see: dekctl status; "
-            f"once they are corrected: {again}"
+        state.terminal.note(
+            "interrupted; finished batches are kept: run the same command to resume"
         )
-    ctx.exit(int(result.exit_code))
+    elif result.tally.quarantined:
+        state.terminal.note(
+            f"{rows(result.tally.quarantined)} quarantined; list them with: dekctl status; "
+            f"once they are corrected: dekctl {result.operation} --retry-quarantined"
+        )
+    end(state, result.as_json(), text_of(result) + more, result.exit_code)
+
+
+def rows(count: int) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def text_of(result: RunResult) -> str:
-    """A result for people."""
+    """What a run did, for people."""
     tally = result.tally
-    calls = ", ".join(f"{count:,} {name}" for name, count in sorted(result.kms_calls.items()))
-    would = "would change" if result.dry_run else "changed"
-    parts = [f"{tally.scanned:,} rows read", f"{tally.changed:,} {would}"]
+    verified = f"{tally.proved:,} verified"
+    parts = [f"{rows(tally.scanned)} read"]
     if result.operation == "verify":
-        parts[1] = f"{tally.proved:,} verified"
-    elif tally.proved:
-        parts.append(f"{tally.proved:,} proved")
+        parts.append(verified)
+    else:
+        parts.append(f"{tally.changed:,} {'would change' if result.dry_run else 'changed'}")
+        parts += [verified] if tally.proved else []
     if tally.pending or result.operation == "verify":
         parts.append(f"{tally.pending:,} not wrapped yet")
-    parts.append(f"{tally.skipped:,} had nothing to do")
+    parts.append(f"{tally.skipped:,} already done")
     if tally.moved:
-        parts.append(f"{tally.moved:,} changed under us and were read again")
+        parts.append(f"{tally.moved:,} changed by other writers and read again")
     failed = "failed" if result.operation == "verify" else "quarantined"
     parts.append(f"{tally.quarantined:,} {failed}")
+    calls = ", ".join(f"{count:,} {name}" for name, count in sorted(result.kms_calls.items()))
     lines = [f"{result.operation}: " + ", ".join(parts)]
     lines.append(f"KMS calls: {calls or 'none'}; {result.seconds:.1f} seconds")
     if "estimate" in result.extra:

@@ -1,7 +1,7 @@
-"""Ctrl-C: the first finishes what is in hand, the second stops now.
+"""Ctrl-C: the first one finishes the batches at work, the second one stops at once.
 
-What is in hand may wait for a KMS that does not answer or for a paused rate. So a while after the
-first one, waiting ends too; pages that KMS has not answered by then are simply not done.
+A batch at work may wait for a KMS that does not respond, or for a paused rate. So 10 seconds after
+the first Ctrl-C, waiting ends too; batches that KMS has not answered by then are simply not done.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GRACE_SECONDS = 10.0
 def interruptible(
     cancel: threading.Event, give_up: threading.Event, terminal: Terminal
 ) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into ``cancel``, and a while later ``give_up``.
+    """Turn SIGINT and SIGTERM into ``cancel``, and 10 seconds later ``give_up``.
 
-    The second signal ends the process on the spot. That is safe: every write is one transaction,
-    and the next run marks this one as abandoned in the ledger.
+    The second signal ends the process at once. That is safe: every write is one transaction, and
+    the next run marks this one as abandoned in the ledger.
     """
 
     def handle(_number: int, _frame: FrameType | None) -> None:
@@ -34,12 +34,14 @@ def interruptible(
             os._exit(ExitCode.INTERRUPTED)
         cancel.set()
         timer.start()
-        terminal.note("\ninterrupted: finishing the pages in hand; once more stops at once")
+        terminal.note(
+            "\ninterrupted: finishing the batches at work; press Ctrl-C again to stop at once"
+        )
 
     timer = threading.Timer(GRACE_SECONDS, give_up.set)
     timer.daemon = True
     if threading.current_thread() is not threading.main_thread():
-        yield  # a library may call us from elsewhere; signals belong to its main thread then
+        yield  # an application may call us from another thread; signals belong to its main thread
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,35 +1,34 @@
-"""``dekctl``: the group, its global options, and the one place where errors become exit codes."""
+"""``dekctl``: its global options, its help, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from dekctl import __version__
-from dekctl.cli.commands import MODULES
+from dekctl.cli.commands import by_section, load, names
+from dekctl.cli.formats import DEFAULT, FORMATS
 from dekctl.cli.state import State
 from dekctl.cli.terminal import Terminal
-from dekctl.errors import DekctlError, ExitCode, UsageError
+from dekctl.errors import DekctlError, ExitCode, InterruptError, UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Group(click.Group):
-    """Turns dekctl's errors, and click's own, into ``error:``, ``hint:`` and the exit code.
-
-    A command's module is imported when it is asked for: ``wrap`` need not wait for Alembic.
-    """
+    """Turns dekctl's errors, and click's own, into ``error:``, ``hint:`` and the exit code."""
 
     def main(  # type: ignore[override]  # click tells the modes apart by overloads
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
         given = list(sys.argv[1:] if args is None else args)
-        # For what goes wrong before the options are parsed, or where no command is on any more.
+        # For errors before the options are parsed, or after the command has ended.
         fallback = Terminal(log_json=_asks_for_json(given))
         try:
             code = super().main(given, standalone_mode=False, **extra)
@@ -39,10 +38,10 @@ class Group(click.Group):
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "dekctl"
-            hint = f"see: {path} --help"
+            hint = f"run: {path} --help"
             usage = UsageError(error.format_message(), hint=hint)
             code = _report(_terminal(context, fallback), usage)
-        except click.Abort:  # Ctrl-C where no walk was on, or at a question
+        except click.Abort:  # Ctrl-C at a question, or while no row was being processed
             stopped = InterruptError("interrupted", hint="run the same command again")
             code = _report(fallback, stopped)
         if standalone_mode:
@@ -50,14 +49,19 @@ class Group(click.Group):
         return code
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return sorted(MODULES)
+        return list(names())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in MODULES:
-            return None
-        module = importlib.import_module(f"dekctl.cli.{MODULES[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        return load(cmd_name) if cmd_name in names() else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands in the order of a migration, each with a whole sentence."""
+        width = max(map(len, names()))
+        for section, commands in by_section().items():
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(str(c.name).ljust(width), c.get_short_help_str(200)) for c in commands]
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -70,22 +74,16 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            # The message of an unforeseen error may quote anything, a key too: only its type shows.
+            # The message of an unexpected error may quote anything, even a key: show its type only.
             _terminal(ctx).error(
                 DekctlError(
                     f"unexpected {type(error).__name__}",
-                    hint="this is a bug; run the same command with --debug and report the lines",
+                    hint="this is a bug; run the same command with --debug and report the output",
                 )
             )
             if ctx.params.get("debug"):
                 click.echo("".join(traceback.format_tb(error.__traceback__)), err=True)
             ctx.exit(int(ExitCode.ERROR))
-
-
-class InterruptError(DekctlError):
-    """Ctrl-C ended a command that was not walking rows; those end with what they have done."""
-
-    exit_code = ExitCode.INTERRUPTED
 
 
 def _terminal(ctx: click.Context | None, fallback: Terminal | None = None) -> Terminal:
@@ -105,34 +103,78 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 
 
 def _chosen(env: str | None, config: str | None, *, no_assume_role: bool) -> str:
-    """The given options that decide what a command works with."""
+    """The given options that choose configuration and environment, as a shell needs them."""
     options = [*(["--env", env] if env else []), *(["--config", config] if config else [])]
     return shlex.join([*options, *(["--no-assume-role"] if no_assume_role else [])])
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def format_options(command: Command) -> Command:
+    """Add an option for each output format but the default: ``--json``."""
+    for name, function in reversed(FORMATS.items()):
+        if name != DEFAULT:
+            what = (function.__doc__ or name).partition("\n")[0].strip(".")
+            command = click.option(
+                f"--{name}",
+                "output",
+                flag_value=name,
+                default=DEFAULT,
+                help=f"Print the result as {what[0].lower()}{what[1:]}.",
+            )(command)
+    return command
+
+
+EXIT_CODES = """\
+Exit codes: 0 done; 1 error in dekctl; 2 wrong usage or configuration; 3 refused, nothing was
+changed; 4 finished, but rows are quarantined or there are findings; 5 KMS or AWS; 6 database;
+130 interrupted.
+"""
+
+
+@click.group(cls=Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dekctl")
-@click.option("--env", "env_name", metavar="NAME", help="Pick [env.NAME]; else DEKCTL_ENV.")
-@click.option("--config", "config_file", metavar="FILE", help="Else DEKCTL_CONFIG or dekctl.toml.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
-@click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
-@click.option("--no-assume-role", is_flag=True, help="Use the ambient AWS identity as it is.")
-@click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.option(
+    "--env",
+    "env_name",
+    metavar="NAME",
+    help="Environment, [env.NAME] (default: $DEKCTL_ENV, then the only one in the file).",
+)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="Configuration file (default: $DEKCTL_CONFIG, then ./dekctl.toml).",
+)
+@format_options
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Format of the messages on stderr.",
+    show_default=True,
+)
+@click.option("--quiet", is_flag=True, help="Print no progress and no notes on stderr.")
+@click.option(
+    "--no-assume-role", is_flag=True, help="Use your own AWS identity instead of the roles."
+)
+@click.option("--debug", is_flag=True, help="Print a traceback with an error.")
 @click.pass_context
 def cli(
     ctx: click.Context,
     env_name: str | None,
     config_file: str | None,
-    as_json: bool,
+    output: str,
     log_format: str,
     quiet: bool,
     no_assume_role: bool,
     debug: bool,  # noqa: ARG001 - read by Group.invoke
 ) -> None:
-    """Move an application's data keys under AWS KMS, and rotate them, without losing one."""
+    """Move an application's data keys (DEKs) to keys that KMS has wrapped, and rotate the KMS key.
+
+    The usual order: doctor, migrate, deploy the application that reads wrapped keys, migrate again,
+    scrub, schema contract.
+    """
     terminal = Terminal(
-        as_json=as_json,
+        format=output,
         log_json=log_format == "json",
         quiet=quiet,
         chosen=_chosen(env_name, config_file, no_assume_role=no_assume_role),

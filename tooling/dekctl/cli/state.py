@@ -1,4 +1,4 @@
-"""What the global options leave for the commands."""
+"""The global options, as the commands receive them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dekctl.project import Project
 
 @dataclass(slots=True)
 class State:
-    """Global options, and the project they lead to."""
+    """The global options, and how to open the project that they choose."""
 
     terminal: Terminal
     config_file: str | None

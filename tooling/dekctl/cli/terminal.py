@@ -1,7 +1,7 @@
-"""Everything dekctl says. The rules:
+"""Everything that dekctl prints. The rules:
 
-stdout is the result: text for people, or exactly one JSON object with ``--json``. Everything else
-(progress, notes, questions, errors) is on stderr. An error is ``error: …``, then ``hint: …`` with
+The result goes to stdout, once, in one of the formats of :mod:`dekctl.cli.formats`. Everything else
+(progress, notes, questions, errors) goes to stderr. An error is ``error: …``, then ``hint: …`` with
 the next command. With ``--log-format json`` each line on stderr is a JSON object.
 """
 
@@ -11,50 +11,70 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import click
 
-from dekctl.cli.commands import MODULES
-from dekctl.errors import DekctlError
+from dekctl.cli.commands import names
+from dekctl.cli.formats import DEFAULT, FORMATS
+from dekctl.errors import DekctlError, RefusedError
 from dekctl.walk.tally import Tally
 
-_COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(MODULES)})\b)")
+_COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
 LINE_EVERY_SECONDS = 10.0
-"""How often progress is reported where stderr is no terminal."""
+"""How often progress is reported if stderr is not a terminal."""
 
 
 @dataclass(slots=True)
 class Terminal:
-    """Where and how to talk."""
+    """How this invocation prints."""
 
-    as_json: bool = False
+    format: str = DEFAULT
     log_json: bool = False
     quiet: bool = False
     chosen: str = ""
-    """The given options that decide what a command works with, to be repeated in the next one."""
+    """The given options that choose configuration and environment; hints repeat them."""
 
     def result(self, value: dict[str, Any], text: str) -> None:
-        """Print a command's result, once."""
-        click.echo(json.dumps(value, default=str) if self.as_json else text)
+        """Print a command's result, once.
+
+        Args:
+            value: the result as plain values; its field names are public.
+            text: the same for people.
+        """
+        click.echo(FORMATS[self.format](self._exact_hints(value), self.exact(text)))
 
     def note(self, message: str, **fields: Any) -> None:
-        """Say something that is not the result."""
+        """Print something that is not the result."""
         if not self.quiet:
             self._line("note", self.exact(message), fields)
 
     def error(self, error: DekctlError) -> None:
-        """Report what stopped the command, and the next one."""
+        """Print the error that ended the command, and the next command."""
         code = int(error.exit_code)
         hint = self.exact(error.hint) if error.hint else None
         self._line("error", error.message, {"hint": hint, "exit_code": code})
 
     def exact(self, text: str) -> str:
-        """A text whose commands run as they stand: with the options that were given here."""
+        """Make the commands in a text runnable as printed: with the options given to this one."""
         if not self.chosen:
             return text
         return _COMMAND.sub(lambda _: f"dekctl {self.chosen} ", text)
+
+    def _exact_hints(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._exact_hints(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: self.exact(each)
+            if key == "hint" and isinstance(each, str)
+            else self._exact_hints(each)
+            for key, each in value.items()
+        }
 
     def _line(self, level: str, message: str, fields: dict[str, Any]) -> None:
         if self.log_json:
@@ -64,18 +84,22 @@ class Terminal:
         if fields.get("hint"):
             click.echo(f"hint: {fields['hint']}", err=True)
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
-        """Ask before something is destroyed. No terminal and no ``--yes`` is a no."""
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            return False
-        return click.confirm(question, err=True)
+    def asks(self, question: str, *, yes: bool) -> Callable[[], None] | None:
+        """How a workflow asks before it destroys something; None with ``--yes``."""
+        return None if yes else partial(self._ask, question)
+
+    def _ask(self, question: str) -> None:
+        if not self.confirm(question):
+            raise RefusedError("not confirmed; nothing was changed", hint="add --yes to go ahead")
+
+    def confirm(self, question: str) -> bool:
+        """Ask a person. Without a terminal the answer is no."""
+        return sys.stdin.isatty() and click.confirm(question, err=True)
 
 
 @dataclass(slots=True)
 class ProgressLine:
-    """Shows how far a walk is: one line that is rewritten on a terminal, else a line now and then.
+    """Shows progress: on a terminal one line that is rewritten, else a line every 10 seconds.
 
     Called from the engine's threads, one call at a time.
     """
@@ -87,9 +111,8 @@ class ProgressLine:
     length: int = 0
 
     def begin(self) -> None:
-        """Say that the walk is on, before the first page can be done."""
-        if not self.terminal.quiet:
-            self.terminal.note(f"{self.operation}: begun")
+        """Print that the run has started, before its first batch is done."""
+        self.terminal.note(f"{self.operation}: started")
 
     def __call__(self, tally: Tally) -> None:
         if self.terminal.quiet:
@@ -103,10 +126,10 @@ class ProgressLine:
         handled = tally.changed + tally.proved + tally.quarantined
         text = (
             f"{self.operation}: {tally.scanned:,} rows read, {handled:,} handled, "
-            f"{handled / seconds:,.0f} a second"
+            f"{handled / seconds:,.0f} per second"
         )
         if tally.quarantined:
-            text += f", {tally.quarantined:,} set aside"
+            text += f", {tally.quarantined:,} quarantined"
         if live:
             click.echo("\r" + text.ljust(self.length), nl=False, err=True)
             self.length = len(text)

@@ -1,4 +1,4 @@
-"""The options of the commands that walk rows."""
+"""The options that several commands have."""
 
 from __future__ import annotations
 
@@ -29,71 +29,74 @@ class ShardType(click.ParamType[Shard]):
             return value
         index, _, count = str(value).partition("/")
         if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            self.fail("write it as I/N with I from 1 to N, for example 1/4", param, ctx)
+            self.fail("expected I/N with I from 1 to N, for example 1/4", param, ctx)
         return Shard(int(index), int(count))
 
 
+table_option = click.option("--table", metavar="NAME", help="Use only this [[table]].")
 _WALK_OPTIONS = (
-    click.option("--dry-run", is_flag=True, help="Write nothing; say what would be done."),
+    click.option("--dry-run", is_flag=True, help="Write nothing; show what would be done."),
     click.option(
         "--batch-size",
         type=click.IntRange(1, 20_000),
-        help=f"Rows a page, and rows a transaction.  [default: {ROWS_A_PAGE}; with branch keys "
-        f"{ROWS_A_PAGE_V3}]",
+        help=f"Rows per batch and per transaction (default: {ROWS_A_PAGE}; with branch keys "
+        f"{ROWS_A_PAGE_V3}).",
     ),
     click.option(
         "--concurrency",
         type=click.IntRange(1, 4096),
         default=DEFAULT_CONCURRENCY,
         show_default=True,
-        help="KMS calls in flight.",
+        help="Maximum KMS calls in flight.",
     ),
     click.option(
         "--rate",
         type=click.FloatRange(0, min_open=True),
         metavar="N",
-        help="Most KMS calls a second.",
+        help="Maximum KMS calls per second.",
     ),
     click.option(
         "--quota-share",
         type=click.FloatRange(0, 1, min_open=True),
-        metavar="PART",
-        help="At most this part of the account's live KMS quota, for example 0.5.",
+        metavar="SHARE",
+        help="Use at most this share of the account's current KMS quota, for example 0.5.",
     ),
     click.option(
         "--workers",
         type=click.IntRange(1, 256),
         default=1,
         show_default=True,
-        help="Processes on this machine.",
+        help="Number of processes on this machine.",
     ),
-    click.option("--cluster", metavar="ADDRESS", help="Workers of a Dask cluster."),
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Take up at most N rows."),
-    click.option("--shard", type=ShardType(), help="Only this part of the table, I of N."),
-    click.option("--retry-quarantined", is_flag=True, help="Try rows in quarantine again."),
+    click.option(
+        "--cluster", metavar="ADDRESS", help="Use the workers of the Dask cluster at ADDRESS."
+    ),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="Process at most N rows."),
+    click.option("--shard", type=ShardType(), help="Process only part I of N of the table."),
+    click.option("--retry-quarantined", is_flag=True, help="Try quarantined rows again."),
     click.option(
         "--keep-going",
         is_flag=True,
-        help="Set rows aside even if the first ones are all rejected.",
+        help="Continue even if all of the first rows are rejected and quarantined.",
     ),
     click.option(
         "--control",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Rate, batch_size, concurrency and pause while it runs; else "
-        ".dekctl/ENV/control.toml.",
+        help="File with rate, batch_size, concurrency and pause, read while the command runs "
+        "(default: .dekctl/ENV/control.toml).",
     ),
     click.option(
         "--hold-back",
         metavar="SQL",
-        help="Wait while this query gives true, or a number above hold_back_above.",
+        help="Pause while this query returns true, or a number above hold_back_above.",
     ),
-    click.option("--table", metavar="NAME", help="Only this [[table]]."),
+    table_option,
 )
 
 
 def walk_options(command: Command) -> Command:
-    """Add the options that every row command has."""
+    """Add the options that every command over rows has."""
     for option in reversed(_WALK_OPTIONS):
         command = option(command)
     return command
@@ -114,7 +117,7 @@ def row_options(
     table: str | None,
     **extra: Any,
 ) -> RowOptions:
-    """Gather parsed options for the engine."""
+    """Turn parsed options into those of a run."""
     walk = WalkOptions(
         dry_run=dry_run,
         batch_size=batch_size,
@@ -137,6 +140,6 @@ def row_options(
 hierarchical_option = click.option(
     "--hierarchical",
     is_flag=True,
-    help="Wrap locally under branch keys that KMS wraps (V3); else as [table] says.",
+    help="Wrap in this process under branch keys that KMS wraps (V3); default: [table] wrapping.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")

@@ -14,22 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dekctl.checks import Check
 from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
 from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V3
 from dekctl.lifecycle.backup_window import Event, events
 from dekctl.project import Project
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. ``hint`` is the next command where it is not ``ok``."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str | None = None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dekctl.checks import Check
 from dekctl.config.outputs import Generation
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
@@ -16,7 +17,7 @@ from dekctl.kek_id import is_key_arn, is_same_kek
 from dekctl.kms.local import KEK_VARIABLE, OLD_KEKS_VARIABLE, EnvKMS
 from dekctl.kms.router import provider_of
 from dekctl.lifecycle.backup_window import backup_window, note_count
-from dekctl.lifecycle.erase import Check, check_erasure
+from dekctl.lifecycle.erase import check_erasure
 from dekctl.lifecycle.usage import (
     branch_keys_under,
     count_uses,
@@ -70,10 +71,7 @@ class Verdict:
             "rows_unclear": self.unclear,
             "branch_keys": self.branch_keys,
             "refused": self.refused,
-            "checks": [
-                {"check": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint}
-                for c in self.checks
-            ],
+            "checks": [check.as_json() for check in self.checks],
             "terraform": None if self.refused else self.change,
         }
 

@@ -1,48 +1,55 @@
-"""What a rollback proves before it drops the wrapped keys."""
+"""Proof that wrapped keys are the plaintexts beside them, before the wrapped keys are dropped."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import click
-
-from dekctl.cli.execute import execute, finish
-from dekctl.cli.state import State
 from dekctl.config import TableConfig
-from dekctl.errors import RefusedError
+from dekctl.errors import InterruptError, RefusedError
 from dekctl.project import Project
 from dekctl.walk.run import RowOptions
+from dekctl.workflows.callbacks import RunVerb
 
 
 def prove_wrapped(
-    state: State,
     project: Project,
     config: TableConfig,
+    run: RunVerb,
     options: RowOptions | None = None,
     *,
     both_only: bool = False,
 ) -> None:
-    """Open every wrapped key of an expanded table and compare it with its plaintext.
+    """Decrypt every wrapped key of an expanded table and compare it with its plaintext.
 
-    With ``both_only`` those that have a plaintext alone: before the others are restored.
+    An application may have issued a new key and left the old plaintext in place. Then the wrapped
+    key is the one in use, and must not be dropped.
 
-    An application may have issued a new key and left the old plaintext: then the wrapped key is
-    the one in use, and must not be dropped.
+    Args:
+        project: the project.
+        config: the table.
+        run: runs ``verify``.
+        options: batch size, rate and the like; ``limit`` and ``shard`` do not apply to a proof.
+        both_only: check only the rows that have a plaintext, as the others are yet to be restored.
 
     Raises:
-        RefusedError: a wrapped key does not open, or is another key than its plaintext.
-        KMSError: KMS refused.
+        RefusedError: a wrapped key cannot be decrypted, or differs from its plaintext.
+        InterruptError: ``project.cancel`` was set.
+        KMSError: KMS refused or cannot be reached.
     """
     options = options or RowOptions()
     whole = replace(options.walk, limit=None, shard=None)
-    chosen = replace(options, table=config.name, walk=whole, both_only=both_only)
-    result = execute(state, project, "verify", chosen)
+    result = run(
+        project, "verify", replace(options, table=config.name, walk=whole, both_only=both_only)
+    )
     if result.tally.interrupted:
-        finish(click.get_current_context(), state.terminal, result)
+        raise InterruptError(
+            f"interrupted while the wrapped keys of {config.name} were verified",
+            hint="run the same command again",
+        )
     if result.tally.quarantined:
         raise RefusedError(
-            f"{result.tally.quarantined:,} rows of {config.name} have a wrapped key that is not "
-            "proved to be their plaintext, and a rollback would drop it",
-            hint="see them with: dekctl verify; where the plaintext is right: dekctl wrap --stale; "
-            "where the wrapped key is right, set the plaintext to NULL, then: dekctl restore",
+            f"the rollback would drop {result.tally.quarantined:,} wrapped keys of {config.name} "
+            "that could not be verified against their plaintext",
+            hint="list them with: dekctl verify; if the plaintext is right: dekctl wrap --stale; "
+            "if the wrapped key is right, set the plaintext to NULL, then: dekctl restore",
         )

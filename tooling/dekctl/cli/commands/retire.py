@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
+from dekctl.cli.commands import Section
 from dekctl.cli.state import State
 from dekctl.lifecycle.retire import Verdict, examine_retirement
+
+PLACE = Section.ROTATE, 2
 
 
 @click.command()
@@ -15,25 +16,21 @@ from dekctl.lifecycle.retire import Verdict, examine_retirement
 @click.option(
     "--erase",
     metavar="VALUE",
-    help="Cryptographic erasure: the KEK may go with the rows of this value of the kek_by column.",
+    help="Cryptographic erasure: delete the KEK together with the rows that have this value in the "
+    "kek_by column.",
 )
-@click.pass_context
-def retire(ctx: click.Context, kek: str, erase: str | None) -> None:
-    """Say whether KEK (ARN or generation) may go, and the change in Terraform that follows.
+@click.pass_obj
+def retire(state: State, kek: str, erase: str | None) -> None:
+    """Check whether a KEK can be retired; print the Terraform change.
 
-    Refuses while a row names it, while the alias points to it, and while backups need it.
+    KEK is an ARN or the name of a generation. Refused while a row is wrapped by it, while the alias
+    points to it, or while a backup still needs it.
     """
-    state: State = ctx.obj
     with state.project() as project:
         verdict = examine_retirement(project, kek, erase)
-    refusal = verdict.refusal() if verdict.refused else None
-    verdict.checks = [
-        replace(check, hint=state.terminal.exact(check.hint)) if check.hint else check
-        for check in verdict.checks
-    ]
     state.terminal.result(verdict.as_json(), _text(verdict))
-    if refusal is not None:
-        raise refusal
+    if verdict.refused:
+        raise verdict.refusal()
 
 
 def _text(verdict: Verdict) -> str:

@@ -9,49 +9,56 @@ import click
 
 from dekctl.audit.run import Audit
 from dekctl.audit.run import audit as run_audit
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import end
 from dekctl.cli.state import State
 from dekctl.errors import ExitCode
 
+PLACE = Section.EVIDENCE, 1
 DAYS = 7
 SHOWN = 20
 
 
 @click.command()
 @click.option(
-    "--since", type=click.DateTime(), metavar="DATE", help=f"UTC.  [default: {DAYS} days ago]"
+    "--since",
+    type=click.DateTime(),
+    metavar="DATE",
+    help=f"Start of the period, in UTC (default: {DAYS} days ago).",
 )
-@click.option("--until", type=click.DateTime(), metavar="DATE", help="UTC.  [default: now]")
+@click.option(
+    "--until", type=click.DateTime(), metavar="DATE", help="End of the period (default: now)."
+)
 @click.option(
     "--events",
     "paths",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="CloudTrail's files, or a folder of them, instead of the trail's bucket.",
+    help="Read CloudTrail files from this file or folder instead of the trail's bucket.",
 )
-@click.pass_context
+@click.pass_obj
 def audit(
-    ctx: click.Context,
+    state: State,
     since: datetime | None,
     until: datetime | None,
     paths: tuple[Path, ...],
 ) -> None:
-    """Match CloudTrail's KMS events with the run ledger and the roles.
+    """Compare CloudTrail's KMS events with the run ledger and the roles.
 
-    Exit code 4 where there is something to look into: a KEK used by a stranger or for another task
-    than the role's, calls that no run made, rows whose calls the trail does not hold, denied calls.
+    Exit code 4 if there are findings: a KEK used by an unknown principal or for a task that is not
+    the role's, calls that belong to no run, rows without their calls in the trail, denied calls.
     """
-    state: State = ctx.obj
     begins = since or datetime.now(UTC) - timedelta(days=DAYS)
     with state.project() as project:
         result = run_audit(project, begins, until, paths)
-    state.terminal.result(result.as_json(), _text(result))
     if result.pending:
         state.terminal.note(
-            f"{len(result.pending)} runs ended less than a quarter of an hour ago: CloudTrail may "
-            "still deliver; run the same command again later"
+            f"{len(result.pending)} of the runs ended less than 15 minutes ago, so CloudTrail may "
+            "not have delivered all events; run the same command again later"
         )
-    ctx.exit(int(ExitCode.OK if result.clean else ExitCode.ROWS_LEFT))
+    code = ExitCode.OK if result.clean else ExitCode.ROWS_LEFT
+    end(state, result.as_json(), _text(result), code)
 
 
 def _text(result: Audit) -> str:
@@ -61,7 +68,7 @@ def _text(result: Audit) -> str:
         f"about its KEKs and rows in {value['files']:,} files of {result.source}"
     ]
     if result.trail:
-        logging = {True: "is recording", False: "is STOPPED", None: "does not tell its state"}
+        logging = {True: "is recording", False: "is STOPPED", None: "does not report its state"}
         delivered = value["trail"]["delivered"]
         lines.append(
             f"  the trail {logging[value['trail']['logging']]}"
@@ -74,7 +81,7 @@ def _text(result: Audit) -> str:
         sums = ", ".join(
             f"{stretch.seen[api]:,} of {count:,} {api}" for api, count in stretch.expected.items()
         )
-        state = sums if stretch.closed else "killed or at work: its calls cannot be counted"
+        state = sums if stretch.closed else "killed or still running: its calls cannot be counted"
         lines.append(
             f"  work {', '.join(stretch.operations)} on {stretch.table}, "
             f"{stretch.begins:%Y-%m-%d %H:%M:%S}: {state or 'no KMS call'}"
@@ -85,9 +92,9 @@ def _text(result: Audit) -> str:
         )
     counts = value["counts"]
     if not counts:
-        lines.append("nothing to look into" + (" so far" if result.pending else ""))
+        lines.append("no findings" + (" so far" if result.pending else ""))
     for kind, count in counts.items():
-        lines.append(f"{kind}: {count:,} to look into")
+        lines.append(f"{kind}: {count:,} finding{'' if count == 1 else 's'}")
         shown = [f for f in value["findings"] if f["kind"] == kind][:SHOWN]
         lines += [f"  {f['time'] or ''} {f['detail']}".rstrip() for f in shown]
         if count > len(shown):

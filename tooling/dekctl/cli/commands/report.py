@@ -6,9 +6,12 @@ from pathlib import Path
 
 import click
 
+from dekctl.cli.commands import Section
 from dekctl.cli.state import State
 from dekctl.errors import UsageError
 from dekctl.report.page import page
+
+PLACE = Section.EVIDENCE, 2
 
 
 @click.command()
@@ -17,12 +20,11 @@ from dekctl.report.page import page
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where the page goes; a file that is there is replaced.",
+    help="The file to write; an existing file is replaced.",
 )
-@click.pass_context
-def report(ctx: click.Context, output: Path) -> None:
-    """Write one self-contained HTML page: the state, the census, the history, with charts."""
-    state: State = ctx.obj
+@click.pass_obj
+def report(state: State, output: Path) -> None:
+    """Write one self-contained HTML page with the state, the history and charts."""
     with state.project() as project:
         text = page(project)
     _write(output, text)
@@ -31,7 +33,7 @@ def report(ctx: click.Context, output: Path) -> None:
 
 
 def _write(output: Path, text: str) -> None:
-    """Replace the file as a whole: a full disk leaves the one before."""
+    """Replace the file as a whole: if the disk is full, the old one remains."""
     part = output.with_name(f".{output.name}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -40,5 +42,5 @@ def _write(output: Path, text: str) -> None:
         part.unlink(missing_ok=True)
         raise UsageError(
             f"cannot write {output}: {error.strerror}",
-            hint="name a file in a folder that is there: dekctl report --output FILE",
+            hint="name a file in an existing folder: dekctl report --output FILE",
         ) from None

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import click
 
+from dekctl.cli.commands import Section
 from dekctl.cli.state import State
 from dekctl.guard.decision import Inspection, inspect_plan
+
+PLACE = Section.ROTATE, 3
 
 
 @click.command()
@@ -17,30 +20,35 @@ from dekctl.guard.decision import Inspection, inspect_plan
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The plan as JSON: terraform show -json PLAN > FILE.",
+    help="The plan as JSON, from: terraform show -json PLAN > FILE.",
 )
 @click.option(
     "--allow",
     multiple=True,
     metavar="FINDING",
-    help="Accept this finding (its id or address); the ledger keeps who did.",
+    help="Accept this finding (its id or address); the ledger records who accepted it.",
 )
-@click.pass_context
-def guard(ctx: click.Context, plan: Path, allow: tuple[str, ...]) -> None:
-    """Refuse a Terraform plan that takes away a KEK that rows still need."""
-    state: State = ctx.obj
+@click.pass_obj
+def guard(state: State, plan: Path, allow: tuple[str, ...]) -> None:
+    """Refuse a Terraform plan that takes away a KEK that rows still need.
+
+    Also refused: a plan that stops the audit trail or belongs to another environment. `make apply`
+    runs this before it applies a plan.
+    """
     inspection = inspect_plan(plan, allow, state.env_name or "", state.project)
     state.terminal.result(inspection.as_json(), _text(inspection))
     if inspection.refused:
         raise inspection.refusal()
     if any(finding.allowed for finding in inspection.findings) and not inspection.recorded:
-        state.terminal.note("there is no ledger yet: nobody keeps who accepted these findings")
+        state.terminal.note(
+            "there is no ledger yet, so who accepted these findings is not recorded"
+        )
 
 
 def _text(inspection: Inspection) -> str:
     if not inspection.findings:
-        return "guard: no row loses its KEK by this plan"
+        return "guard: this plan takes no KEK away from any row"
     count = len(inspection.refused)
-    lines = [f"guard: {count} findings refused, {len(inspection.findings) - count} accepted"]
+    lines = [f"guard: findings: {count} refused, {len(inspection.findings) - count} accepted"]
     lines += [f"  accepted {finding}" for finding in inspection.findings if finding.allowed]
     return "\n".join(lines)

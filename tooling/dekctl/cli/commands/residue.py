@@ -1,4 +1,4 @@
-"""``dekctl residue``: sample known keys before a scrub, look for them in files afterwards."""
+"""``dekctl residue``: sample known keys before a scrub, search files for them afterwards."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import Any
 import click
 
 from dekctl import residue as search
+from dekctl.cli.commands import InOrder, Section
+from dekctl.cli.execute import end
 from dekctl.cli.state import State
 from dekctl.db.shape import Stage
 from dekctl.errors import ExitCode
 
+PLACE = Section.EVIDENCE, 3
 NOTE_EVERY_SECONDS = 10.0
 
 
-@click.group()
+@click.group(cls=InOrder)
 def residue() -> None:
-    """Whether scrubbed keys are still in the database's files.
+    """Search the database's files for scrubbed keys.
 
-    Take a sample before the scrub; search data files, WAL, binlogs or dumps afterwards.
+    Take a sample before scrub. Afterwards, search data files, WAL, binlogs or dumps for it.
     """
 
 
@@ -29,14 +32,20 @@ def residue() -> None:
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A new file. It holds wrapped keys only: nothing that opens without KMS.",
+    help="The file to create. It holds wrapped keys only, which cannot be decrypted without KMS.",
 )
-@click.option("--rows", type=click.IntRange(1, 10_000), default=100, show_default=True)
-@click.option("--table", "table_name", metavar="NAME", help="This [[table]]; else the first one.")
-@click.pass_context
-def sample(ctx: click.Context, output: Path, rows: int, table_name: str | None) -> None:
-    """Take wrapped keys from all over the table."""
-    state: State = ctx.obj
+@click.option(
+    "--rows", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many rows."
+)
+@click.option(
+    "--table",
+    "table_name",
+    metavar="NAME",
+    help="The [[table]] to sample (default: the first one).",
+)
+@click.pass_obj
+def sample(state: State, output: Path, rows: int, table_name: str | None) -> None:
+    """Write a sample of wrapped keys, spread over the table, to a file."""
     with state.project() as project:
         config = project.table_configs(table_name)[0]
         table = project.table_at(config, Stage.EXPANDED, Stage.CONTRACTED)
@@ -53,13 +62,15 @@ def sample(ctx: click.Context, output: Path, rows: int, table_name: str | None) 
     "sample_file",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What `residue sample` wrote.",
+    help="The file that `dekctl residue sample` wrote.",
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.pass_context
-def search_files(ctx: click.Context, sample_file: Path, paths: tuple[Path, ...]) -> None:
-    """Look for the sampled keys in PATHS: raw, hex and base64. Exit code 4 where one is found."""
-    state: State = ctx.obj
+@click.pass_obj
+def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> None:
+    """Search PATHS for the sampled keys, as raw bytes, hex and base64.
+
+    Exit code 4 if any key is found.
+    """
     said = time.monotonic()
 
     def progress(path: Path, done: int) -> None:
@@ -88,5 +99,4 @@ def search_files(ctx: click.Context, sample_file: Path, paths: tuple[Path, ...])
         if found.keys:
             forms = ", ".join(f"{n:,} {form}" for form, n in found.hits.items() if n)
             lines.append(f"  {found.path}: {len(found.keys):,} keys ({forms})")
-    state.terminal.result(value, "\n".join(lines))
-    ctx.exit(int(ExitCode.ROWS_LEFT if everywhere else ExitCode.OK))
+    end(state, value, "\n".join(lines), ExitCode.ROWS_LEFT if everywhere else ExitCode.OK)

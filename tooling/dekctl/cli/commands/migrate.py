@@ -1,0 +1,27 @@
+"""``dekctl migrate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import end, text_of, with_progress
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
+from dekctl.workflows import migrate as workflow
+
+PLACE = Section.MIGRATE, 1
+
+
+@click.command()
+@hierarchical_option
+@walk_options
+@click.pass_obj
+def migrate(state: State, /, **options: Any) -> None:
+    """Run schema expand, wrap and verify. Plaintext keys stay in place."""
+    with state.project() as project:
+        result = workflow.migrate(project, row_options(**options), with_progress(state))
+    text = "\n".join(text_of(run) for run in result.runs)
+    end(state, result.as_json(), text, result.exit_code)

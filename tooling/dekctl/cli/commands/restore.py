@@ -1,0 +1,29 @@
+"""``dekctl restore``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import finish, with_progress
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import row_options, walk_options, yes_option
+from dekctl.workflows import plaintext
+
+PLACE = Section.UNDO, 1
+
+
+@click.command()
+@walk_options
+@yes_option
+@click.pass_obj
+def restore(state: State, /, yes: bool, **options: Any) -> None:
+    """Undo scrub: decrypt each key into the plaintext column."""
+    with state.project() as project:
+        confirm = state.terminal.asks(
+            f"Write plaintext keys back into {project.env.name}?", yes=yes
+        )
+        result = plaintext.restore(project, row_options(**options), with_progress(state), confirm)
+    finish(state, result)

@@ -1,0 +1,55 @@
+"""``dekctl rewrap``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import run_verb
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
+from dekctl.kms.context import VERSIONS
+from dekctl.operations.rewrap import Choice
+
+PLACE = Section.ROTATE, 1
+
+
+@click.command()
+@hierarchical_option
+@click.option(
+    "--from", "source", metavar="KEK", help="Only rows under this KEK (ARN or generation)."
+)
+@click.option("--to", "target", metavar="KEK", help="The KEK to move to (default: the active one).")
+@click.option(
+    "--version", "row_version", type=click.Choice(VERSIONS), help="Only rows of this version."
+)
+@click.option(
+    "--wrapped-before",
+    "before",
+    type=click.DateTime(),
+    metavar="DATE",
+    help="Only rows wrapped before DATE (UTC), including rows already under the active KEK.",
+)
+@click.option("--same-key", is_flag=True, help="Include rows already under the active KEK.")
+@walk_options
+@click.pass_obj
+def rewrap(
+    state: State,
+    /,
+    source: str | None,
+    row_version: str | None,
+    before: datetime | None,
+    same_key: bool,
+    **options: Any,
+) -> None:
+    """Move the wrapped keys to another KEK.
+
+    Within KMS this is ReEncrypt, and no plaintext key leaves KMS. Between providers or Regions,
+    keys are unwrapped and wrapped in this process.
+    """
+    moment = before.replace(tzinfo=UTC) if before else None
+    choice = Choice(source, version=row_version, before=moment, same_key=same_key)
+    run_verb(state, "rewrap", row_options(choice=choice, **options))

@@ -1,0 +1,35 @@
+"""``dekctl rollback``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import finish, with_progress
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import row_options, walk_options, yes_option
+from dekctl.workflows import rollback as workflow
+
+PLACE = Section.UNDO, 2
+
+
+@click.command()
+@walk_options
+@yes_option
+@click.pass_obj
+def rollback(state: State, /, yes: bool, **options: Any) -> None:
+    """Undo everything: plaintext keys and the legacy schema, from any stage.
+
+    Adds the plaintext column again if needed, decrypts every key into it, verifies every row, then
+    drops the columns that dekctl added. With --dry-run, decrypts every wrapped key and writes
+    nothing. To undo only the last schema step, use: dekctl schema rollback.
+    """
+    with state.project() as project:
+        confirm = state.terminal.asks(
+            f"Bring {project.env.name} back to plaintext keys and the legacy schema?", yes=yes
+        )
+        result = workflow.rollback(project, row_options(**options), with_progress(state), confirm)
+    done = result.extra.get("stage") == "legacy"
+    finish(state, result, more="\nback at the legacy schema" if done else "")

@@ -1,0 +1,106 @@
+"""``dekctl schema``: expand, contract, rollback, current."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import InOrder, Section
+from dekctl.cli.execute import with_progress
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import table_option, yes_option
+from dekctl.workflows import schema as workflow
+
+PLACE = Section.MIGRATE, 2
+
+sql_option = click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
+
+
+@click.group(cls=InOrder)
+def schema() -> None:
+    """Run one schema step: expand, contract, or undo the last one.
+
+    The steps are Alembic migrations with version tables of their own, separate from the
+    application's.
+    """
+
+
+def _run(
+    state: State, step: workflow.Step, table: str | None, *, sql: bool, question: str = ""
+) -> None:
+    """Run one step on every chosen table, or print its SQL."""
+    value: dict[str, Any] = {"operation": f"schema {step}"}
+    with state.project() as project:
+        value["env"] = project.env.name
+        if sql:
+            scripts = workflow.sql_of_step(project, step, table)
+            value |= _tables([{"table": name, "sql": text} for name, text in scripts.items()])
+            state.terminal.result(value, "\n".join(scripts.values()))
+            return
+        confirm = None
+        if question:
+            confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)
+        done = workflow.run_step(project, step, table, with_progress(state), confirm)
+    lines = [
+        f"{t.table}: stage {t.stage}"
+        if t.changed
+        else f"{t.table}: already {t.stage}, nothing to do"
+        for t in done
+    ]
+    state.terminal.result(value | _tables([t.as_json() for t in done]), "\n".join(lines))
+
+
+def _tables(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    """What each table's entry says, and beside it the only table's fields."""
+    return {"tables": tables, **(tables[0] if len(tables) == 1 else {})}
+
+
+@schema.command()
+@sql_option
+@table_option
+@click.pass_obj
+def expand(state: State, sql: bool, table: str | None) -> None:
+    """Add the columns for wrapped keys, and the ledger.
+
+    The plaintext column may be NULL from then on.
+    """
+    _run(state, "expand", table, sql=sql)
+
+
+@schema.command()
+@sql_option
+@table_option
+@yes_option
+@click.pass_obj
+def contract(state: State, sql: bool, table: str | None, yes: bool) -> None:
+    """Drop the plaintext column. Refused while any row has a plaintext."""
+    question = "" if yes else "Drop the plaintext column in {env}?"
+    _run(state, "contract", table, sql=sql, question=question)
+
+
+@schema.command()
+@sql_option
+@table_option
+@yes_option
+@click.pass_obj
+def rollback(state: State, sql: bool, table: str | None, yes: bool) -> None:
+    """Undo one schema step only: the last contract or expand.
+
+    Before it drops wrapped keys, it decrypts every one of them; refused if any key would be lost.
+    To undo the whole migration, use: dekctl rollback.
+    """
+    question = "" if yes else "Undo the last schema step in {env}?"
+    _run(state, "rollback", table, sql=sql, question=question)
+
+
+@schema.command()
+@table_option
+@click.pass_obj
+def current(state: State, table: str | None) -> None:
+    """Show each table's stage and Alembic revision."""
+    with state.project() as project:
+        found = workflow.current(project, table)
+    lines = [f"{t.table}: stage {t.stage}, revision {t.revision or 'none'}" for t in found]
+    value = {"operation": "schema current", **_tables([t.as_json() for t in found])}
+    state.terminal.result(value, "\n".join(lines))

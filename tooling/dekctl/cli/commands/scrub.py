@@ -1,0 +1,44 @@
+"""``dekctl scrub``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import finish, with_progress
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import row_options, walk_options, yes_option
+from dekctl.workflows import plaintext
+
+PLACE = Section.MIGRATE, 5
+
+
+@click.command()
+@walk_options
+@yes_option
+@click.pass_obj
+def scrub(state: State, /, yes: bool, **options: Any) -> None:
+    """Remove plaintext keys, each only after its wrapped copy is verified.
+
+    Verification and removal are one compare-and-swap: a row that has changed in between is read
+    again.
+    """
+    with state.project() as project:
+        confirm = state.terminal.asks(
+            f"Remove the plaintext keys from {project.env.name}?", yes=yes
+        )
+        result = plaintext.scrub(project, row_options(**options), with_progress(state), confirm)
+    if result.tally.changed and not result.dry_run:
+        places = [f"  {trace['place']}: {trace['help']}" for trace in result.extra["traces"]]
+        state.terminal.note(
+            "\n".join(
+                [
+                    "copies of the removed keys may remain in:",
+                    *dict.fromkeys(places),
+                    "search files for known keys with: dekctl residue search",
+                ]
+            )
+        )
+    finish(state, result)

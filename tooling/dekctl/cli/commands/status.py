@@ -1,0 +1,101 @@
+"""``dekctl status``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import rows
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import table_option
+from dekctl.workflows import status as workflow
+
+PLACE = Section.CHECK, 2
+
+
+@click.command()
+@table_option
+@click.pass_obj
+def status(state: State, table: str | None) -> None:
+    """Show the stage, the rows by state, and how many rows each KEK wraps."""
+    with state.project() as project:
+        value = workflow.status(project, table)
+    parts = [_text(each) for each in value.get("tables", [value])]
+    if "min_generation" in value:
+        parts.append(_min_generation(value["min_generation"]))
+        parts += _without_context(value["without_context"])
+    state.terminal.result(value, "\n\n".join(parts))
+
+
+def _min_generation(found: dict[str, Any]) -> str:
+    text = f"min_generation is {found['configured'] or 'not set'}"
+    if not found["applies"]:
+        return text + "; it does not apply: every table names its own KEKs"
+    if below := _counted(found["rows_below"], found["branch_keys_below"]):
+        text += f"; older: {below}, which readers refuse; move them with: dekctl rewrap"
+    foreign = _counted(found["rows_of_no_generation"], found["branch_keys_of_no_generation"])
+    if foreign:
+        return text + (
+            f"; it cannot be raised: {foreign} under a KEK that is no generation in Terraform; "
+            "move them with: dekctl rewrap"
+        )
+    if found["can_be"] == found["configured"]:
+        return text + ", the oldest generation that rows need"
+    return text + f"; it can be raised to {found['can_be']}"
+
+
+def _counted(rows: int, branch_keys: int) -> str:
+    counts = ((rows, "rows"), (branch_keys, "branch keys"))
+    return " and ".join(f"{count:,} {what}" for count, what in counts if count)
+
+
+def _without_context(found: dict[str, Any]) -> list[str]:
+    """Whether Terraform's ``allow_rows_without_context`` fits the rows."""
+    without = f"no encryption context (V1): {rows(found['rows'])}"
+    if found["rows"] and found["allowed"] is False:
+        return [
+            f"{without}, which no role may decrypt; set allow_rows_without_context = true, run: "
+            "make apply; then: dekctl rewrap"
+        ]
+    if found["rows"]:
+        return [
+            f"{without}, for which Terraform needs allow_rows_without_context; add the context "
+            "with: dekctl rewrap"
+        ]
+    if found["allowed"]:
+        return [
+            "no row needs allow_rows_without_context any more; set it to false in Terraform, then "
+            "run: make apply"
+        ]
+    return []
+
+
+def _text(table: dict[str, Any]) -> str:
+    lines = [
+        f"{table['table']}: stage {table['stage']}, {rows(table['rows'])}",
+        f"  plaintext only  {table['plaintext_only']:>12,}",
+        f"  both            {table['both']:>12,}",
+        f"  wrapped only    {table['wrapped_only']:>12,}",
+        f"  no key          {table['no_key']:>12,}",
+        f"  quarantined     {table['quarantined']:>12,}",
+    ]
+    for kek in table["keks"]:
+        name = f" ({kek['generation']})" if kek["generation"] else ""
+        lines.append(f"  {kek['rows']:>12,} rows {kek['version']} under {kek['kek_id']}{name}")
+        if kek["oldest_wrap"]:
+            lines.append(f"{'':>15}wrapped {kek['oldest_wrap']} to {kek['newest_wrap']}")
+    for kek in table["branch_keys"]:
+        name = f" ({kek['generation']})" if kek["generation"] else ""
+        lines.append(f"  {kek['keys']:>12,} branch keys under {kek['kek_id']}{name}")
+    for name in table["constraints"]:
+        lines.append(
+            f"  the constraint {name} refuses some writes of the application: a schema step is "
+            "running or was killed; see: dekctl doctor"
+        )
+    if table["quarantine"]:
+        lines.append("  quarantined rows (once corrected, repeat with --retry-quarantined):")
+    for row in table["quarantine"]:
+        lines.append(f"  quarantined by {row['operation']}: {row['pk']}: {row['reason']}")
+    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""``dekctl wrap``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.commands import Section
+from dekctl.cli.execute import run_verb
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
+
+PLACE = Section.MIGRATE, 3
+
+
+@click.command()
+@hierarchical_option
+@click.option(
+    "--stale",
+    is_flag=True,
+    help="Also wrap the plaintext of rows whose wrapped key is another key or cannot be decrypted.",
+)
+@walk_options
+@click.pass_obj
+def wrap(state: State, /, **options: Any) -> None:
+    """Wrap the plaintext key of every row that has no wrapped key.
+
+    Use --stale while old versions of the application still write plaintexts: one that gives a row
+    a new key leaves the wrapped key of the old one behind.
+    """
+    run_verb(state, "wrap", row_options(**options))

@@ -1,0 +1,19 @@
+"""What a caller of a workflow may bring along: how verbs are run, and how to ask for consent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dekctl.project import Project
+from dekctl.walk.run import RowOptions, RunResult
+
+Confirm = Callable[[], None]
+"""Called after the guards and before the first change; raises ``RefusedError`` to stop there."""
+
+
+class RunVerb(Protocol):
+    """Runs one verb over the chosen tables, as :func:`~dekctl.walk.run.run_rows` does."""
+
+    def __call__(self, project: Project, verb: str, options: RowOptions, /) -> RunResult:
+        """Run it and return what it did."""

@@ -1,0 +1,104 @@
+"""Rollback: from any stage back to the legacy schema, with every key in the plaintext column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from dekctl.db.shape import Stage
+from dekctl.project import Project
+from dekctl.schema import steps
+from dekctl.schema.plan import SchemaPlan
+from dekctl.walk.run import RowOptions, RunResult, run_rows
+from dekctl.walk.tally import add_tally
+from dekctl.workflows.callbacks import Confirm, RunVerb
+from dekctl.workflows.plaintext import allow_plaintexts
+from dekctl.workflows.proof import prove_wrapped
+
+
+def rollback(
+    project: Project,
+    options: RowOptions,
+    run: RunVerb = run_rows,
+    confirm: Confirm | None = None,
+) -> RunResult:
+    """Add the plaintext column, restore and verify every key, then drop dekctl's columns.
+
+    In a dry run every wrapped key is decrypted, and nothing is written. Where all is done,
+    ``extra["stage"]`` of the result is ``legacy``.
+
+    Raises:
+        RefusedError: a key would be lost, a guard refused, or ``confirm`` did.
+        InterruptError: ``project.cancel`` was set during a proof.
+        KMSError: KMS refused or cannot be reached.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    plans = steps.plans_left(project, "rollback", options.table)
+    nothing = RunResult("rollback", project.env.name, options.walk.dry_run)
+    if all(plan.taken_back for plan in plans):
+        return _at_legacy(nothing)
+    # Their keys are restored; then a step of MariaDB or MySQL died.
+    half_way = [plan for plan in plans if plan.half_way_back]
+    whole = [plan for plan in plans if plan not in half_way]
+    for plan in whole:
+        project.table_at(plan.config, Stage.EXPANDED, Stage.CONTRACTED)
+    if options.walk.dry_run:
+        return _rehearse(project, plans, options, run)
+    if confirm is not None:
+        confirm()
+    for plan in half_way:
+        steps.rollback(plan)
+    if not whole:
+        return _at_legacy(nothing)
+    result = _restore(project, whole, options, run)
+    if result.exit_code:
+        return result
+    for plan in whole:
+        steps.rollback(steps.plan_for(project.database, project.config, plan.config))
+    return _at_legacy(result)
+
+
+def _restore(
+    project: Project, plans: list[SchemaPlan], options: RowOptions, run: RunVerb
+) -> RunResult:
+    """Bring all plaintexts back, and prove all wrapped keys before the first table changes."""
+    # Before anything is changed: where a row's two keys differ, it would be refused later.
+    proved = [plan for plan in plans if plan.table.stage is Stage.EXPANDED]
+    for plan in proved:
+        prove_wrapped(project, plan.config, run, options, both_only=True)
+    for plan in plans:
+        if plan.table.stage is Stage.CONTRACTED:
+            steps.rollback(plan)
+    allow_plaintexts(project, [plan.config for plan in plans])
+    result = run(project, "restore", options)
+    result.operation = "rollback"
+    if not result.exit_code:
+        # A table that was proved above and had nothing to restore is not decrypted again.
+        for plan in plans if result.tally.changed else [p for p in plans if p not in proved]:
+            prove_wrapped(project, plan.config, run, options)
+    return result
+
+
+def _rehearse(
+    project: Project, plans: list[SchemaPlan], options: RowOptions, run: RunVerb
+) -> RunResult:
+    """Decrypt every wrapped key: what restore would write, and what a plaintext is beside."""
+    result = run(project, "restore", options)
+    for plan in plans:
+        if plan.table.stage is not Stage.EXPANDED or result.tally.interrupted:
+            continue
+        chosen = replace(options, table=plan.config.name, both_only=True)
+        compared = run(project, "verify", chosen)
+        compared.tally.scanned = compared.tally.skipped = 0  # restore has counted the same rows
+        add_tally(result.tally, compared.tally)
+        result.tally.skipped -= compared.tally.proved + compared.tally.quarantined
+        result.run_ids += compared.run_ids
+        result.kms_calls = dict(Counter(result.kms_calls) + Counter(compared.kms_calls))
+        result.seconds = round(result.seconds + compared.seconds, 3)
+    result.operation = "rollback"
+    return result
+
+
+def _at_legacy(result: RunResult) -> RunResult:
+    result.extra["stage"] = Stage.LEGACY.value
+    return result

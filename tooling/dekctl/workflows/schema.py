@@ -1,0 +1,86 @@
+"""One schema step on every chosen table: run it, print its SQL, or say where the tables are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from dekctl.db.shape import Stage
+from dekctl.project import Project
+from dekctl.schema import steps
+from dekctl.schema.guards import check
+from dekctl.schema.plan import SchemaPlan
+from dekctl.walk.run import run_rows
+from dekctl.workflows.callbacks import Confirm, RunVerb
+from dekctl.workflows.proof import prove_wrapped
+
+Step = Literal["expand", "contract", "rollback"]
+_STEPS = {"expand": steps.expand, "contract": steps.contract, "rollback": steps.rollback}
+
+
+@dataclass(frozen=True, slots=True)
+class TableStage:
+    """Where a table is; ``changed`` says whether a step has just brought it there."""
+
+    table: str
+    stage: str
+    revision: str | None
+    changed: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The public form."""
+        return asdict(self)
+
+
+def run_step(
+    project: Project,
+    step: Step,
+    table: str | None = None,
+    run: RunVerb = run_rows,
+    confirm: Confirm | None = None,
+) -> list[TableStage]:
+    """Run one step on every chosen table that is not past it.
+
+    Before a rollback to the legacy schema, which drops the wrapped keys, each of them is decrypted
+    and compared with its plaintext.
+
+    Raises:
+        RefusedError: a guard refused, or ``confirm`` did.
+        InterruptError: ``project.cancel`` was set during the proof.
+        KMSError: KMS refused or cannot be reached during the proof.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    plans = steps.plans_left(project, step, table)
+    if confirm is not None or len(plans) > 1:
+        for plan in plans:  # all of them, before the first one changes
+            check(plan, step)
+    if confirm is not None:
+        confirm()
+    if step == "rollback":
+        for plan in plans:
+            if plan.table.stage is Stage.EXPANDED:
+                check(plan, step)
+                prove_wrapped(project, plan.config, run)
+    return [_stage(plan, changed=_STEPS[step](plan)) for plan in plans]
+
+
+def sql_of_step(project: Project, step: Step, table: str | None = None) -> dict[str, str]:
+    """The SQL of a step for each chosen table, for somebody else to run.
+
+    Raises:
+        RefusedError: a table is at the wrong stage.
+    """
+    plans = steps.plans_left(project, step, table)
+    return {plan.config.name: steps.sql_of(plan, step) for plan in plans}
+
+
+def current(project: Project, table: str | None = None) -> list[TableStage]:
+    """The stage and the Alembic revision of each chosen table."""
+    return [
+        _stage(steps.plan_for(project.database, project.config, config), changed=False)
+        for config in project.table_configs(table)
+    ]
+
+
+def _stage(plan: SchemaPlan, *, changed: bool) -> TableStage:
+    return TableStage(plan.config.name, plan.table.stage.value, steps.current(plan), changed)
