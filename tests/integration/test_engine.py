@@ -153,7 +153,7 @@ def test_a_rollback_that_is_refused_has_changed_nothing(
     dekctl("scrub", "--yes").expect(0)
     pk = next(iter(app.deks))
     app.set(pk, plaintext=os.urandom(32))  # the wrapped key is another
-    assert "not proved" in dekctl("rollback", "--yes").expect(3).stderr
+    assert "could not be verified" in dekctl("rollback", "--yes").expect(3).stderr
     assert app.counts() == {"plaintext_only": 0, "both": 1, "wrapped_only": 2, "no_key": 0}
     app.set(pk, plaintext=None)
     dekctl("rollback", "--yes").expect(0)

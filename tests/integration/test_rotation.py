@@ -192,7 +192,7 @@ def test_status_says_whether_rows_still_need_to_be_opened_without_a_context(
     assert "set allow_rows_without_context = true" in dekctl("status").expect(0).stdout
     generations.allows_v1 = True
     generations.write()
-    assert "3 rows have no encryption context" in dekctl("status").expect(0).stdout
+    assert "no encryption context (V1): 3 rows" in dekctl("status").expect(0).stdout
     dekctl("rewrap").expect(0)
     assert "set it to false" in dekctl("status").expect(0).stdout
     generations.allows_v1 = False
