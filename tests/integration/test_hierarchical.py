@@ -309,7 +309,7 @@ def test_a_branch_key_is_not_replaced_by_a_copy_that_does_not_open(
     dekctl.use_env_kek()
 
     keys = BranchKeys(WrongAnswers(dekctl.environ), BranchTable(_run(app), None))
-    assert len(keys.rewrap_all(app.config.context_name).stuck) == BRANCHES
+    assert len(keys.rewrap_all(app.config.context_name).failed) == BRANCHES
     assert branches(app) == before
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dekctl.errors import UsageError
-from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.limiter import RateLimiter
 from dekctl.walk.pacing import HoldBack, Pressure, Settings, parse_control
 from support.app import AppDatabase
 from support.cli import Dekctl

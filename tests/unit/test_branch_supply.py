@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from dekctl.errors import KMSUnavailableError
-from dekctl.kms.branch.supply import WRAP_SECONDS, BranchSupply, OpenedBranch, Slot
+from dekctl.kms.branch.supply import WRAP_SECONDS, BranchScope, BranchSupply, OpenedBranch
 from support.waiting import PATIENCE_SECONDS, eventually
 
-SLOT: Slot = ("files", None)
+SCOPE: BranchScope = ("files", None)
 USES = 10
 
 
@@ -25,13 +25,13 @@ class Maker:
         self.fault: Exception | None = None
         self.now = 0.0
 
-    def __call__(self, slot: Slot) -> OpenedBranch:
+    def __call__(self, scope: BranchScope) -> OpenedBranch:
         self.began.set()
         assert self.gate.wait(PATIENCE_SECONDS)
         if self.fault is not None:
             raise self.fault
         self.made += 1
-        return OpenedBranch(f"{self.made:032x}", bytes(32), slot[0], self.now, USES)
+        return OpenedBranch(f"{self.made:032x}", bytes(32), scope[0], self.now, USES)
 
     def wait_made(self, count: int) -> bool:
         return eventually(lambda: self.made >= count)
@@ -44,7 +44,7 @@ def take_all(supply: BranchSupply, rows: int) -> list[str]:
     """Take a use for each row; which branch key each one is of."""
     found: list[str] = []
     while len(found) < rows:
-        branch, count = supply.take(SLOT, rows - len(found))
+        branch, count = supply.take(SCOPE, rows - len(found))
         found += [branch.head.hex()] * count
     return found
 
@@ -56,7 +56,7 @@ def test_as_many_are_made_as_rows_need(announced: bool, pages: list[int]) -> Non
     supply = maker.supply()
     if announced:
         for rows in pages:
-            supply.expect(SLOT, rows)
+            supply.expect(SCOPE, rows)
     found = [head for rows in pages for head in take_all(supply, rows)]
     assert all(found.count(head) <= USES for head in found)
     assert maker.made == len(set(found)) == -(-sum(pages) // USES)
@@ -65,13 +65,13 @@ def test_as_many_are_made_as_rows_need(announced: bool, pages: list[int]) -> Non
 def test_the_next_one_is_made_while_the_first_still_has_uses() -> None:
     maker = Maker()
     supply = maker.supply()
-    supply.expect(SLOT, 4)
+    supply.expect(SCOPE, 4)
     take_all(supply, 4)
     maker.began.clear()
     maker.gate.clear()
-    supply.expect(SLOT, 4)
+    supply.expect(SCOPE, 4)
     assert not maker.began.is_set(), "the first has uses for these"
-    supply.expect(SLOT, 4)  # does not wait, though making takes its time
+    supply.expect(SCOPE, 4)  # does not wait, though making takes its time
     assert maker.began.wait(PATIENCE_SECONDS)
     assert len(set(take_all(supply, 6))) == 1, "nor does what the first serves"
     maker.gate.set()
@@ -83,7 +83,7 @@ def test_what_went_wrong_ahead_is_raised_where_the_key_is_needed() -> None:
     maker = Maker()
     supply = maker.supply()
     maker.fault = KMSUnavailableError("KMS is away")
-    supply.expect(SLOT, 5)
+    supply.expect(SCOPE, 5)
     with pytest.raises(KMSUnavailableError):
         take_all(supply, 5)
     maker.fault = None
@@ -102,7 +102,7 @@ def test_an_old_one_is_replaced_although_it_has_uses_left() -> None:
 def test_one_that_grew_old_before_it_was_needed_is_not_used() -> None:
     maker = Maker()
     supply = maker.supply()
-    supply.expect(SLOT, USES + 1)
+    supply.expect(SCOPE, USES + 1)
     old = take_all(supply, USES)
     assert maker.wait_made(2)
     maker.now = WRAP_SECONDS + 1
@@ -118,7 +118,7 @@ def test_nothing_is_made_ahead_while_one_is_made_where_it_is_needed() -> None:
     taker = threading.Thread(target=take_all, args=(supply, 1))
     taker.start()
     assert maker.began.wait(PATIENCE_SECONDS)
-    supply.expect(SLOT, 5)
+    supply.expect(SCOPE, 5)
     maker.gate.set()
     taker.join()
     take_all(supply, 5)
@@ -130,7 +130,7 @@ def test_threads_share_the_uses_of_each_and_lose_none() -> None:
     supply = maker.supply()
     found: list[list[str]] = []
     for _ in range(4):
-        supply.expect(SLOT, 50)
+        supply.expect(SCOPE, 50)
     threads = [
         threading.Thread(target=lambda: found.append(take_all(supply, 50))) for _ in range(4)
     ]

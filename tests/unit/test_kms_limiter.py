@@ -8,7 +8,7 @@ from collections import deque
 
 import pytest
 
-from dekctl.kms.aws.limiter import BACK_OFF, MAX_WAIT_SECONDS, RateLimiter
+from dekctl.kms.limiter import BACK_OFF, MAX_WAIT_SECONDS, RateLimiter
 from support.waiting import PATIENCE_SECONDS
 
 

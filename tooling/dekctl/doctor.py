@@ -27,12 +27,12 @@ PROBE_PRIMARY_KEY = "dekctl doctor"
 def examine(project: Project) -> Iterator[Check]:
     """Run every check, each on its own: one that fails does not hide the next."""
     yield Check("config", True, f"{project.config.path}, environment {project.env.name}")
-    if project.env.provider == "aws":
+    if project.uses_aws:
         yield _run("terraform outputs", lambda: _outputs(project))
     yield _run("database", lambda: _database(project))
     for config in project.config.tables:
         yield _run(f"table {config.name}", partial(_table, project, config))
-    if project.env.provider == "aws":
+    if project.uses_aws:
         yield _run("KEK", lambda: _kek(project))
         for kek in _live_keks(project):
             yield _run("KEK state", partial(_state, project, kek))

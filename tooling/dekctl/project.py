@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import boto3
 
 from dekctl.branch_keys.table import BranchTable
-from dekctl.config import Config, Provider, TableConfig
+from dekctl.config import Config, TableConfig
 from dekctl.config.outputs import Outputs, load_outputs
 from dekctl.config.roles import ROW_ROLES, Role
 from dekctl.db.connect import database_of
@@ -17,13 +18,14 @@ from dekctl.db.table import DekTable
 from dekctl.errors import KMSError, RefusedError, UsageError
 from dekctl.kek_id import foreign_region, is_key_arn
 from dekctl.kms.aws.assume_role import assumed_session, base_session
-from dekctl.kms.aws.limiter import RateLimiter
-from dekctl.kms.aws.provider import AWSKMS, DEFAULT_CONCURRENCY
+from dekctl.kms.aws.provider import AWSKMS
+from dekctl.kms.aws.spec import AWS, for_command
 from dekctl.kms.branch.keys import BranchKeys
-from dekctl.kms.interface import KMSInterface
-from dekctl.kms.local import EnvKMS, InMemoryKMS
-from dekctl.kms.registry import get_kms_provider, set_kms_provider
-from dekctl.kms.router import RoutedKMS, provider_of
+from dekctl.kms.interface import DEFAULT_CONCURRENCY, KMSInterface
+from dekctl.kms.limiter import RateLimiter
+from dekctl.kms.providers import provider_named, provider_of
+from dekctl.kms.router import RoutedKMS
+from dekctl.kms.spec import Opening, ProviderSpec
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import refuse_other_columns
 
@@ -46,9 +48,13 @@ class Project:
             assume_role: act as the role that Terraform made for the work, where it names roles.
             cancel: when set, a walk finishes the pages in hand and ends.
             give_up: when set, waiting for KMS and for the database ends too.
+
+        Raises:
+            UsageError: the environment's provider does not exist.
         """
         self.config = config
         self.env = config.env
+        self.provider = provider_named(self.env.provider, f"[env.{self.env.name}]")
         self.assume_role = assume_role
         self.cancel = cancel or threading.Event()
         self.give_up = give_up or threading.Event()
@@ -103,6 +109,11 @@ class Project:
                 hint=f"add it to further_context_names in terraform/environments/{self.env.name}, "
                 f"then: make apply ENV={self.env.name}",
             )
+
+    @property
+    def uses_aws(self) -> bool:
+        """Whether new keys are wrapped by AWS KMS: then there are roles, a quota and CloudTrail."""
+        return self.provider is AWS
 
     @property
     def region(self) -> str | None:
@@ -202,21 +213,14 @@ class Project:
             limiter: shared limit on calls a second.
         """
 
-        def make(name: Provider, role: Role, region: str | None) -> KMSInterface:
-            if name == "aws":
-                return self.aws(
-                    role, kek=to, region=region, concurrency=concurrency, limiter=limiter
-                )
-            local = EnvKMS() if name == "env" else self._memory()
-            if to is not None and name == self.env.provider and to != local.kek_id:
-                raise UsageError(
-                    f"the {name} provider wraps under {local.kek_id}, not under {to}",
-                    hint="leave --to out; to wrap under another KEK, make it the current one "
-                    "(DEKCTL_KEK) and the present one an old one (DEKCTL_OLD_KEKS)",
-                )
-            return local
+        def make(name: str, role: Role, region: str | None) -> KMSInterface:
+            opening = self._opening(
+                role, kek=to, region=region, concurrency=concurrency, limiter=limiter
+            )
+            spec = provider_named(name)
+            return spec.open(replace(opening, wraps=spec is self.provider))
 
-        kms = RoutedKMS(self.env.provider, make, self.region)
+        kms = RoutedKMS(self.provider.name, make, self.region)
         if self.branch_table.exists():
             rows_per_key = {t.context_name: t.rows_per_branch_key for t in self.config.tables}
             kms.branches = BranchKeys(kms, self.branch_table, rows_per_key=rows_per_key)
@@ -235,13 +239,31 @@ class Project:
 
         ``region`` is another Region than the environment's, for the keys of rows that come from it.
         """
-        session = self.session(role)
-        return AWSKMS(
-            self.resolve_kek(kek) if kek else self.kek(),
+        return for_command(
+            self._opening(role, kek=kek, region=region, concurrency=concurrency, limiter=limiter)
+        )
+
+    def open_provider(self, spec: ProviderSpec) -> KMSInterface:
+        """A provider of this environment, to ask it about its KEKs."""
+        return spec.open(replace(self._opening(Role.VERIFIER), wraps=spec is self.provider))
+
+    def _opening(
+        self,
+        role: Role,
+        *,
+        kek: str | None = None,
+        region: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        limiter: RateLimiter | None = None,
+    ) -> Opening:
+        return Opening(
+            role=role,
+            kek=self.resolve_kek(kek) if kek else None,
             region=region or self.region,
             endpoint_url=self.env.endpoint_url,
-            session=session,
-            known_keks=self.known_keks(),
+            configured_kek=self.kek,
+            known_keks=self.known_keks,
+            session=self.session,
             concurrency=concurrency,
             limiter=limiter,
             cancel=self.give_up,
@@ -289,9 +311,8 @@ class Project:
         Raises:
             UsageError: something is missing or wrong.
         """
-        if self.env.provider == "env":
-            EnvKMS()
-        if self.env.provider != "aws":
+        if not self.uses_aws:
+            self.open_provider(self.provider)
             return
         outputs = self.outputs
         if not all(table.keks for table in self.config.tables):
@@ -312,9 +333,10 @@ class Project:
             KMSError: KMS cannot be asked what it means.
         """
         kek = self.resolve_kek(name)
-        if is_key_arn(kek) or provider_of(kek, "aws") != "aws":
+        spec = provider_of(kek)
+        if is_key_arn(kek) or (spec is not None and spec is not AWS):
             return kek
-        if self.env.provider != "aws":
+        if spec is None or not self.uses_aws:
             raise UsageError(
                 f"{name} is no KEK of this environment",
                 hint="see the KEKs in use with: dekctl status",
@@ -348,15 +370,6 @@ class Project:
                 if generation.name == name:
                     return generation.arn
         return name
-
-    @staticmethod
-    def _memory() -> KMSInterface:
-        """The process's own in-memory provider: one that was chosen before, or a new one."""
-        try:
-            chosen = get_kms_provider()
-        except UsageError:
-            return set_kms_provider("memory")
-        return chosen if isinstance(chosen, InMemoryKMS) else set_kms_provider("memory")
 
 
 _NEXT = {

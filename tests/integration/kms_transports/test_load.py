@@ -12,8 +12,8 @@ import pytest
 from dekctl.errors import KMSError, KMSRefusedError
 from dekctl.kms.aws.boto import BotoTransport
 from dekctl.kms.aws.curl.transport import CurlTransport
-from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.retry import CancelledError, RetryPolicy
+from dekctl.kms.limiter import RateLimiter
 from support.kms_standin import Fault, KmsStandin
 from support.scripted_endpoint import Reply, ScriptedEndpoint, Seen, refusal
 from support.transports import (

@@ -131,7 +131,7 @@ def audit(
 
 def _outputs(project: Project) -> Outputs:
     env = project.env.name
-    if project.env.provider != "aws":
+    if not project.uses_aws:
         raise UsageError(
             f"[env.{env}] uses the provider {project.env.provider}, which CloudTrail knows "
             "nothing of",

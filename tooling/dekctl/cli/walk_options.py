@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from dekctl.db.shape import Shard
-from dekctl.kms.aws.provider import DEFAULT_CONCURRENCY
+from dekctl.kms.interface import DEFAULT_CONCURRENCY
 from dekctl.walk.engine import ROWS_A_PAGE, ROWS_A_PAGE_V3, WalkOptions
 from dekctl.walk.run import RowOptions
 

@@ -1,14 +1,13 @@
 """Configuration: ``dekctl.toml`` and the Terraform outputs, as typed values."""
 
 from dekctl.config.file import load_config
-from dekctl.config.model import Config, Encoding, EnvConfig, KekBy, Provider, TableConfig, Wrapping
+from dekctl.config.model import Config, Encoding, EnvConfig, KekBy, TableConfig, Wrapping
 
 __all__ = [
     "Config",
     "Encoding",
     "EnvConfig",
     "KekBy",
-    "Provider",
     "TableConfig",
     "Wrapping",
     "load_config",

@@ -19,11 +19,11 @@ from dekctl.config.model import (
     Encoding,
     EnvConfig,
     KekBy,
-    Provider,
     TableConfig,
     Wrapping,
 )
 from dekctl.errors import UsageError
+from dekctl.kek_id import is_env_kek
 
 FILE_NAME = "dekctl.toml"
 FILE_VARIABLE = "DEKCTL_CONFIG"
@@ -32,8 +32,6 @@ EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 """What STS takes (API reference, AssumeRole)."""
 
 _PREFIX = "env:"
-_LOCAL_KEK = re.compile(r"env:[0-9a-f]{16}")
-"""How rows, and so ``kek`` and ``kek_by``, name a KEK of the local provider."""
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "backup_retention_days": int,
     "dek_bytes": int,
@@ -261,7 +259,6 @@ def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str])
         if not isinstance(value, str) and (value < 0 or (key.endswith("_seconds") and value == 0)):
             raise UsageError(f"{key} in {where} is too small", hint=f"correct {where}")
         values[key] = value
-    _choice(values, "provider", get_args(Provider), where)
     external_id = values.get("external_id")
     if external_id is not None and not EXTERNAL_ID.fullmatch(external_id):
         raise UsageError(
@@ -301,7 +298,7 @@ def _filled(key: str, value: Any, where: str, environ: Mapping[str, str]) -> Any
         return {name: _filled(key, each, where, environ) for name, each in value.items()}
     if not isinstance(value, str) or not value.startswith(_PREFIX):
         return value
-    if key in {"kek", "kek_by"} and _LOCAL_KEK.fullmatch(value):
+    if key in {"kek", "kek_by"} and is_env_kek(value):
         return value
     variable = value.removeprefix(_PREFIX)
     held = environ.get(variable)

@@ -14,7 +14,6 @@ from dekctl.errors import UsageError
 
 Encoding = Literal["raw", "base64", "hex", "hex-upper"]
 Wrapping = Literal["V2", "V3"]
-Provider = Literal["aws", "env", "memory"]
 
 ROWS_PER_BRANCH_KEY = 10_000
 MOST_ROWS_PER_BRANCH_KEY = 10_000_000
@@ -97,7 +96,7 @@ class EnvConfig:
 
     name: str
     database_url: str = field(default="", repr=False)
-    provider: Provider = "aws"
+    provider: str = "aws"
     region: str | None = None
     endpoint_url: str | None = None
     kek: str | None = None

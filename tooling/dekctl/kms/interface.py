@@ -1,7 +1,7 @@
 """What every key provider can do: wrap, unwrap and rewrap data keys, one or many at a time.
 
-An application uses :meth:`KMSInterface.wrap` and :meth:`KMSInterface.unwrap`, as in the seed. The
-engine hands over many keys at once and lets the provider decide how to send them.
+An application uses :meth:`KMSInterface.wrap` and :meth:`KMSInterface.unwrap`. The engine hands over
+many keys at once and lets the provider decide how to send them.
 """
 
 from __future__ import annotations
@@ -17,26 +17,29 @@ from dekctl.errors import RowRejectedError
 Context = Mapping[str, str]
 """An encryption context: authenticated, not secret; CloudTrail shows it in plain text."""
 
+DEFAULT_CONCURRENCY = 128
+"""Calls in flight at once, unless the operator says otherwise."""
+
 MAX_PLAINTEXT_BYTES = 4096
 """KMS Encrypt takes 1 to 4,096 bytes (AWS KMS API reference, Encrypt, ``Plaintext``)."""
 
 
 @dataclass(slots=True)
 class WrapRequest:
-    """A plaintext key to wrap under the provider's KEK, or under another one of it.
+    """A plaintext key to wrap under the provider's KEK, or under ``kek``, another one it has.
 
     ``hierarchical`` wraps it under a branch key of that KEK (V3).
     """
 
     plaintext: bytes = field(repr=False)
     context: Context | None
-    under: str | None = None
+    kek: str | None = None
     hierarchical: bool = False
 
 
 @dataclass(slots=True)
 class UnwrapRequest:
-    """A wrapped key to open. ``kek_id`` is what the row stores: an ARN, a key id or an alias."""
+    """A wrapped key to unwrap; ``kek_id`` is what the row stores: an ARN, a key id or an alias."""
 
     wrapped: bytes = field(repr=False)
     kek_id: str | None
@@ -46,16 +49,17 @@ class UnwrapRequest:
 
 @dataclass(slots=True)
 class RewrapRequest:
-    """A wrapped key to move to the provider's KEK, or to another one of it (``under``).
+    """A wrapped key to wrap anew under the provider's KEK, or under ``new_kek``, another it has.
 
-    ``hierarchical`` says how it is wrapped, ``new_hierarchical`` how it shall be.
+    ``hierarchical`` says whether it is wrapped under a branch key (V3) now, ``new_hierarchical``
+    whether it shall be.
     """
 
     wrapped: bytes = field(repr=False)
     kek_id: str | None
     context: Context | None
     new_context: Context | None
-    under: str | None = None
+    new_kek: str | None = None
     hierarchical: bool = False
     new_hierarchical: bool = False
 
@@ -82,13 +86,13 @@ class KMSInterface(ABC):
     """A key provider.
 
     The ``*_many`` methods return one answer per request, in the order of the requests: the
-    result, or a :class:`RowRejectedError` *instance* where that key alone is at fault. They raise
-    :class:`dekctl.errors.KMSError` for whatever every other key would meet too. They may be called
-    from several threads at once.
+    result, or a :class:`RowRejectedError` *instance* where only that key is at fault. They raise
+    :class:`dekctl.errors.KMSError` for what would fail every other key too. They may be called from
+    several threads at once.
     """
 
     name: str
-    """``aws``, ``env`` or ``memory``."""
+    """As the table of providers names it: ``aws``, ``env``, ``memory``."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -101,15 +105,27 @@ class KMSInterface(ABC):
 
     @abstractmethod
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
-        """Wrap each plaintext under :attr:`kek_id`."""
+        """Wrap each plaintext under :attr:`kek_id`, or under the KEK its request names."""
 
     @abstractmethod
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
-        """Open each wrapped key with the KEK its row names."""
+        """Unwrap each key with the KEK its row names."""
 
     @abstractmethod
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
-        """Move each wrapped key of this provider to :attr:`kek_id`."""
+        """Wrap each key anew, under :attr:`kek_id` or the KEK its request names."""
+
+    def resolve(self, kek: str) -> str:
+        """Return the id that rows store for a KEK of this provider, which may be an alias.
+
+        Raises:
+            KMSError: the provider refused or cannot be reached.
+        """
+        return kek
+
+    def known_kek_ids(self) -> Sequence[str] | None:
+        """Return every KEK that this provider can unwrap with; None where only a call can tell."""
+        return None
 
     # Drivers hand out memoryview, and callers who mean to wipe a key keep it in a bytearray. Not
     # bytes(…) alone: of a number it would make so many zeros.
@@ -130,7 +146,7 @@ class KMSInterface(ABC):
     def unwrap(
         self, wrapped: bytes | bytearray | memoryview, context: Context | None = None
     ) -> bytes:
-        """Open one wrapped key with this provider's KEK. Returns the plaintext key.
+        """Unwrap one key with this provider's KEK. Returns the plaintext key.
 
         Raises:
             RowRejectedError: the blob is damaged, of another KEK, or of another context.
@@ -142,17 +158,17 @@ class KMSInterface(ABC):
         return answer.plaintext
 
     def generate(
-        self, size: int, context: Context | None, under: str | None = None
+        self, size: int, context: Context | None, kek: str | None = None
     ) -> tuple[Unwrapped, Wrapped]:
-        """Make a new random key of ``size`` bytes; return it open, and wrapped.
+        """Make a new random key of ``size`` bytes; return it in plaintext, and wrapped.
 
-        ``under`` is the KEK that wraps it; by default :attr:`kek_id`.
+        ``kek`` is the KEK that wraps it; by default :attr:`kek_id`.
 
         Raises:
             KMSError: the provider refused or cannot be reached.
         """
         plaintext = os.urandom(size)
-        answer = self.wrap_many([WrapRequest(plaintext, context, under)])[0]
+        answer = self.wrap_many([WrapRequest(plaintext, context, kek)])[0]
         if isinstance(answer, RowRejectedError):
             raise answer
         return Unwrapped(plaintext, answer.kek_id, answer.key_material_id), answer

@@ -18,6 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dekctl.errors import KMSRefusedError, RowRejectedError, UsageError
+from dekctl.kek_id import ENV_PREFIX, MEMORY_PREFIX
+from dekctl.kms.chosen import choose, chosen
 from dekctl.kms.context import encode_context
 from dekctl.kms.interface import (
     MAX_PLAINTEXT_BYTES,
@@ -29,6 +31,7 @@ from dekctl.kms.interface import (
     Wrapped,
     WrapRequest,
 )
+from dekctl.kms.spec import Opening, ProviderSpec, refuse_other_kek
 
 KEK_BYTES = 32
 KEK_VARIABLE = "DEKCTL_KEK"
@@ -63,7 +66,7 @@ def _each(
 
 def _not_at_hand(kek_id: str) -> KMSRefusedError:
     hint = f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again"
-    if kek_id.startswith("memory:"):
+    if kek_id.startswith(MEMORY_PREFIX):
         hint = FORGOTTEN_HINT
     return KMSRefusedError(f"the KEK {kek_id} is not at hand", hint=hint, code="NotFoundException")
 
@@ -78,7 +81,7 @@ class _LocalKEK:
         self.fingerprint = hashlib.sha256(b"dekctl KEK fingerprint\x00" + key).digest()[
             :_FINGERPRINT_BYTES
         ]
-        self.kek_id = kek_id or f"env:{self.fingerprint.hex()}"
+        self.kek_id = kek_id or f"{ENV_PREFIX}{self.fingerprint.hex()}"
 
     def __repr__(self) -> str:
         return f"<KEK {self.kek_id}>"
@@ -106,13 +109,12 @@ class _LocalKMS(KMSInterface):
         return self._current.kek_id
 
     def known_kek_ids(self) -> list[str]:
-        """Name every KEK that this provider can unwrap with."""
         return [kek.kek_id for kek in self._keks.values()]
 
-    def _wrap(self, plaintext: bytes, context: Context | None, under: str | None) -> Wrapped:
+    def _wrap(self, plaintext: bytes, context: Context | None, kek_id: str | None) -> Wrapped:
         if not 1 <= len(plaintext) <= MAX_PLAINTEXT_BYTES:
             raise RowRejectedError(f"a key of {len(plaintext)} bytes cannot be wrapped")
-        kek = self._current if under is None else self._named(under)
+        kek = self._current if kek_id is None else self._named(kek_id)
         return Wrapped(kek.seal(plaintext, context), kek.kek_id)
 
     def _named(self, kek_id: str) -> _LocalKEK:
@@ -142,7 +144,7 @@ class _LocalKMS(KMSInterface):
             ) from None
 
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
-        return _each(requests, lambda r: self._wrap(r.plaintext, r.context, r.under))
+        return _each(requests, lambda r: self._wrap(r.plaintext, r.context, r.kek))
 
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         return _each(requests, lambda r: self._unwrap(r.wrapped, r.kek_id, r.context))
@@ -151,7 +153,7 @@ class _LocalKMS(KMSInterface):
         return _each(
             requests,
             lambda r: self._wrap(
-                self._unwrap(r.wrapped, r.kek_id, r.context).plaintext, r.new_context, r.under
+                self._unwrap(r.wrapped, r.kek_id, r.context).plaintext, r.new_context, r.new_kek
             ),
         )
 
@@ -203,10 +205,45 @@ class InMemoryKMS(_LocalKMS):
     name = "memory"
 
     def __init__(self, name: str = "dev") -> None:
-        super().__init__(_LocalKEK(os.urandom(KEK_BYTES), f"memory:{name}"))
+        super().__init__(_LocalKEK(os.urandom(KEK_BYTES), f"{MEMORY_PREFIX}{name}"))
 
     def roll(self, name: str) -> str:
         """Make a new KEK and wrap with it from now on; older ones still unwrap. Returns its id."""
-        self._current = _LocalKEK(os.urandom(KEK_BYTES), f"memory:{name}")
+        self._current = _LocalKEK(os.urandom(KEK_BYTES), f"{MEMORY_PREFIX}{name}")
         self._keks[self._current.fingerprint] = self._current
         return self._current.kek_id
+
+
+def _open_env(opening: Opening) -> KMSInterface:
+    return refuse_other_kek(
+        EnvKMS(),
+        opening,
+        "leave out --to; to wrap under another KEK, put it into "
+        f"{KEK_VARIABLE} and the present one into {OLD_KEKS_VARIABLE}",
+    )
+
+
+def _open_memory(opening: Opening) -> KMSInterface:
+    """The process's own: the one that was chosen before, else a new one for all that follows."""
+    provider = chosen()
+    if not isinstance(provider, InMemoryKMS):
+        provider = choose(InMemoryKMS())
+    return refuse_other_kek(provider, opening)
+
+
+ENV = ProviderSpec(
+    name="env",
+    kek_prefixes=(ENV_PREFIX,),
+    make=EnvKMS,
+    open=_open_env,
+    lasts=True,
+    remote=False,
+)
+MEMORY = ProviderSpec(
+    name="memory",
+    kek_prefixes=(MEMORY_PREFIX,),
+    make=InMemoryKMS,
+    open=_open_memory,
+    lasts=False,
+    remote=False,
+)

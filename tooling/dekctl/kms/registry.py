@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 from dekctl.errors import UsageError
-from dekctl.kms.aws.provider import AWSKMS
-from dekctl.kms.aws.retry import APPLICATION
+from dekctl.kms.chosen import choose, chosen
 from dekctl.kms.interface import KMSInterface
-from dekctl.kms.local import EnvKMS, InMemoryKMS
-
-KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
-
-_provider: KMSInterface | None = None
-
-
-def _aws(**options: Any) -> KMSInterface:
-    if "key_id" not in options:
-        key_id = os.environ.get(KEY_VARIABLE)
-        if not key_id:
-            raise UsageError(
-                "the aws provider does not know its KEK",
-                hint=f"set {KEY_VARIABLE} to a key ARN or alias, or call "
-                'set_kms_provider("aws", key_id="alias/…")',
-            )
-        options["key_id"] = key_id
-    return AWSKMS(**{"retry": APPLICATION, **options})
-
-
-_FACTORIES: dict[str, Callable[..., KMSInterface]] = {
-    "aws": _aws,
-    "env": EnvKMS,
-    "memory": InMemoryKMS,
-}
+from dekctl.kms.providers import provider_named
 
 
 def set_kms_provider(provider: str | KMSInterface, **options: Any) -> KMSInterface:
-    """Choose the provider that :func:`get_kms_provider` gives out in this process.
+    """Choose the provider that :func:`get_kms_provider` returns in this process.
 
-    ``provider`` is ``"aws"``, ``"env"`` or ``"memory"``, whose adapter is made here from
-    ``options`` (for ``aws`` those of :class:`AWSKMS`; without ``key_id`` it is taken from
-    ``DEKCTL_KMS_KEY_ID``, without ``retry`` calls are tried again for a few seconds), or a
-    ready-made :class:`KMSInterface`.
+    Args:
+        provider: a ready-made :class:`KMSInterface`, or the name of a provider (``"aws"``,
+            ``"env"``, ``"memory"``), which is then made here.
+        options: for the provider made here; for ``aws`` those of :class:`dekctl.kms.AWSKMS`, where
+            ``key_id`` defaults to the variable ``DEKCTL_KMS_KEY_ID``, and ``retry`` to a few
+            seconds.
 
     Raises:
-        UsageError: no such provider, or it lacks its KEK.
+        UsageError: there is no such provider, or its KEK is missing.
     """
-    global _provider  # noqa: PLW0603 - the seed's interface is a module-level provider
     if isinstance(provider, KMSInterface):
-        _provider = provider
-        return provider
-    factory = _FACTORIES.get(provider)
-    if factory is None:
-        raise UsageError(
-            f"unknown KMS provider {provider!r}", hint=f"choose one of: {', '.join(_FACTORIES)}"
-        )
-    _provider = factory(**options)
-    return _provider
+        return choose(provider)
+    return choose(provider_named(provider).make(**options))
 
 
 def get_kms_provider() -> KMSInterface:
@@ -67,8 +34,9 @@ def get_kms_provider() -> KMSInterface:
     Raises:
         UsageError: none was chosen.
     """
-    if _provider is None:
+    provider = chosen()
+    if provider is None:
         raise UsageError(
             "no KMS provider is chosen", hint='call set_kms_provider("aws", key_id="alias/…") first'
         )
-    return _provider
+    return provider

@@ -1,8 +1,8 @@
-"""Several providers as one: each row is opened by the provider that its ``kek_id`` names.
+"""Several providers as one: each row goes to the provider that its ``kek_id`` names.
 
 During a move from one provider to another, rows of both stand side by side. Each right is used by
 the role made for it: Encrypt as wrapper, Decrypt as verifier, ReEncrypt as rewrapper. A provider is
-made when it is first needed, so a command takes on no role that it does not use.
+made when it is first needed, so a command assumes no role that it does not use.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import hmac
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from dekctl.config import Provider
 from dekctl.config.roles import Role
 from dekctl.errors import RowRejectedError, UsageError
-from dekctl.kek_id import foreign_region, is_key_arn
-from dekctl.kms.aws.provider import AWSKMS
+from dekctl.kek_id import foreign_region
 from dekctl.kms.branch.keys import BranchKeys
-from dekctl.kms.branch.store import Moved
+from dekctl.kms.branch.store import BranchRewrapResult
 from dekctl.kms.interface import (
     Context,
     KMSInterface,
@@ -29,65 +27,73 @@ from dekctl.kms.interface import (
     Wrapped,
     WrapRequest,
 )
+from dekctl.kms.providers import provider_of
 
-MakeProvider = Callable[[Provider, Role, str | None], KMSInterface]
-"""Makes a provider for a role, in an AWS Region other than the configured one if that is named."""
+MakeProvider = Callable[[str, Role, str | None], KMSInterface]
+"""Makes a provider, by name, for a role, in another AWS Region than the configured one if named."""
 
-Place = tuple[Provider, str | None]
-"""Where a KEK is: its provider, and its Region where that is not the configured one."""
-BRANCH: Place = ("memory", "branch")
-"""Stands for the branch keys, which are at hand: no provider is asked for each row."""
+
+class Location(NamedTuple):
+    """Where a row's KEK is: its provider, and its AWS Region where that is not the configured one.
+
+    ``provider`` is None where no provider has KEKs of such a name.
+    """
+
+    provider: str | None
+    region: str | None = None
+
+
+BRANCH_KEYS = Location("branch keys")
+"""Stands for the branch keys (V3), which are in memory: no provider is asked for each row."""
 
 Asked = TypeVar("Asked", UnwrapRequest, RewrapRequest)
-Answer = TypeVar("Answer")
-
-
-def provider_of(kek_id: str | None, default: Provider) -> Provider:
-    """Which provider a stored ``kek_id`` belongs to; rows without one belong to the default."""
-    if kek_id is None:
-        return default
-    if kek_id.startswith("env:"):
-        return "env"
-    if kek_id.startswith("memory:"):
-        return "memory"
-    return "aws"
+Answer = TypeVar("Answer", Wrapped, Unwrapped)
 
 
 class RoutedKMS(KMSInterface):
-    """Wraps with the configured provider, and opens what any provider wrapped."""
+    """Wraps with the configured provider, and unwraps what any provider wrapped."""
 
-    def __init__(self, target: Provider, make: MakeProvider, region: str | None = None) -> None:
+    def __init__(self, target: str, make: MakeProvider, region: str | None = None) -> None:
         """Prepare.
 
         Args:
-            target: the provider that wraps.
-            make: builds a provider for a role when it is needed.
+            target: the provider that wraps, by name.
+            make: makes a provider for a role when it is needed.
             region: the AWS Region that the target works in, where it is known.
         """
         super().__init__()
         self.name = target
-        self.carried = 0
-        """Keys so far that left one provider for another: opened and wrapped in this process."""
-        self.on_carry: Callable[[bool], None] = lambda _: None
-        """Called before the first key is opened and wrapped anew: with True where one comes from
-        another provider or Region, with False where it changes between V2 and V3."""
-        self._carried_said: set[bool] = set()
-        self._target: Provider = target
+        self.reencrypted_locally = 0
+        """Keys so far that left one provider for another: unwrapped and wrapped in this process."""
+        self.on_local_reencrypt: Callable[[bool], None] = lambda _: None
+        """Called before keys are first unwrapped and wrapped in this process: with True where they
+        come from another provider or Region, with False where they change between V2 and V3."""
+        self._announced: set[bool] = set()
+        self._target = target
         self._make = make
         self._region = region
-        self._made: dict[tuple[Provider, Role, str | None], KMSInterface] = {}
+        self._made: dict[tuple[str, Role, str | None], KMSInterface] = {}
         self._concurrency: int | None = None
         self.branches: BranchKeys | None = None
         """The branch keys (V3); None where the database has no table of them."""
         self._lock = threading.Lock()
 
     @property
-    def target(self) -> Provider:
-        """The provider that wraps."""
+    def target(self) -> str:
+        """The name of the provider that wraps."""
         return self._target
 
-    def provider(self, name: Provider, role: Role, region: str | None = None) -> KMSInterface:
-        """The provider that acts in a role, in another Region than the target's if one is named."""
+    @property
+    def home(self) -> Location:
+        """Where the KEK that wraps is."""
+        return Location(self._target)
+
+    def provider(self, name: str, role: Role, region: str | None = None) -> KMSInterface:
+        """The provider of a name, acting in a role, in another Region than the target's if named.
+
+        Raises:
+            UsageError: it is not configured.
+        """
         with self._lock:
             if (name, role, region) not in self._made:
                 made = self._made[name, role, region] = self._make(name, role, region)
@@ -95,17 +101,13 @@ class RoutedKMS(KMSInterface):
                     made.set_concurrency(self._concurrency)
             return self._made[name, role, region]
 
-    def resolve(self, kek: str, role: Role) -> str:
+    def kek_id_of(self, kek: str, role: Role) -> str:
         """The id that rows store for a KEK of the target: an alias or key id is looked up.
 
         Raises:
             KMSError: KMS refused or cannot be reached.
         """
-        if self._target != "aws" or is_key_arn(kek):
-            return kek
-        provider = self.provider("aws", role)
-        assert isinstance(provider, AWSKMS)
-        return str(provider.describe(kek)["Arn"])
+        return self.provider(self._target, role).resolve(kek)
 
     @property
     def kek_id(self) -> str:
@@ -122,124 +124,134 @@ class RoutedKMS(KMSInterface):
             return self._branch_keys.wrap_many(requests)
         return self.provider(self._target, Role.WRAPPER).wrap_many(requests)
 
-    def expect(self, context_name: str, under: str | None, rows: int) -> None:
-        """Say that so many keys of a table will be wrapped under branch keys soon."""
-        self._branch_keys.expect(context_name, under, rows)
+    def expect(self, context_name: str, kek: str | None, rows: int) -> None:
+        """Announce that this many keys of a table will soon be wrapped under branch keys."""
+        self._branch_keys.expect(context_name, kek, rows)
 
     def generate(
-        self, size: int, context: Context | None, under: str | None = None
+        self, size: int, context: Context | None, kek: str | None = None
     ) -> tuple[Unwrapped, Wrapped]:
-        return self.provider(self._target, Role.WRAPPER).generate(size, context, under)
+        return self.provider(self._target, Role.WRAPPER).generate(size, context, kek)
 
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
-        return self._split(
-            requests,
-            lambda place, part: (
-                self._branch_keys.unwrap_many(part)
-                if place == BRANCH
-                else self.provider(place[0], Role.VERIFIER, place[1]).unwrap_many(part)
-            ),
-        )
+        return self._split(requests, self._unwrap_part)
+
+    def _unwrap_part(
+        self, location: Location, part: Sequence[UnwrapRequest]
+    ) -> list[Unwrapped | RowRejectedError]:
+        if location == BRANCH_KEYS:
+            return self._branch_keys.unwrap_many(part)
+        if location.provider is None:
+            return [_unknown(request.kek_id) for request in part]
+        return self.provider(location.provider, Role.VERIFIER, location.region).unwrap_many(part)
 
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         return self._split(requests, self._rewrap_part)
 
     def _rewrap_part(
-        self, place: Place, part: Sequence[RewrapRequest]
+        self, location: Location, part: Sequence[RewrapRequest]
     ) -> list[Wrapped | RowRejectedError]:
-        new = any(request.new_hierarchical for request in part)
-        if place == BRANCH and new:
+        to_branch_keys = any(request.new_hierarchical for request in part)
+        if location == BRANCH_KEYS and to_branch_keys:
             return self._branch_keys.rewrap_many(part)
-        if place == (self._target, None) and not new:
+        if location.provider is None:
+            return [_unknown(request.kek_id) for request in part]
+        if location == self.home and not to_branch_keys:
             return self.provider(self._target, Role.REWRAPPER).rewrap_many(part)
-        return self._carry_over(part)
+        return self._reencrypt_locally(part)
 
     def rewrap_branch_keys(
-        self, context_name: str, source: str | None, under: str | None, *, again: bool = False
-    ) -> Moved:
-        """Move a table's branch keys; see :meth:`dekctl.kms.branch.keys.BranchKeys.rewrap_all`."""
+        self,
+        context_name: str,
+        source: str | None,
+        new_kek: str | None,
+        *,
+        include_current: bool = False,
+    ) -> BranchRewrapResult:
+        """Rewrap a table's branch keys; see :meth:`.BranchKeys.rewrap_all`."""
         if self.branches is None:
-            return Moved()
-        return self.branches.rewrap_all(context_name, source, under, again=again)
+            return BranchRewrapResult()
+        return self.branches.rewrap_all(
+            context_name, source, new_kek, include_current=include_current
+        )
 
     @property
     def _branch_keys(self) -> BranchKeys:
         if self.branches is None:
             raise UsageError(
-                "hierarchical wrapping (V3) needs the table of branch keys, which is not there",
-                hint="make it with: dekctl schema expand",
+                "hierarchical wrapping (V3) needs the table of branch keys, which does not exist",
+                hint="create it with: dekctl schema expand",
             )
         return self.branches
 
-    def place(self, kek_id: str | None) -> Place:
-        """Which provider a row belongs to, and its Region where ReEncrypt cannot reach it."""
-        name = provider_of(kek_id, self._target)
-        if name != "aws" or kek_id is None:
-            return name, None
-        return name, foreign_region(kek_id, self._region)
+    def location(self, kek_id: str | None) -> Location:
+        """Where the KEK of a row is; rows that name none belong to the target."""
+        if kek_id is None:
+            return self.home
+        spec = provider_of(kek_id)
+        return Location(spec.name if spec else None, foreign_region(kek_id, self._region))
 
     def _split(
         self,
         requests: Sequence[Asked],
-        answer: Callable[[Place, Sequence[Asked]], Sequence[Answer]],
-    ) -> list[Answer]:
-        """Hand each provider its own requests, and give the answers back in order."""
-        by_place: dict[Place, list[int]] = {}
+        answer: Callable[[Location, Sequence[Asked]], Sequence[Answer | RowRejectedError]],
+    ) -> list[Answer | RowRejectedError]:
+        """Hand each provider its own requests; return the answers in the order of the requests."""
+        indexes: dict[Location, list[int]] = {}
         for i, request in enumerate(requests):
-            place = BRANCH if request.hierarchical else self.place(request.kek_id)
-            by_place.setdefault(place, []).append(i)
-        if len(by_place) == 1:
-            return list(answer(place, requests))
-        answers: dict[int, Answer] = {}
-        for place, places in by_place.items():
-            found = answer(place, [requests[i] for i in places])
-            answers.update(zip(places, found, strict=True))
+            location = BRANCH_KEYS if request.hierarchical else self.location(request.kek_id)
+            indexes.setdefault(location, []).append(i)
+        if len(indexes) == 1:
+            return list(answer(next(iter(indexes)), requests))
+        answers: dict[int, Answer | RowRejectedError] = {}
+        for location, mine in indexes.items():
+            answers.update(zip(mine, answer(location, [requests[i] for i in mine]), strict=True))
         return [answers[i] for i in range(len(requests))]
 
-    def _carry_over(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
-        """Where ReEncrypt cannot: unwrap, wrap, and open the new blob before it counts."""
-        home: Place = (self._target, None)
-        strange = [self.place(request.kek_id) != home for request in requests]
+    def _reencrypt_locally(
+        self, requests: Sequence[RewrapRequest]
+    ) -> list[Wrapped | RowRejectedError]:
+        """Where ReEncrypt cannot: unwrap, wrap, and unwrap the new blob before it counts."""
+        foreign = [self.location(request.kek_id) != self.home for request in requests]
         with self._lock:
-            new = set(strange) - self._carried_said
-            self._carried_said |= new
+            new = set(foreign) - self._announced
+            self._announced |= new
         for from_elsewhere in sorted(new):
-            self.on_carry(from_elsewhere)
-        opened = self.unwrap_many(
+            self.on_local_reencrypt(from_elsewhere)
+        unwrapped = self.unwrap_many(
             [UnwrapRequest(r.wrapped, r.kek_id, r.context, r.hierarchical) for r in requests]
         )
         good = [
-            WrapRequest(answer.plaintext, r.new_context, r.under, r.new_hierarchical)
-            for answer, r in zip(opened, requests, strict=True)
+            WrapRequest(answer.plaintext, r.new_context, r.new_kek, r.new_hierarchical)
+            for answer, r in zip(unwrapped, requests, strict=True)
             if isinstance(answer, Unwrapped)
         ]
-        wrapped = self.wrap_many(good)
-        checked = iter(self._check(good, wrapped))
-        answers = [next(checked) if isinstance(answer, Unwrapped) else answer for answer in opened]
+        checked = iter(self._check(good, self.wrap_many(good)))
+        answers = [
+            next(checked) if isinstance(answer, Unwrapped) else answer for answer in unwrapped
+        ]
         with self._lock:
-            self.carried += sum(
+            self.reencrypted_locally += sum(
                 isinstance(answer, Wrapped) and from_elsewhere
-                for answer, from_elsewhere in zip(answers, strange, strict=True)
+                for answer, from_elsewhere in zip(answers, foreign, strict=True)
             )
         return answers
 
     def _check(
         self, keys: Sequence[WrapRequest], wrapped: Sequence[Wrapped | RowRejectedError]
     ) -> list[Wrapped | RowRejectedError]:
-        places = [i for i, answer in enumerate(wrapped) if isinstance(answer, Wrapped)]
-        requests = []
-        for i in places:
-            answer = wrapped[i]
-            assert isinstance(answer, Wrapped)
-            requests.append(
-                UnwrapRequest(answer.blob, answer.kek_id, keys[i].context, keys[i].hierarchical)
-            )
+        """Reject each new blob that does not unwrap to the key it was made from."""
+        good = [(i, new) for i, new in enumerate(wrapped) if isinstance(new, Wrapped)]
+        requests = [
+            UnwrapRequest(new.blob, new.kek_id, keys[i].context, keys[i].hierarchical)
+            for i, new in good
+        ]
         answers = list(wrapped)
-        for i, again in zip(places, self.unwrap_many(requests), strict=True):
-            if isinstance(again, RowRejectedError):
-                answers[i] = again
-            elif not hmac.compare_digest(again.plaintext, keys[i].plaintext):
-                answers[i] = RowRejectedError("the new wrapped key does not open to the same key")
+        for (i, _), copy in zip(good, self.unwrap_many(requests), strict=True):
+            if isinstance(copy, RowRejectedError):
+                answers[i] = copy
+            elif not hmac.compare_digest(copy.plaintext, keys[i].plaintext):
+                answers[i] = RowRejectedError("the new wrapped key decrypts to a different key")
         return answers
 
     def set_concurrency(self, concurrency: int) -> None:
@@ -253,3 +265,10 @@ class RoutedKMS(KMSInterface):
         with self._lock:
             for provider in self._made.values():
                 provider.close()
+
+
+def _unknown(kek_id: str | None) -> RowRejectedError:
+    return RowRejectedError(
+        f"its kek_id {kek_id} is of no provider that this dekctl has",
+        hint="was kek_id changed by hand, or the row wrapped by a newer dekctl?",
+    )

@@ -24,7 +24,7 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
         UsageError: a table is not as configured.
         DatabaseError: the database refused or cannot be reached.
     """
-    outputs = project.outputs if project.env.provider == "aws" and not project.env.kek else None
+    outputs = project.outputs if project.uses_aws and not project.env.kek else None
     ledger = project.ledger if project.ledger.exists() else None
     tables = [
         table_status(project.table(config), ledger, outputs)

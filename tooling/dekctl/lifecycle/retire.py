@@ -14,8 +14,8 @@ from dekctl.config.outputs import Generation
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
 from dekctl.kek_id import is_key_arn, is_same_kek
-from dekctl.kms.local import KEK_VARIABLE, OLD_KEKS_VARIABLE, EnvKMS
-from dekctl.kms.router import provider_of
+from dekctl.kms.aws.spec import AWS
+from dekctl.kms.providers import provider_of
 from dekctl.lifecycle.backup_window import backup_window, note_count
 from dekctl.lifecycle.erase import check_erasure
 from dekctl.lifecycle.usage import (
@@ -122,12 +122,15 @@ def _refuse_missing(project: Project) -> None:
 
 def _refuse_unknown(project: Project, kek: str) -> None:
     """A name with a slip in it has no rows either; that must not read as an all-clear."""
-    kind = provider_of(kek, "aws")
-    if kind == "aws" and project.env.provider == "aws":
-        project.described_kek(kek)
-    elif kind == "env" and kek not in EnvKMS().known_kek_ids():
+    provider = provider_of(kek)
+    if provider is AWS:
+        if project.uses_aws:
+            project.described_kek(kek)
+        return
+    known = project.open_provider(provider).known_kek_ids() if provider is not None else ()
+    if known is not None and kek not in known:
         raise UsageError(
-            f"{kek} is neither in {KEK_VARIABLE} nor in {OLD_KEKS_VARIABLE}, and no row names it",
+            f"no KEK {kek} is configured, and no row names it",
             hint="see the KEKs in use with: dekctl status",
         )
 
@@ -146,8 +149,10 @@ def _rows(project: Project, verdict: Verdict, name: str) -> Check:
 
 def _move(project: Project, verdict: Verdict, name: str) -> str:
     """What moves all that is under the KEK to another one."""
-    active = provider_of(verdict.kek_id, "aws") == "aws" == project.env.provider and is_same_kek(
-        project.find_kek(project.kek()), verdict.kek_id
+    active = (
+        project.uses_aws
+        and provider_of(verdict.kek_id) is AWS
+        and is_same_kek(project.find_kek(project.kek()), verdict.kek_id)
     )
     first = "make another KEK the active one, then: " if active else "move them first: "
     return f"{first}dekctl rewrap --from {name}"
@@ -196,9 +201,9 @@ def _branch_keys(project: Project, verdict: Verdict, name: str) -> Check:
 
 def _writers(project: Project, kek: str) -> Check:
     """New keys must not be wrapped under it any more."""
-    if provider_of(kek, "aws") != project.env.provider:
+    if provider_of(kek) is not project.provider:
         return Check("writers", True, f"new keys are wrapped by {project.env.provider}")
-    if project.env.provider != "aws":
+    if not project.uses_aws:
         current = project.kms().kek_id
         return Check(
             "writers",
@@ -281,7 +286,7 @@ def _backups(project: Project, verdict: Verdict) -> Check:
 def _change(project: Project, kek: str, generation: Generation | None) -> str:
     """The edit that follows."""
     env = project.env.name
-    if provider_of(kek, "aws") != "aws":
+    if provider_of(kek) is not AWS:
         return f"remove {kek} from DEKCTL_OLD_KEKS"
     if generation is None:
         return f"disable {kek}, and schedule its deletion after a time without complaints"

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dekctl.config import Provider
 from dekctl.config.roles import Role
 from dekctl.db.row import Change, Row
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kek_id import alias_spellings, could_be, is_same_kek, key_id_of, replica_suffix
-from dekctl.kms.branch.store import Moved
+from dekctl.kms.branch.store import BranchRewrapResult
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.router import RoutedKMS
@@ -61,7 +60,7 @@ class Kind:
     """What decides how a row is moved: ``at_target`` says that ReEncrypt reaches the new KEK."""
 
     hierarchical: bool
-    provider: Provider
+    provider: str | None
     at_target: bool
 
 
@@ -94,7 +93,7 @@ class Rewrap(Operation):
         self.kinds: Counter[Kind] = Counter()
         """In a dry run: the due rows by kind."""
         self._count_lock = threading.Lock()
-        self.branches = Moved()
+        self.branches = BranchRewrapResult()
         """What came of the branch keys, which move before the rows."""
         if self.choice.before is not None and not table.has("wrapped_at"):
             raise UsageError(
@@ -166,17 +165,21 @@ class Rewrap(Operation):
         # Branch keys are shared by all rows of a table. Where each owner has a KEK, they stay with
         # the environment's: under one owner's they would go with that owner.
         own = self.keks.ids if self.table.config.kek_by is None else []
-        under = own[0] if own else None
-        again = choice.same_key or choice.before is not None
+        new_kek = own[0] if own else None
         name = self.table.config.context_name
-        self.branches = self.routed.rewrap_branch_keys(name, choice.source, under, again=again)
+        self.branches = self.routed.rewrap_branch_keys(
+            name,
+            choice.source,
+            new_kek,
+            include_current=choice.same_key or choice.before is not None,
+        )
 
     def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:
-        places = Counter((row.version == V3, self.routed.place(row.kek)) for row in rows)
-        home = (self.routed.target, None)
+        rows_at = Counter((row.version == V3, self.routed.location(row.kek)) for row in rows)
         with self._count_lock:
-            for (hierarchical, place), count in places.items():
-                self.kinds[Kind(hierarchical, place[0], place == home)] += count
+            for (hierarchical, location), count in rows_at.items():
+                at_target = location == self.routed.home
+                self.kinds[Kind(hierarchical, location.provider, at_target)] += count
         return super().rehearse(rows)
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
@@ -188,7 +191,7 @@ class Rewrap(Operation):
         for i, row in enumerate(rows):
             assert row.wrapped is not None
             try:
-                context, under = self.context_of(row), self.keks.of(row)
+                context, kek = self.context_of(row), self.keks.of(row)
             except RowRejectedError as error:
                 verdicts[i] = Fault(row, reason_of(error))
                 continue
@@ -196,7 +199,7 @@ class Rewrap(Operation):
             new_context = row_context(self.table.config.context_name, row.pk)
             old, new = row.version == V3, self.version == V3
             requests.append(
-                RewrapRequest(row.wrapped, row.kek, context, new_context, under, old, new)
+                RewrapRequest(row.wrapped, row.kek, context, new_context, kek, old, new)
             )
         values_of = values_of_now(self.table, self.version)
         for i, answer in zip(places, self.kms.rewrap_many(requests), strict=True):
@@ -222,7 +225,7 @@ class Rewrap(Operation):
         that the run saw every row and none was set aside.
         """
         left: str | None = None
-        whole = whole and not self.branches.stuck
+        whole = whole and not self.branches.failed
         if whole and self.choice.everything:
             left = "any"
         elif whole and (source := self.choice.source) is not None and not self._left(source):

@@ -17,7 +17,8 @@ from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.interface import Wrapped
-from dekctl.kms.router import RoutedKMS, provider_of
+from dekctl.kms.providers import provider_named, provider_of
+from dekctl.kms.router import RoutedKMS
 
 
 class Target:
@@ -44,7 +45,8 @@ class Target:
             )
         self.table = table
         self._kek_by = config.kek_by
-        strangers = [k for k in config.keks if provider_of(k, kms.target) != kms.target]
+        target = provider_named(kms.target)
+        strangers = [k for k in config.keks if provider_of(k) is not target]
         if strangers and not to:
             raise UsageError(
                 f"{config.name} names the KEK {strangers[0]}, the provider is {kms.target}",
@@ -52,7 +54,7 @@ class Target:
             )
         self._ids: dict[str, str] = {}
         if config.keks and not to:
-            self._ids = {kek: kms.resolve(kek, role) for kek in config.keks}
+            self._ids = {kek: kms.kek_id_of(kek, role) for kek in config.keks}
 
     @property
     def ids(self) -> list[str]:

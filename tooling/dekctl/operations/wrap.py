@@ -13,7 +13,8 @@ from dekctl.db.table import DekTable
 from dekctl.errors import KMSRefusedError, RowRejectedError
 from dekctl.kms.context import V2, V3, row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
-from dekctl.kms.router import RoutedKMS, provider_of
+from dekctl.kms.providers import provider_of
+from dekctl.kms.router import RoutedKMS
 from dekctl.operations.base import Fault, Operation, Proved, Verdict, reason_of
 from dekctl.operations.target import Target, values_of_now, wrapped_columns
 
@@ -66,8 +67,8 @@ class Wrap(Operation):
 
     def expect(self, rows: int) -> None:
         if self.version == V3 and not self.stale:  # of stale rows nobody knows how many they are
-            under = self.keks.ids[0] if self.keks.ids else None
-            self.routed.expect(self.table.config.context_name, under, rows)
+            kek = self.keks.ids[0] if self.keks.ids else None
+            self.routed.expect(self.table.config.context_name, kek, rows)
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
@@ -76,11 +77,11 @@ class Wrap(Operation):
         for i, row in enumerate(rows):
             assert row.plaintext is not None
             try:
-                key, under = self._key_in(row.plaintext), self.keks.of(row)
+                key, kek = self._key_in(row.plaintext), self.keks.of(row)
             except RowRejectedError as error:
                 verdicts[i] = Fault(row, reason_of(error))
                 continue
-            requests[i] = WrapRequest(key, row_context(name, row.pk), under, hierarchical)
+            requests[i] = WrapRequest(key, row_context(name, row.pk), kek, hierarchical)
         if self.stale:
             for i in self._fresh(rows, requests):
                 verdicts[i] = Proved(rows[i])
@@ -126,7 +127,8 @@ class Wrap(Operation):
 
     def _is_forgotten(self, request: UnwrapRequest) -> bool:
         """Whether a process that is gone had the KEK in its memory: nothing opens that key now."""
-        if provider_of(request.kek_id, "aws") != "memory":
+        provider = provider_of(request.kek_id) if request.kek_id is not None else None
+        if provider is None or provider.lasts:
             return False
         try:
             self.kms.unwrap_many([request])

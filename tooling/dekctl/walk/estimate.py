@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dekctl.kms.context import V2, V3
+from dekctl.kms.providers import provider_named
 from dekctl.operations.rewrap import Kind
 
 DOLLARS_PER_CALL = 0.03 / 10_000
@@ -40,10 +41,12 @@ def cost_of_rewrap(kinds: Counter[Kind], target: str, version: str, rows_per_key
     check. Rows of a branch key share what is done to it. A local provider makes no calls, but where
     there is nothing else the run is a rehearsal, and priced as if it were KMS.
     """
+    wraps = provider_named(target)
     calls: Counter[str] = Counter({V2: 0, V3: 0})
     for kind, rows in kinds.items():
-        here = int(target in ("aws", kind.provider))  # calls for one use of the target
-        there = int(kind.provider in ("aws", target))
+        # Calls for one use of the target, and of the provider that the row is with now.
+        here = int(wraps.remote or kind.provider == target)
+        there = int(kind.provider == target or _is_remote(kind.provider))
         branch_keys = math.ceil(rows / rows_per_key)
         if kind.hierarchical:
             calls[V2] += branch_keys * there + 2 * rows * here
@@ -52,6 +55,10 @@ def cost_of_rewrap(kinds: Counter[Kind], target: str, version: str, rows_per_key
             calls[V2] += rows * (here if kind.at_target else there + 2 * here)
             calls[V3] += rows * there + 2 * branch_keys * here
     return Cost(kinds.total(), version, dict(calls))
+
+
+def _is_remote(provider: str | None) -> bool:
+    return provider is not None and provider_named(provider).remote
 
 
 def estimate(costs: Sequence[Cost], rate: float | None) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dekctl.kms.branch.store import Moved
+from dekctl.kms.branch.store import BranchRewrapResult
 from dekctl.ledger import Run
 from dekctl.operations.base import Operation
 from dekctl.operations.rewrap import Rewrap
 from dekctl.walk.pacing import Note
 
 
-def tell_stuck(branches: Moved, note: Note) -> None:
+def tell_stuck(branches: BranchRewrapResult, note: Note) -> None:
     """Name the first branch key that does not move."""
-    count, first = len(branches.stuck), branches.stuck[0]
+    count, first = len(branches.failed), branches.failed[0]
     note(
         f"{count:,} branch key{' does' if count == 1 else 's do'} not move, rows under "
         f"{'it' if count == 1 else 'them'} are set aside: {first.message}"

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 
 from dekctl.db.database import Database
 from dekctl.errors import UsageError
-from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.limiter import RateLimiter
 
 LOOK_EVERY_SECONDS = 1.0
 ASK_EVERY_SECONDS = 2.0

@@ -16,9 +16,9 @@ from dekctl.config import TableConfig
 from dekctl.db.shape import Shard, Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, DekctlError, ExitCode, RefusedError, UsageError
-from dekctl.kms.aws.limiter import RateLimiter
-from dekctl.kms.aws.provider import DEFAULT_CONCURRENCY
 from dekctl.kms.context import V3, primary_key_text
+from dekctl.kms.interface import DEFAULT_CONCURRENCY
+from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Heartbeat
 from dekctl.operations.base import Operation
@@ -169,7 +169,7 @@ def run_rows(
     options = _keks_found(project, options)
     kms = project.kms(to=options.target, concurrency=options.concurrency, limiter=limiter)
     if verb == "rewrap":
-        kms.on_carry = lambda from_elsewhere: note(
+        kms.on_local_reencrypt = lambda from_elsewhere: note(
             f"rows {FROM_ELSEWHERE if from_elsewhere else ANOTHER_FORM}: their keys are unwrapped, "
             "wrapped and checked in this process"
         )
@@ -193,7 +193,7 @@ def run_rows(
     result.kms_calls = dict(kms.call_counts + Counter(result.kms_calls))
     result.seconds = round(time.monotonic() - started, 3)
     if verb == "rewrap":
-        result.extra["carried_over"] = kms.carried + result.carried
+        result.extra["carried_over"] = kms.reencrypted_locally + result.carried
     _complete(result, verb, options)
     return result
 
@@ -319,9 +319,9 @@ def _run_table(
         if not walk_options.dry_run:
             with Heartbeat(ledger, run) if ledger and run else contextlib.nullcontext():
                 operation.begin()  # many branch keys take longer than the lease
-        if isinstance(operation, Rewrap) and operation.branches.stuck:
+        if isinstance(operation, Rewrap) and operation.branches.failed:
             tell_stuck(operation.branches, note)
-            if operation.branches.there:  # they are damaged: it is no wrong setting
+            if operation.branches.rewrapped:  # they are damaged: it is no wrong setting
                 walk.options = replace(walk.options, keep_going=True)
         if options.workers > 1 or options.cluster:
             tally = go_in_ranges(project, walk, options, table, result, progress, note)

@@ -15,7 +15,6 @@ from botocore.session import Session
 
 from dekctl.errors import KMSError
 from dekctl.kms.aws.faults import NOT_KMS, WRONG_TYPE, Fault, classify, error_for
-from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
 from dekctl.kms.aws.session import (
@@ -28,6 +27,7 @@ from dekctl.kms.aws.session import (
 )
 from dekctl.kms.aws.transport import CountCall, Request, Response
 from dekctl.kms.aws.wire import Decoder
+from dekctl.kms.limiter import RateLimiter
 
 
 class BotoTransport:

@@ -9,9 +9,9 @@ from botocore.session import Session
 
 from dekctl.errors import UsageError
 from dekctl.kms.aws.boto import BotoTransport
-from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.retry import RetryPolicy
 from dekctl.kms.aws.transport import CountCall, Transport
+from dekctl.kms.limiter import RateLimiter
 
 TransportKind = Literal["auto", "boto3", "curl"]
 

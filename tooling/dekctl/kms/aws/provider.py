@@ -20,13 +20,13 @@ from dekctl.kek_id import in_region, is_key_arn, is_multi_region
 from dekctl.kms.aws.assume_role import base_session
 from dekctl.kms.aws.connect import TransportKind, make_transport
 from dekctl.kms.aws.faults import Fault, classify, error_for
-from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.quota import live_quota
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
 from dekctl.kms.aws.transport import Request, Response, Transport
 from dekctl.kms.fork_safety import begin_anew_after_fork, keep
 from dekctl.kms.interface import (
+    DEFAULT_CONCURRENCY,
     MAX_PLAINTEXT_BYTES,
     Context,
     KMSInterface,
@@ -36,10 +36,10 @@ from dekctl.kms.interface import (
     Wrapped,
     WrapRequest,
 )
+from dekctl.kms.limiter import RateLimiter
 
 Opened = TypeVar("Opened")
 
-DEFAULT_CONCURRENCY = 128
 CALL_RETRY = RetryPolicy(patience=10.0)
 """How long a single call, not one of a page, is tried again."""
 
@@ -116,8 +116,11 @@ class AWSKMS(KMSInterface):
     def kek_id(self) -> str:
         """ARN of the KEK that wraps. An alias or a key id is looked up once, with DescribeKey."""
         if self._kek_arn is None:
-            self._kek_arn = self.describe(self.key_id)["Arn"]
+            self._kek_arn = self.resolve(self.key_id)
         return self._kek_arn
+
+    def resolve(self, kek: str) -> str:
+        return kek if is_key_arn(kek) else str(self.describe(kek)["Arn"])
 
     def describe(self, kek_id: str) -> dict[str, Any]:
         """Return KMS's metadata of a key (``Arn``, ``KeyState``, …).
@@ -169,10 +172,10 @@ class AWSKMS(KMSInterface):
                 raise failure
 
     def generate(
-        self, size: int, context: Context | None, under: str | None = None
+        self, size: int, context: Context | None, kek: str | None = None
     ) -> tuple[Unwrapped, Wrapped]:
         request = {
-            "KeyId": under or self.key_id,
+            "KeyId": kek or self.key_id,
             "NumberOfBytes": size,
             **_context("EncryptionContext", context),
         }
@@ -189,7 +192,7 @@ class AWSKMS(KMSInterface):
         answers: list[Wrapped | RowRejectedError] = []
         calls = [
             {
-                "KeyId": r.under or self.key_id,
+                "KeyId": r.kek or self.key_id,
                 "Plaintext": r.plaintext,
                 **_context("EncryptionContext", r.context),
             }
@@ -232,7 +235,7 @@ class AWSKMS(KMSInterface):
             [r.kek_id for r in requests],
             lambda i, kek_id: {
                 "SourceKeyId": kek_id,
-                "DestinationKeyId": requests[i].under or self.key_id,
+                "DestinationKeyId": requests[i].new_kek or self.key_id,
                 "CiphertextBlob": requests[i].wrapped,
                 **_context("SourceEncryptionContext", requests[i].context),
                 **_context("DestinationEncryptionContext", requests[i].new_context),

@@ -5,11 +5,11 @@ A V3 blob is::
     format (1 byte, 3) | branch id (16) | nonce (12) | AES-256-GCM ciphertext and tag (DEK + 16)
 
 with the row's encryption context as additional data. A branch key wraps at most ``rows_per_key``
-keys, in one process, for at most an hour; its nonces are random, of 96 bits. NIST SP 800-38D
-(section 8.3) allows 2^32 such nonces for one key; the configuration allows far fewer.
+keys, in one process, for at most an hour. Its nonces are random and 96 bits long; NIST SP 800-38D
+(section 8.3) allows 2^32 of them per key, and the configuration allows far fewer.
 
-A branch key is stored, and that committed, before any row uses it. One that no row ever used (the
-process died) does no harm.
+A branch key is stored and committed before any row uses it. One that no row ever used, because the
+process was killed, does no harm.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from cryptography.exceptions import InvalidTag
 from dekctl.config.model import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kek_id import is_same_kek
-from dekctl.kms.branch.store import BranchKey, BranchStore, Moved
-from dekctl.kms.branch.supply import FORMAT, BranchSupply, OpenedBranch, Slot
+from dekctl.kms.branch.store import BranchKey, BranchRewrapResult, BranchStore
+from dekctl.kms.branch.supply import FORMAT, BranchScope, BranchSupply, OpenedBranch
 from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
 from dekctl.kms.fork_safety import begin_anew_after_fork
 from dekctl.kms.interface import (
@@ -46,13 +46,13 @@ HEAD_BYTES = len(FORMAT) + ID_BYTES
 KEY_BYTES = 32
 
 KEEP_SECONDS = 3600.0
-"""How long an opened branch key is used: then KMS is asked again, and may refuse."""
+"""How long a branch key is kept in memory; then KMS is asked again, and may refuse."""
 KEEP_KEYS = 1000
 REWRAP_BATCH = 500
 
 
 class BranchKeys:
-    """Wraps and opens V3 keys. Safe to use from several threads at once."""
+    """Wraps and unwraps V3 keys. Safe to use from several threads at once."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class BranchKeys:
         """Prepare; no call is made yet.
 
         Args:
-            kms: wraps and opens the branch keys themselves.
+            kms: wraps and unwraps the branch keys themselves.
             store: where they are kept.
-            rows_per_key: how many keys one branch key may wrap, by the table's context name; 10,000
-                for one that is not named.
+            rows_per_key: how many keys one branch key may wrap, by the table's context name;
+                10,000 for a table that is not named.
             clock: seconds, for the age of keys in memory.
         """
         self._kms = kms
@@ -85,15 +85,15 @@ class BranchKeys:
         self._fetching = threading.Lock()
 
     def after_fork(self) -> None:
-        """Wrap under branch keys of its own: two processes would count the uses of one apart."""
-        self._supply.begin_anew()
-        self._opened = OrderedDict()  # it may have been in the middle of a change
+        """Start with no branch key: two processes would each count its uses from the start."""
+        self._supply.reset()
+        self._opened = OrderedDict()  # another thread may have been changing it
         self._new_locks()
 
     # -- wrapping ------------------------------------------------------------------------------
 
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
-        """Wrap each key under a branch key. All requests are of one table and for one KEK.
+        """Wrap each key under a branch key. All requests are of one table and one KEK.
 
         Raises:
             KMSError: KMS gave no new branch key.
@@ -104,7 +104,7 @@ class BranchKeys:
             context = requests[len(answers)].context
             assert context is not None, "a V3 key is always bound to its row"
             wanted = len(requests) - len(answers)
-            branch, count = self._supply.take((context[TABLE], requests[0].under), wanted)
+            branch, count = self._supply.take((context[TABLE], requests[0].kek), wanted)
             part = requests[len(answers) : len(answers) + count]
             encode = row_encoder(context[TABLE])
             head, encrypt, kek_id = branch.head, branch.cipher.encrypt, branch.kek_id
@@ -116,25 +116,25 @@ class BranchKeys:
             ]
         return answers
 
-    def expect(self, context_name: str, under: str | None, rows: int) -> None:
-        """Say that so many keys of a table will be wrapped soon; do not wait for anything."""
-        self._supply.expect((context_name, under), rows)
+    def expect(self, context_name: str, kek: str | None, rows: int) -> None:
+        """Announce that this many keys of a table will be wrapped soon. Does not wait."""
+        self._supply.expect((context_name, kek), rows)
 
-    def _make(self, slot: Slot) -> OpenedBranch:
-        context_name, under = slot
+    def _make(self, scope: BranchScope) -> OpenedBranch:
+        context_name, kek = scope
         branch_id = uuid.uuid4().hex
         context = branch_context(context_name, branch_id)
         try:
-            key, wrapped = self._kms.generate(KEY_BYTES, context, under)
+            key, wrapped = self._kms.generate(KEY_BYTES, context, kek)
         except KMSRefusedError as error:
             if error.code == "AccessDeniedException":
                 error.hint = (
-                    "V3 needs allow_branch_keys = true in Terraform, then: make apply; "
-                    'or wrap each key by KMS, with wrapping = "V2" and without --hierarchical'
+                    "V3 needs allow_branch_keys = true in Terraform, then: make apply; or let KMS "
+                    'wrap every key: set wrapping = "V2", and leave out --hierarchical'
                 )
             raise
         if len(key.plaintext) != KEY_BYTES:
-            raise KMSUnavailableError("KMS gave a branch key of another size than asked for")
+            raise KMSUnavailableError("KMS returned a branch key of the wrong size")
         uses = self._rows_per_key.get(context_name, ROWS_PER_BRANCH_KEY)
         self._store.add(BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, uses))
         return OpenedBranch(branch_id, key.plaintext, wrapped.kek_id, self._clock(), uses)
@@ -142,10 +142,10 @@ class BranchKeys:
     # -- opening -------------------------------------------------------------------------------
 
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
-        """Open each V3 key. KMS is called only for branch keys that are not in memory.
+        """Unwrap each V3 key. KMS is called only for branch keys that are not in memory.
 
         Raises:
-            KMSError: KMS does not open branch keys.
+            KMSError: KMS refused to unwrap branch keys.
             DatabaseError: they could not be read.
         """
         ids = [_branch_id(request.wrapped) for request in requests]
@@ -161,13 +161,13 @@ class BranchKeys:
             if isinstance(branch, RowRejectedError):
                 answers.append(branch)
             elif branch is None:
-                answers.append(RowRejectedError(f"its branch key {branch_id} is not there"))
+                answers.append(RowRejectedError(f"its branch key {branch_id} is missing"))
             else:
                 answers.append(_unwrap(branch, request))
         return answers
 
     def forget(self, wrapped: bytes) -> None:
-        """Drop the branch key of a V3 blob from memory, to see at the next use what it is now."""
+        """Drop the branch key of a V3 blob from memory, so that its next use reads it again."""
         with self._remembering:
             self._opened.pop(_branch_id(wrapped) or "", None)
 
@@ -177,7 +177,7 @@ class BranchKeys:
         """Return the branch keys of these ids, from memory or from the store and KMS."""
         found, missing = self._remembered(wanted)
         if missing:
-            with self._fetching:  # one thread at a time: the others find the keys in memory then
+            with self._fetching:  # one thread at a time: the others then find the keys in memory
                 more, missing = self._remembered(missing)
                 found |= more
                 if missing:
@@ -204,12 +204,12 @@ class BranchKeys:
     def _fetch(
         self, wanted: Mapping[str, Mapping[str, str] | None]
     ) -> dict[str, OpenedBranch | RowRejectedError]:
-        """Read branch keys from the store, open them in KMS and remember them."""
+        """Read branch keys from the store, unwrap them with KMS and remember them."""
         found: dict[str, OpenedBranch | RowRejectedError] = {}
         stored = [
             key
             for key in self._store.get(wanted).values()
-            # A branch key of another table would not open here; say "not there" instead.
+            # Another table's branch key could not be unwrapped here: report it as missing.
             if (wanted[key.branch_id] or {}).get(TABLE) == key.context_name
         ]
         since = self._clock()
@@ -217,7 +217,7 @@ class BranchKeys:
         for key, answer in zip(stored, answers, strict=True):
             if isinstance(answer, RowRejectedError):
                 found[key.branch_id] = RowRejectedError(
-                    f"its branch key {key.branch_id} does not open: {answer.message}",
+                    f"KMS cannot decrypt its branch key {key.branch_id}: {answer.message}",
                     hint=answer.hint,
                     code=answer.code,
                 )
@@ -239,32 +239,35 @@ class BranchKeys:
         self,
         context_name: str,
         source: str | None = None,
-        under: str | None = None,
+        new_kek: str | None = None,
         *,
-        again: bool = False,
-    ) -> Moved:
-        """Move all branch keys of a table, or those of the KEK ``source``, to the KMS's KEK.
+        include_current: bool = False,
+    ) -> BranchRewrapResult:
+        """Rewrap the branch keys of a table. A damaged one does not stop the others.
 
-        ``under`` names another KEK to move to; ``again`` also re-encrypts those that are there. One
-        that is damaged does not hold up the others.
+        Args:
+            context_name: the table's.
+            source: only those under this KEK; by default all.
+            new_kek: the KEK to move them to; by default the one that wraps.
+            include_current: re-encrypt those that are under it already, too.
 
         Raises:
             KMSError: KMS refused.
             DatabaseError: the store refused.
         """
-        after, moved = "", Moved()
+        after, result = "", BranchRewrapResult()
         while page := self._store.page(context_name, after, REWRAP_BATCH):
             after = page[-1].branch_id
             chosen = [key for key in page if source is None or is_same_kek(key.kek_id, source)]
-            for answer in self._rewrap(chosen, under, again=again).values():
+            for answer in self._rewrap(chosen, new_kek, include_current=include_current).values():
                 if isinstance(answer, RowRejectedError):
-                    moved.stuck.append(answer)
+                    result.failed.append(answer)
                 else:
-                    moved.there += 1
-        return moved
+                    result.rewrapped += 1
+        return result
 
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
-        """Move V3 rows to the KMS's KEK: their branch keys move, their blobs stay as they are.
+        """Move V3 rows to another KEK: only their branch keys are rewrapped.
 
         Raises:
             KMSError: KMS refused.
@@ -272,79 +275,79 @@ class BranchKeys:
         """
         ids = [_branch_id(request.wrapped) for request in requests]
         stored = self._store.get({branch_id for branch_id in ids if branch_id is not None})
-        moved = self._rewrap(stored.values(), requests[0].under)
+        rewrapped = self._rewrap(stored.values(), requests[0].new_kek)
         answers: list[Wrapped | RowRejectedError] = []
         for branch_id, request in zip(ids, requests, strict=True):
-            answer = moved.get(branch_id) if branch_id is not None else _NO_BLOB
+            answer = rewrapped.get(branch_id) if branch_id is not None else _NO_BLOB
             if isinstance(answer, RowRejectedError):
                 answers.append(answer)
             elif answer is None:
-                answers.append(RowRejectedError(f"its branch key {branch_id} is not there"))
+                answers.append(RowRejectedError(f"its branch key {branch_id} is missing"))
             else:
                 answers.append(Wrapped(request.wrapped, answer))
         return answers
 
     def _rewrap(
-        self, keys: Iterable[BranchKey], under: str | None, *, again: bool = False
+        self, keys: Iterable[BranchKey], new_kek: str | None, *, include_current: bool = False
     ) -> dict[str, str | RowRejectedError]:
-        """Move branch keys to the KEK. Returns the KEK that each is under now."""
-        target = under or self._kms.kek_id
+        """Rewrap branch keys. Returns the KEK that each is under now, or why it is not."""
+        target = new_kek or self._kms.kek_id
         now: dict[str, str | RowRejectedError] = {}
         old: list[BranchKey] = []
         for key in keys:
-            if key.kek_id == target and not again:
+            if key.kek_id == target and not include_current:
                 now[key.branch_id] = target
             else:
                 old.append(key)
         requests = []
         for key in old:
             context = branch_context(key.context_name, key.branch_id)
-            requests.append(RewrapRequest(key.wrapped, key.kek_id, context, context, under))
+            requests.append(RewrapRequest(key.wrapped, key.kek_id, context, context, new_kek))
         answers = self._prove(requests, self._kms.rewrap_many(requests) if requests else [])
         for key, answer in zip(old, answers, strict=True):
             if isinstance(answer, RowRejectedError):
                 now[key.branch_id] = RowRejectedError(
-                    f"its branch key {key.branch_id} does not move: {answer.message}",
+                    f"its branch key {key.branch_id} cannot be rewrapped: {answer.message}",
                     hint=answer.hint,
                     code=answer.code,
                 )
             elif self._store.replace(key, answer.blob, answer.kek_id):
                 now[key.branch_id] = answer.kek_id
-            else:  # another process was first; what it stored is what counts
+            else:  # another process was first: what it stored counts
                 now[key.branch_id] = self._store.get([key.branch_id])[key.branch_id].kek_id
         return now
 
     def _prove(
         self, requests: Sequence[RewrapRequest], answers: Sequence[Wrapped | RowRejectedError]
     ) -> list[Wrapped | RowRejectedError]:
-        """Have KMS open each new copy before it replaces the only one of thousands of keys.
+        """Have KMS decrypt each new copy before it replaces the one that thousands of keys need.
 
-        By ReEncrypt once more, as whoever rewraps may not Decrypt. The context names the branch
-        key, so what opens with it is that key.
+        It is re-encrypted once more, because the rewrapper may not Decrypt. The context names the
+        branch key, so a copy that decrypts with it is that key.
         """
         proved = list(answers)
-        places: list[int] = []
-        again: list[RewrapRequest] = []
+        indexes: list[int] = []
+        copies: list[RewrapRequest] = []
         for i, (request, answer) in enumerate(zip(requests, answers, strict=True)):
             if isinstance(answer, Wrapped):
                 context = request.new_context
-                places.append(i)
-                again.append(
-                    RewrapRequest(answer.blob, answer.kek_id, context, context, request.under)
+                indexes.append(i)
+                copies.append(
+                    RewrapRequest(answer.blob, answer.kek_id, context, context, request.new_kek)
                 )
-        for i, proof in zip(places, self._kms.rewrap_many(again) if again else [], strict=True):
+        for i, proof in zip(indexes, self._kms.rewrap_many(copies) if copies else [], strict=True):
             if isinstance(proof, RowRejectedError):
                 proved[i] = proof
         return proved
 
 
 _NO_BLOB = RowRejectedError(
-    "its wrapped key is not of version V3", hint="was wrapped_key_version changed by hand?"
+    "its wrapped key is not a V3 blob", hint="was wrapped_key_version changed by hand?"
 )
 
 
 def _branch_id(blob: bytes) -> str | None:
-    """Return the branch id that a V3 blob names, or None where it is no V3 blob."""
+    """Return the branch id in a V3 blob, or None for any other blob."""
     if len(blob) <= HEAD_BYTES + NONCE_BYTES + TAG_BYTES or blob[:1] != FORMAT:
         return None
     return bytes(blob[1:HEAD_BYTES]).hex()
@@ -362,7 +365,7 @@ def _unwrap(branch: OpenedBranch, request: UnwrapRequest) -> Unwrapped | RowReje
         key = branch.cipher.decrypt(nonce, sealed, encode_context(request.context))
     except InvalidTag:
         return RowRejectedError(
-            "its wrapped key does not open: damaged, or of another row",
-            hint="was it copied from another row, or the context_name changed?",
+            "its wrapped key cannot be decrypted: it is damaged, or belongs to another row",
+            hint="was it copied from another row, or was context_name changed?",
         )
     return Unwrapped(key, branch.kek_id)

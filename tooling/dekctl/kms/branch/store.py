@@ -1,4 +1,4 @@
-"""Branch keys as they are stored, and what :mod:`dekctl.kms.branch.keys` asks of their store."""
+"""Branch keys as they are stored, and what :mod:`dekctl.kms.branch.keys` needs of their store."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class BranchKey:
 
 
 @dataclass(slots=True)
-class Moved:
-    """What came of moving a table's branch keys: how many are there now, and why others are not."""
+class BranchRewrapResult:
+    """How many branch keys of a table are under the KEK now, and why the others are not."""
 
-    there: int = 0
-    stuck: list[RowRejectedError] = field(default_factory=list)
+    rewrapped: int = 0
+    failed: list[RowRejectedError] = field(default_factory=list)
 
 
 class BranchStore(Protocol):
@@ -35,10 +35,10 @@ class BranchStore(Protocol):
         """Store a new branch key; it is committed when this returns."""
 
     def get(self, branch_ids: Iterable[str]) -> dict[str, BranchKey]:
-        """Read branch keys by id; those that are not there are left out."""
+        """Read branch keys by id; missing ones are left out."""
 
     def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
         """Read the next ``size`` branch keys of a table, by id."""
 
     def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
-        """Store a branch key under another KEK, unless somebody else did meanwhile."""
+        """Store a branch key under another KEK, unless another process did so meanwhile."""

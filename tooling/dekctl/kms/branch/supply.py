@@ -1,7 +1,7 @@
-"""The branch keys that wrap: one at a time for each table and KEK, the next one made ahead.
+"""The branch keys that wrap: one at a time per table and KEK, the next one made in advance.
 
-To make one takes a call to KMS and a transaction. Who says how many rows are coming
-(:meth:`BranchSupply.expect`) does not wait for that; nobody has to say so.
+Making one takes a KMS call and a transaction. A caller that announces how many rows are coming
+(:meth:`BranchSupply.expect`) does not wait for that; announcing is optional.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 FORMAT = b"\x03"
 WRAP_SECONDS = 3600.0
-"""After this time a new branch key is made even if the old one has uses left."""
+"""After this time a new branch key is made, even if the old one has uses left."""
 
-Slot = tuple[str, str | None]
-"""What one branch key serves: a table's context name, and the KEK; None for the provider's own."""
+BranchScope = tuple[str, str | None]
+"""What one branch key serves: a table's context name, and a KEK (None: the provider's own)."""
 
 
 class OpenedBranch:
-    """An opened branch key. Its ``repr`` shows nothing."""
+    """A branch key in plaintext. Its ``repr`` shows nothing."""
 
     __slots__ = ("cipher", "head", "kek_id", "since", "uses_left")
 
@@ -36,7 +36,7 @@ class OpenedBranch:
 
 @dataclass(slots=True)
 class _State:
-    """``expected`` counts the rows that were announced and have not taken a use yet."""
+    """``expected`` counts the announced rows that have not taken a use yet."""
 
     current: OpenedBranch | None = None
     coming: Future[OpenedBranch] | None = None
@@ -46,63 +46,65 @@ class _State:
 class BranchSupply:
     """Hands out uses of branch keys. Safe to use from several threads at once."""
 
-    def __init__(self, make: Callable[[Slot], OpenedBranch], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, make: Callable[[BranchScope], OpenedBranch], clock: Callable[[], float]
+    ) -> None:
         """Prepare.
 
         Args:
-            make: makes a branch key and stores it; called by one thread at a time, not always the
-                same.
+            make: makes a branch key and stores it; called by one thread at a time, though not
+                always the same thread.
             clock: seconds, for the age of a branch key.
         """
         self._make = make
         self._clock = clock
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
-        """Forget all; for a forked process, too, where a thread of its parent holds the locks."""
-        self._states: dict[Slot, _State] = {}
+    def reset(self) -> None:
+        """Forget everything, locks included: in a fork, a thread of the parent may hold them."""
+        self._states: dict[BranchScope, _State] = {}
         self._taking = threading.Lock()
-        self._counting = threading.Lock()  # short: who says what is coming waits for nobody
+        self._counting = threading.Lock()  # held briefly: announcing waits for nobody
 
-    def expect(self, slot: Slot, rows: int) -> None:
-        """Say that so many more uses will be taken, and do not wait for anything."""
+    def expect(self, scope: BranchScope, rows: int) -> None:
+        """Announce that this many more uses will be taken. Does not wait."""
         with self._counting:
-            state = self._states.setdefault(slot, _State())
+            state = self._states.setdefault(scope, _State())
             state.expected += rows
-            self._look_ahead(slot, state)
+            self._look_ahead(scope, state)
 
-    def take(self, slot: Slot, wanted: int) -> tuple[OpenedBranch, int]:
-        """Take up to ``wanted`` uses of the branch key in use, or of a new one.
+    def take(self, scope: BranchScope, wanted: int) -> tuple[OpenedBranch, int]:
+        """Take up to ``wanted`` uses of the current branch key, or of a new one.
 
         Raises:
-            KMSError: KMS gave no new branch key.
+            KMSError: KMS made no new branch key.
             DatabaseError: it could not be stored.
         """
         with self._taking:
-            while (taken := self._from_current(slot, wanted)) is None:
-                self._adopt_next(slot)
+            while (taken := self._from_current(scope, wanted)) is None:
+                self._adopt_next(scope)
             return taken
 
-    def _from_current(self, slot: Slot, wanted: int) -> tuple[OpenedBranch, int] | None:
+    def _from_current(self, scope: BranchScope, wanted: int) -> tuple[OpenedBranch, int] | None:
         with self._counting:
-            state = self._states.setdefault(slot, _State())
+            state = self._states.setdefault(scope, _State())
             branch = state.current
-            if branch is None or self._is_worn(branch):
+            if branch is None or self._is_used_up(branch):
                 return None
             count = min(wanted, branch.uses_left)
             branch.uses_left -= count
             state.expected = max(0, state.expected - count)
-            self._look_ahead(slot, state)
+            self._look_ahead(scope, state)
             return branch, count
 
-    def _adopt_next(self, slot: Slot) -> None:
-        """Wait for the branch key that is on its way; where none is, make it here."""
+    def _adopt_next(self, scope: BranchScope) -> None:
+        """Wait for the next branch key; make it here if no thread is making it."""
         with self._counting:
-            state = self._states[slot]
-            on_its_way = state.coming is not None
+            state = self._states[scope]
+            is_being_made = state.coming is not None
             coming = state.coming = state.coming or Future()
-        if not on_its_way:
-            self._fulfil(slot, coming)
+        if not is_being_made:
+            self._fulfil(scope, coming)
         branch = None
         try:
             branch = coming.result()
@@ -110,22 +112,22 @@ class BranchSupply:
             with self._counting:
                 state.current, state.coming = branch, None
 
-    def _is_worn(self, branch: OpenedBranch) -> bool:
+    def _is_used_up(self, branch: OpenedBranch) -> bool:
         return branch.uses_left == 0 or self._clock() - branch.since > WRAP_SECONDS
 
-    def _look_ahead(self, slot: Slot, state: _State) -> None:
-        """Begin to make the next branch key as soon as it is sure to be needed."""
+    def _look_ahead(self, scope: BranchScope, state: _State) -> None:
+        """Start making the next branch key as soon as it is certain to be needed."""
         left = state.current.uses_left if state.current is not None else 0
         if state.expected <= left or state.coming is not None:
             return
         state.coming = Future()
         thread = threading.Thread(
-            target=self._fulfil, args=(slot, state.coming), name="dekctl-branch", daemon=True
+            target=self._fulfil, args=(scope, state.coming), name="dekctl-branch", daemon=True
         )
         thread.start()
 
-    def _fulfil(self, slot: Slot, coming: Future[OpenedBranch]) -> None:
+    def _fulfil(self, scope: BranchScope, coming: Future[OpenedBranch]) -> None:
         try:
-            coming.set_result(self._make(slot))
-        except BaseException as error:  # whoever takes it is to see it
+            coming.set_result(self._make(scope))
+        except BaseException as error:  # raised to whoever takes it
             coming.set_exception(error)

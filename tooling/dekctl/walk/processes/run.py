@@ -32,9 +32,9 @@ def refuse_mixed(project: Project, options: RowOptions) -> None:
         raise UsageError(
             "--limit and --sample are for one process", hint="leave out --workers and --cluster"
         )
-    if many and project.env.provider == "memory":
+    if many and not project.provider.lasts:
         raise UsageError(
-            "the memory provider keeps its KEK in one process",
+            f"the {project.provider.name} provider keeps its KEK in one process",
             hint="leave out --workers and --cluster, or set another provider",
         )
 
@@ -47,7 +47,7 @@ def under_quota(project: Project, verb: str, options: RowOptions, note: Note) ->
     """
     if options.quota_share is None:
         return options
-    if project.env.provider != "aws":
+    if not project.uses_aws:
         raise UsageError(
             "--quota-share is about AWS KMS, which is not the provider here", hint="use --rate"
         )

@@ -7,7 +7,7 @@ from collections import Counter
 
 from dekctl.config import load_config
 from dekctl.db.table import DekTable
-from dekctl.kms.aws.limiter import RateLimiter
+from dekctl.kms.limiter import RateLimiter
 from dekctl.ledger import Run
 from dekctl.operations.rewrap import Rewrap
 from dekctl.project import Project
@@ -57,7 +57,7 @@ class RangeWorker:
         if job.run_id is not None:
             context_name = table.config.context_name
             run = Run(job.run_id, job.verb, context_name, options.walk.shard, job.writes)
-        before, carried = self._kms.call_counts, self._kms.carried
+        before, carried = self._kms.call_counts, self._kms.reencrypted_locally
         with pressure_of(self.project, options, self._kms, self._limiter) as pressure:
             tally = Walk(
                 operation,
@@ -70,7 +70,7 @@ class RangeWorker:
                 heartbeat=False,
             ).go()
         counts: Counter[str] = self._kms.call_counts - before
-        done = Done(tally, dict(counts), carried=self._kms.carried - carried)
+        done = Done(tally, dict(counts), carried=self._kms.reencrypted_locally - carried)
         done.written_under = dict(operation.written_under)
         if isinstance(operation, Rewrap):
             done.kinds = operation.kinds

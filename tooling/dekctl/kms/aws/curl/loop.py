@@ -23,13 +23,13 @@ from dekctl.kms.aws.curl.batch import Batch, Call
 from dekctl.kms.aws.curl.credentials import FreshCredentials
 from dekctl.kms.aws.curl.handle import TLS_ERRORS, Service, Slot
 from dekctl.kms.aws.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, Fault, classify, error_for
-from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
 from dekctl.kms.aws.session import closed_error, tls_error
 from dekctl.kms.aws.sigv4 import Signer
 from dekctl.kms.aws.transport import CountCall
 from dekctl.kms.aws.wire import Decoder, decode_error, encode
+from dekctl.kms.limiter import RateLimiter
 
 NAP_SECONDS = 0.05
 """While work is left, look at least this often for cancellation and a new rate."""

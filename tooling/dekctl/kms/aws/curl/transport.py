@@ -20,10 +20,10 @@ from dekctl.errors import KMSError
 from dekctl.kms.aws.curl.batch import Batch
 from dekctl.kms.aws.curl.handle import Service
 from dekctl.kms.aws.curl.loop import Loop
-from dekctl.kms.aws.limiter import RateLimiter
 from dekctl.kms.aws.retry import CancelledError, RetryPolicy
 from dekctl.kms.aws.session import closed_error, create_client
 from dekctl.kms.aws.transport import CountCall, Request, Response
+from dekctl.kms.limiter import RateLimiter
 
 
 class CurlTransport:

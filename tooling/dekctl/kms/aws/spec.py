@@ -1,0 +1,53 @@
+"""AWS KMS in the table of providers, and how applications and commands make it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from dekctl.config.roles import ROW_ROLES
+from dekctl.errors import UsageError
+from dekctl.kek_id import ARN_PREFIX
+from dekctl.kms.aws.provider import AWSKMS
+from dekctl.kms.aws.retry import APPLICATION
+from dekctl.kms.spec import NO_PREFIX, Opening, ProviderSpec
+
+KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
+
+
+def for_command(opening: Opening) -> AWSKMS:
+    """Make the provider as a command wants it: in a role, and patient for minutes."""
+    return AWSKMS(
+        opening.kek or opening.configured_kek(),
+        region=opening.region,
+        endpoint_url=opening.endpoint_url,
+        session=opening.session(opening.role),
+        known_keks=opening.known_keks(),
+        concurrency=opening.concurrency,
+        limiter=opening.limiter,
+        cancel=opening.cancel,
+    )
+
+
+def _for_application(**options: Any) -> AWSKMS:
+    if "key_id" not in options:
+        key_id = os.environ.get(KEY_VARIABLE)
+        if not key_id:
+            raise UsageError(
+                "the aws provider has no KEK",
+                hint=f"set {KEY_VARIABLE} to a key ARN or alias, or call "
+                'set_kms_provider("aws", key_id="alias/…")',
+            )
+        options["key_id"] = key_id
+    return AWSKMS(**{"retry": APPLICATION, **options})
+
+
+AWS = ProviderSpec(
+    name="aws",
+    kek_prefixes=(ARN_PREFIX, NO_PREFIX),  # an earlier script stored key ids and aliases
+    make=_for_application,
+    open=for_command,
+    lasts=True,
+    remote=True,
+    roles=frozenset(ROW_ROLES),
+)
