@@ -55,8 +55,12 @@ lock: ## Resolve the dependencies again, into requirements/*.txt (needs uv)
 demo: $(VENV)/.demo ## The main job from raw DEKs to a second KEK, on moto's server and SQLite
 	@$(TOOL) -m demo
 
-# Each process starts servers of its own; the tests of one file share theirs.
+# Each process starts its own servers.
 TEST_PROCESSES ?= 2
+
+.PHONY: unit
+unit: install ## Unit tests: no server, half a minute at most
+	@$(VENV)/bin/python -m pytest -q -n $(TEST_PROCESSES) tests/unit $(ARGS)
 
 .PHONY: test
 test: install ## All tests that need neither cloud nor Docker
@@ -75,11 +79,15 @@ bench: install ## Measure dekctl beside the seed's loop and boto3; writes docs/p
 	@PYTHONPATH=tooling:tests $(VENV)/bin/python -m bench $(ARGS)
 
 .PHONY: lint
-lint: install ## Formatter, linter, strict types; Terraform's and Checkov where Terraform is installed
+lint: lint-python ## All static checks; those of Terraform only where Terraform is installed
+	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-lint; else echo "skipped: tf-lint (terraform is not on PATH)"; fi
+
+.PHONY: lint-python
+lint-python: install ## Formatter, linter, strict types, and the layers of ARCHITECTURE.md
 	@$(VENV)/bin/ruff format --check -q tooling tests migrations
 	@$(VENV)/bin/ruff check -q tooling tests migrations
 	@$(VENV)/bin/mypy
-	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-lint; else echo "skipped: tf-lint (terraform is not on PATH)"; fi
+	@found=$$($(VENV)/bin/lint-imports --no-cache --no-logo) || { echo "$$found" >&2; exit 1; }
 
 .PHONY: fmt
 fmt: install ## Format the code and the Terraform files
