@@ -93,7 +93,7 @@ DANGEROUS = {
             None,
         ),
     ),
-    "nobody can say what the role's policy will be": (
+    "the plan does not show the role's new policy": (
         change("aws_kms_key", "kek", key("k1"), key("k1")),
         change(
             "aws_iam_role_policy",
@@ -368,7 +368,7 @@ def test_one_finding_is_accepted_by_name_and_the_ledger_keeps_who_did(
     assert who
     assert ids["delete"] in result
     guard_again = dekctl("guard", "--plan", write(dekctl.folder, document), "--allow", "nothing")
-    assert "fits no finding" in guard_again.expect(2).stderr
+    assert "matches no finding" in guard_again.expect(2).stderr
 
 
 def test_an_accepted_finding_accepts_no_worse_plan(app: Application, dekctl: Dekctl) -> None:
@@ -387,7 +387,7 @@ def test_an_accepted_finding_accepts_no_worse_plan(app: Application, dekctl: Dek
     assert (worse["rows"], worse["address"]) == (ROWS, accepted["address"])
     file = write(dekctl.folder, all_)
     stale = dekctl("guard", "--plan", file, "--allow", accepted["id"]).expect(2)
-    assert "fits no finding" in stale.stderr
+    assert "matches no finding" in stale.stderr
 
 
 @pytest.mark.parametrize("pattern", ["encrypted_files", "encrypted_*"])

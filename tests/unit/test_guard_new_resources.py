@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from dekctl.guard.dangers import find_dangers
-from dekctl.guard.plan import parse_plan
+from dekctl.guard.risk import Inputs
+from dekctl.guard.rules import find_risks
+from dekctl.guard.terraform_plan import parse_plan
 from support.plans import ACCOUNT, APP, WRAPPER, allow, change, key, plan, policy
 
 KEK = change("aws_kms_key", "kek", key("k1"), key("k1"))
@@ -214,23 +215,23 @@ HARMLESS = {
 def test_a_right_that_a_new_resource_takes_away_is_a_danger(
     changes: tuple[dict[str, Any], ...],
 ) -> None:
-    dangers = find_dangers(parse_plan(plan(KEK, *changes), "plan"), ["encrypted_files"])
-    assert [(d.kind, d.kek) for d in dangers] == [("decrypt", key("k1")["arn"])]
-    assert "files-app" in dangers[0].detail
+    risks = find_risks(Inputs(parse_plan(plan(KEK, *changes), "plan"), ["encrypted_files"]))
+    assert [(d.kind, d.kek) for d in risks] == [("decrypt", key("k1")["arn"])]
+    assert "files-app" in risks[0].detail
 
 
 @pytest.mark.parametrize("changes", HARMLESS.values(), ids=HARMLESS.keys())
 def test_a_new_resource_that_takes_nothing_away_is_no_danger(
     changes: tuple[dict[str, Any], ...],
 ) -> None:
-    dangers = find_dangers(parse_plan(plan(KEK, *changes), "plan"), ["encrypted_files"])
-    assert dangers == []
+    risks = find_risks(Inputs(parse_plan(plan(KEK, *changes), "plan"), ["encrypted_files"]))
+    assert risks == []
 
 
-def dangers_of(*changes: dict[str, Any]) -> list[tuple[str, str]]:
+def risks_of(*changes: dict[str, Any]) -> list[tuple[str, str]]:
     """Kind and address of every danger."""
-    found = find_dangers(parse_plan(plan(*changes), "plan"), ["encrypted_files"])
-    return [(danger.kind, danger.address) for danger in found]
+    found = find_risks(Inputs(parse_plan(plan(*changes), "plan"), ["encrypted_files"]))
+    return [(risk.kind, risk.address) for risk in found]
 
 
 @pytest.mark.parametrize("named", [(), (ROOT,)], ids=["the app alone", "the app and the account"])
@@ -238,14 +239,14 @@ def test_a_key_policy_of_the_account_counts_only_with_a_policy_of_the_role(
     named: tuple[dict[str, Any], ...],
 ) -> None:
     handed = handed_to_the_account(*named)
-    assert dangers_of(handed) == [("decrypt", "aws_kms_key.kek")]
-    assert dangers_of(handed, role_policy("own", ALLOW, new=False)) == []
+    assert risks_of(handed) == [("decrypt", "aws_kms_key.kek")]
+    assert risks_of(handed, role_policy("own", ALLOW, new=False)) == []
 
 
 def test_a_key_policy_that_was_the_account_s_already_takes_nothing() -> None:
     root = key("k1", policy=policy(ROOT))
     more = key("k1", policy=policy(ROOT, allow(WRAPPER, "kms:Encrypt")))
-    assert dangers_of(change("aws_kms_key", "kek", root, more)) == []
+    assert risks_of(change("aws_kms_key", "kek", root, more)) == []
 
 
 def test_an_alias_that_moves_to_a_key_of_the_account_needs_policies_of_the_writers() -> None:
@@ -260,7 +261,7 @@ def test_an_alias_that_moves_to_a_key_of_the_account_needs_policies_of_the_write
             {"name": "alias/files", "target_key_id": "k2"},
         ),
     )
-    assert dangers_of(*switched) == [("alias", "aws_kms_alias.kek")]
+    assert risks_of(*switched) == [("alias", "aws_kms_alias.kek")]
     writers = (
         change("aws_iam_role_policy", name, values, values)
         for name, values in (
@@ -268,7 +269,7 @@ def test_an_alias_that_moves_to_a_key_of_the_account_needs_policies_of_the_write
             ("wrapper", {"role": "files-wrapper", "policy": ANY_USE}),
         )
     )
-    assert dangers_of(*switched, *writers) == []
+    assert risks_of(*switched, *writers) == []
 
 
 @pytest.mark.parametrize("after", [{"name": "alias/x", "target_key_id": "k2"}, None])
@@ -277,7 +278,7 @@ def test_an_alias_that_a_condition_needs_takes_the_right_along(
 ) -> None:
     aliases = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/x"}}
     bound = key("k1", policy=policy({**ROOT, "Condition": aliases}))
-    found = dangers_of(
+    found = risks_of(
         change("aws_kms_key", "kek", bound, bound),
         change("aws_kms_key", "next", key("k2"), key("k2")),
         change("aws_kms_alias", "x", {"name": "alias/x", "target_key_id": "k1"}, after),

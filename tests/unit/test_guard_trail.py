@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from dekctl.guard.dangers import find_dangers
-from dekctl.guard.plan import parse_plan
+from dekctl.guard.risk import Inputs
+from dekctl.guard.rules import find_risks
+from dekctl.guard.terraform_plan import parse_plan
 from support.plans import arn_of, change, key, key_policy, plan, policy
 
 TRAIL = {
@@ -70,15 +71,15 @@ SEEING = {
 @pytest.mark.parametrize("changed", BLINDED.values(), ids=BLINDED.keys())
 def test_a_trail_that_loses_a_use_of_a_kek_is_a_danger(changed: dict[str, Any]) -> None:
     others = [] if changed["type"] == "aws_cloudtrail" else [KEPT]
-    dangers = find_dangers(parse_plan(plan(*others, changed), "plan"), ["encrypted_files"])
-    [found] = [danger for danger in dangers if danger.kind == "trail"]
+    risks = find_risks(Inputs(parse_plan(plan(*others, changed), "plan"), ["encrypted_files"]))
+    [found] = [risk for risk in risks if risk.kind == "trail"]
     assert (found.address, found.if_needed) == (changed["address"], False)
 
 
 @pytest.mark.parametrize("changed", SEEING.values(), ids=SEEING.keys())
 def test_a_trail_that_still_sees_every_use_is_no_danger(changed: dict[str, Any]) -> None:
     others = [] if changed["type"] == "aws_cloudtrail" else [KEPT]
-    assert find_dangers(parse_plan(plan(*others, changed), "plan"), ["encrypted_files"]) == []
+    assert find_risks(Inputs(parse_plan(plan(*others, changed), "plan"), ["encrypted_files"])) == []
 
 
 def unsaid(name: str) -> dict[str, Any]:
@@ -107,19 +108,19 @@ WORSE = {
 def test_what_nobody_can_say_of_a_key_counts_as_the_danger(
     kind: str, changed: dict[str, Any]
 ) -> None:
-    dangers = find_dangers(parse_plan(plan(changed), "plan"), ["encrypted_files"])
-    assert [(d.kind, d.kek) for d in dangers] == [(kind.strip(), arn_of("k1"))]
+    risks = find_risks(Inputs(parse_plan(plan(changed), "plan"), ["encrypted_files"]))
+    assert [(d.kind, d.kek) for d in risks] == [(kind.strip(), arn_of("k1"))]
 
 
 def test_a_key_that_may_be_disabled_does_not_hide_a_right_that_goes() -> None:
     after = {**key("k1", policy=key_policy(app=False)), "is_enabled": None}
     changed = change("aws_kms_key", "kek", key("k1"), after, unknown={"is_enabled": True})
-    dangers = find_dangers(parse_plan(plan(changed), "plan"), ["encrypted_files"])
-    assert [danger.kind for danger in dangers] == ["disable", "decrypt"]
+    risks = find_risks(Inputs(parse_plan(plan(changed), "plan"), ["encrypted_files"]))
+    assert [risk.kind for risk in risks] == ["disable", "decrypt"]
 
 
 def test_what_terraform_forgets_stays_as_it_is() -> None:
     kek = change("aws_kms_key", "kek", key("k1"), key("k1"))
     target = {"name": "alias/files", "target_key_id": "k1"}
     alias = change("aws_kms_alias", "kek", target, None, actions=["forget"])
-    assert find_dangers(parse_plan(plan(kek, alias), "plan"), ["encrypted_files"]) == []
+    assert find_risks(Inputs(parse_plan(plan(kek, alias), "plan"), ["encrypted_files"])) == []

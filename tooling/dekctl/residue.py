@@ -26,7 +26,7 @@ from dekctl.kms.context import V3, context_for_version, primary_key_text
 from dekctl.kms.interface import KMSInterface, UnwrapRequest
 from dekctl.project import Project
 
-FORMAT = "dekctl residue sample 1"
+SAMPLE_FORMAT = "dekctl residue sample 1"
 PAGE_ROWS = 500
 CHUNK_BYTES = 8 * 1024 * 1024
 FORMS = ("raw", "hex", "base64")
@@ -69,7 +69,7 @@ def take_sample(table: DekTable, rows: int, output: Path) -> int:
             f"no row of {table.config.name} has a wrapped key to take",
             hint="a sample is taken between wrap and scrub: dekctl wrap, dekctl verify",
         )
-    head = {"format": FORMAT, "table": table.config.name, "rows": len(taken)}
+    head = {"format": SAMPLE_FORMAT, "table": table.config.name, "rows": len(taken)}
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
@@ -117,7 +117,7 @@ def open_sample(file: Path, kms: KMSInterface) -> list[bytes]:
     requests: list[UnwrapRequest] = []
     try:
         with file.open(encoding="utf-8") as lines:
-            if json.loads(next(lines, "{}")).get("format") != FORMAT:
+            if json.loads(next(lines, "{}")).get("format") != SAMPLE_FORMAT:
                 raise UsageError(
                     f"{file} is not a residue sample",
                     hint="take one with: dekctl residue sample --output FILE",

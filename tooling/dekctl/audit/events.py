@@ -37,7 +37,7 @@ CRYPTOGRAPHY = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TrailEvent:
     """A call to KMS. ``principal`` is the role's ARN where a role was assumed, else the caller's.
 
     ``table`` and ``pk`` are those of the encryption context; None where it has none.
@@ -73,7 +73,7 @@ class Event:
         )
 
 
-def kms_event(record: Mapping[str, Any]) -> Event | None:
+def kms_event(record: Mapping[str, Any]) -> TrailEvent | None:
     """Read a CloudTrail record; None where it is not about KMS.
 
     Raises:
@@ -85,7 +85,7 @@ def kms_event(record: Mapping[str, Any]) -> Event | None:
         asked = record.get("requestParameters") or {}
         context = _context(record["eventName"], asked)
         principal, session = _caller(record.get("userIdentity") or {})
-        return Event(
+        return TrailEvent(
             event_id=str(record["eventID"]),
             time=datetime.strptime(record["eventTime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC),
             api=str(record["eventName"]),

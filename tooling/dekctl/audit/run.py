@@ -10,9 +10,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dekctl.audit.match import DELIVERY, Finding, Kind, Matched, match
-from dekctl.audit.trail import Bucket, Folder, Reading, Source, read_events, utc
-from dekctl.audit.work import CLOCKS, Stretch, stretches
+from dekctl.audit.log_files import Bucket, Folder, Reading, Source, read_events, utc
+from dekctl.audit.matching import DELIVERY, AuditFinding, AuditKind, Matched, match
+from dekctl.audit.work_windows import CLOCKS, WorkWindow, work_windows
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
@@ -29,7 +29,7 @@ class Audit:
     until: datetime
     reading: Reading
     matched: Matched
-    work: list[Stretch]
+    work: list[WorkWindow]
     trail: dict[str, Any] | None = None
     pending: list[str] = field(default_factory=list)
     """Runs so recent that CloudTrail may not have delivered all of their events."""
@@ -57,7 +57,7 @@ class Audit:
                     self.matched.calls.items(), key=lambda entry: (-entry[1], entry[0][:2])
                 )
             ],
-            "work": [stretch.as_json() for stretch in self.work],
+            "work": [window.as_json() for window in self.work],
             "pending": self.pending,
             "administration": self.matched.administration,
             "findings": [finding.as_json() for finding in findings.kept],
@@ -98,16 +98,16 @@ def audit(
     if begins >= ends:
         raise UsageError("--since is not before --until", hint="see: dekctl audit --help")
     work = [
-        stretch
-        for stretch in stretches(project.ledger.runs_since(begins, ends), now)
-        if stretch.least or stretch.expected or not stretch.closed
+        window
+        for window in work_windows(project.ledger.runs_since(begins, ends), now)
+        if window.least or window.expected or not window.closed
     ]
     tables = [table.context_name for table in project.config.tables]
     keks = [*project.known_keks(), outputs.kek_arn]
     reading = Reading()
-    # The whole of the first and the last stretch, or their sums would not come out.
-    first = min([begins, *(stretch.begins - CLOCKS for stretch in work)])
-    last = max([ends, *(stretch.ends + CLOCKS for stretch in work)])
+    # The whole of the first and the last window, or their sums would not come out.
+    first = min([begins, *(window.begins - CLOCKS for window in work)])
+    last = max([ends, *(window.ends + CLOCKS for window in work)])
     events = read_events(
         source, first, last, lambda e: e.concerns(keks, [outputs.kek_alias], tables), reading
     )
@@ -115,17 +115,19 @@ def audit(
     result = Audit(project.env.name, source.name, begins, ends, reading, matched, work)
     result.pending = [
         run
-        for stretch in work
-        if stretch.missing and stretch.ends + DELIVERY >= now
-        for run in stretch.runs
+        for window in work
+        if window.missing and window.ends + DELIVERY >= now
+        for run in window.runs
     ]
     if not paths:
         result.trail = _trail(project, outputs)
         if result.trail["logging"] is False:
-            matched.findings.add(Finding(Kind.TRAIL, f"{outputs.audit['trail_arn']} is stopped"))
+            matched.findings.add(
+                AuditFinding(AuditKind.TRAIL, f"{outputs.audit['trail_arn']} is stopped")
+            )
         if result.trail["delivery_error"]:
             text = f"the trail cannot deliver: {result.trail['delivery_error']}"
-            matched.findings.add(Finding(Kind.TRAIL, text))
+            matched.findings.add(AuditFinding(AuditKind.TRAIL, text))
     return result
 
 

@@ -1,7 +1,7 @@
-"""Guard: holds a Terraform plan against the rows, and refuses one that would lose a key.
+"""Guard: compares a Terraform plan with the rows, and refuses one that would lose a key.
 
-A plan without danger passes at once, without a look at the database. Otherwise the rows are
-counted; where that fails, the plan is refused: nobody knows what it would take along.
+A plan without risk passes at once; the database is not read. Otherwise the rows are counted, and
+if that fails the plan is refused, because nobody knows which rows would be lost.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 from dekctl import __version__
 from dekctl.errors import DekctlError, RefusedError, UsageError
-from dekctl.guard.danger import KEYS, Danger
-from dekctl.guard.dangers import contexts_in, find_dangers
-from dekctl.guard.plan import HINT, Plan, read_plan
+from dekctl.guard.kms_keys import present_keys
+from dekctl.guard.risk import Inputs, Risk
+from dekctl.guard.rules import contexts_in, find_risks
+from dekctl.guard.terraform_plan import HINT, TerraformPlan, read_plan
 from dekctl.kek_id import is_same_kek
 from dekctl.lifecycle.backup_window import backup_window
 from dekctl.lifecycle.usage import (
@@ -29,14 +30,14 @@ from dekctl.lifecycle.usage import (
 )
 from dekctl.project import Project
 
-NOTE = "guard"
+OPERATION = "guard"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A danger that counts here: ``rows`` wrapped keys would be affected."""
+class PlanFinding:
+    """A risk that counts here: ``rows`` wrapped keys would be affected."""
 
-    danger: Danger
+    risk: Risk
     rows: int
     detail: str
     generation: str | None
@@ -45,10 +46,10 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """The finding as plain values."""
         return {
-            "id": self.danger.id,
-            "kind": self.danger.kind,
-            "address": self.danger.address,
-            "kek_id": self.danger.kek,
+            "id": self.risk.id,
+            "kind": self.risk.kind,
+            "address": self.risk.address,
+            "kek_id": self.risk.kek,
             "generation": self.generation,
             "rows": self.rows,
             "detail": self.detail,
@@ -56,25 +57,25 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        name = f"{self.generation} ({self.danger.kek})" if self.generation else self.danger.kek
+        name = f"{self.generation} ({self.risk.kek})" if self.generation else self.risk.kek
         return (
-            f"[{self.danger.id}] {self.danger.address}: {name + ' ' if name else ''}{self.detail}"
+            f"[{self.risk.id}] {self.risk.address}: {name + ' ' if name else ''}{self.detail}"
             f" - {self.rows:,} rows"
         )
 
 
 @dataclass(slots=True)
 class Inspection:
-    """What came of a plan; :meth:`as_json` is the public form."""
+    """The verdict on a plan; :meth:`as_json` is the public form."""
 
     env: str
     plan: Path
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[PlanFinding] = field(default_factory=list)
     rows_counted: bool = False
     recorded: bool = False
 
     @property
-    def refused(self) -> list[Finding]:
+    def refused(self) -> list[PlanFinding]:
         """The findings that nobody accepted."""
         return [finding for finding in self.findings if not finding.allowed]
 
@@ -84,7 +85,7 @@ class Inspection:
         return RefusedError(
             f"this plan is refused:\n  {listed}",
             hint="move the rows first (dekctl rewrap, dekctl retire), or accept a single finding: "
-            f"--allow {self.refused[0].danger.id} (make apply ALLOW={self.refused[0].danger.id})",
+            f"--allow {self.refused[0].risk.id} (make apply ALLOW={self.refused[0].risk.id})",
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -109,18 +110,20 @@ def inspect_plan(
         file: JSON of ``terraform show -json``.
         allow: addresses or ids of findings that somebody accepts.
         env: name of the environment, for the answer.
-        open_project: reads the configuration; called only where the plan holds a danger.
+        open_project: reads the configuration; called only if the plan holds a risk.
 
     Raises:
-        UsageError: no plan that can be read, or ``allow`` names no finding of it.
-        RefusedError: the plan is dangerous, and the rows cannot be counted.
+        UsageError: the plan cannot be read, or ``allow`` names no finding of it.
+        RefusedError: the plan holds a risk, and the rows cannot be counted.
     """
     plan = read_plan(file)
     inspection = Inspection(env, file)
     try:
         contexts = contexts_in(plan)
-        if not find_dangers(plan, contexts) and not any(_is_pattern(name) for name in contexts):
-            _refuse_strangers(allow, [])
+        if not find_risks(Inputs(plan, contexts)) and not any(
+            _is_pattern(name) for name in contexts
+        ):
+            _accepted_ids(allow, [])
             return inspection
     except ValueError as error:
         raise UsageError(
@@ -130,12 +133,12 @@ def inspect_plan(
         with open_project() as project:
             inspection.env = project.env.name
             contexts = [table.context_name for table in project.config.tables]
-            dangers = find_dangers(plan, contexts)
-            findings = _weigh_all(project, plan, dangers) if dangers else []
-            inspection.rows_counted = bool(dangers)
-            accepted = _refuse_strangers(allow, findings)
+            risks = find_risks(Inputs(plan, contexts))
+            findings = _weigh_all(project, plan, risks) if risks else []
+            inspection.rows_counted = bool(risks)
+            accepted = _accepted_ids(allow, findings)
             inspection.findings = [
-                Finding(f.danger, f.rows, f.detail, f.generation, f.danger.id in accepted)
+                PlanFinding(f.risk, f.rows, f.detail, f.generation, f.risk.id in accepted)
                 for f in findings
             ]
             if any(finding.allowed for finding in inspection.findings) and not inspection.refused:
@@ -144,64 +147,64 @@ def inspect_plan(
         raise
     except DekctlError as error:
         raise RefusedError(
-            f"this plan may take a KEK away, and the rows cannot be counted: {error.message}",
+            f"this plan may make a KEK unusable, and the rows cannot be counted: {error.message}",
             hint=error.hint,
         ) from error
     return inspection
 
 
 def _is_pattern(context_name: str) -> bool:
-    """Whether a policy names contexts by a pattern: only the configuration tells which it meets."""
+    """Whether a policy names contexts by a pattern; the configuration tells which ones match."""
     return "*" in context_name or "?" in context_name
 
 
-def _weigh_all(project: Project, plan: Plan, dangers: Sequence[Danger]) -> list[Finding]:
+def _weigh_all(project: Project, plan: TerraformPlan, risks: Sequence[Risk]) -> list[PlanFinding]:
     uses, missing = count_uses(project), missing_tables(project)
-    weighed = (_weigh(project, plan, danger, uses, missing) for danger in dangers)
+    weighed = (_weigh(project, plan, risk, uses, missing) for risk in risks)
     return [finding for finding in weighed if finding is not None]
 
 
 def _weigh(
-    project: Project, plan: Plan, danger: Danger, uses: Sequence[Use], missing: Sequence[str]
-) -> Finding | None:
-    """Whether a danger counts here, and for how many rows."""
-    kek = danger.kek
+    project: Project, plan: TerraformPlan, risk: Risk, uses: Sequence[Use], missing: Sequence[str]
+) -> PlanFinding | None:
+    """Whether a risk counts here, and for how many rows."""
+    kek = risk.kek
     generation = plan.outputs.generation_name(kek) if plan.outputs else None
     if kek is None:
-        return Finding(
-            danger, sum(u.rows for u in uses if not u.of_branch_keys), danger.detail, generation
+        return PlanFinding(
+            risk, sum(u.rows for u in uses if not u.of_branch_keys), risk.detail, generation
         )
-    concerned = [use for use in uses if _in_scope(danger, use)]
+    concerned = [use for use in uses if _in_scope(risk, use)]
     unclear = rows_unclear(concerned, kek) if _is_kek(plan, kek) else 0
     branch_keys = branch_keys_under(concerned, kek)
     rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek) + unclear
-    if rows or branch_keys or not danger.if_needed:
-        detail = danger.detail
+    if rows or branch_keys or not risk.if_needed:
+        detail = risk.detail
         if unclear:
             detail += f"; {unclear:,} of the rows name an alias or no KEK"
         if branch_keys:
             detail += f"; {branch_keys:,} branch keys (V3) are under it"
-        return Finding(danger, rows, detail, generation)
+        return PlanFinding(risk, rows, detail, generation)
     if missing and _is_kek(plan, kek):
         detail = (
-            f"{danger.detail}, and the table {missing[0]} is not in this database, so nobody can "
-            "say whether its rows need it (is database_url right?)"
+            f"{risk.detail}, and the table {missing[0]} is not in this database, so it is "
+            "unknown whether rows need it (is database_url right?)"
         )
-        return Finding(danger, 0, detail, generation)
-    if danger.kind == "delete" and _is_kek(plan, kek) and project.env.backup_retention_days:
+        return PlanFinding(risk, 0, detail, generation)
+    if risk.kind == "delete" and _is_kek(plan, kek) and project.env.backup_retention_days:
         window = backup_window(project, kek)
         if not window.over:
             until = f"until {window.ends:%Y-%m-%d %H:%M} UTC" if window.ends else "of its rows"
-            detail = f"{danger.detail}, and backups {until} need it (see: dekctl retire)"
-            return Finding(danger, 0, detail, generation)
+            detail = f"{risk.detail}, and backups {until} need it (see: dekctl retire)"
+            return PlanFinding(risk, 0, detail, generation)
     return None
 
 
-def _in_scope(danger: Danger, use: Use) -> bool:
-    return danger.scope is None or (use.context_name, use.version) in danger.scope
+def _in_scope(risk: Risk, use: Use) -> bool:
+    return risk.scope is None or (use.context_name, use.version) in risk.scope
 
 
-def _is_kek(plan: Plan, arn: str) -> bool:
+def _is_kek(plan: TerraformPlan, arn: str) -> bool:
     """Whether a key may be a KEK of rows that do not name one; the trail's own key is none."""
     if plan.outputs is None:
         return True
@@ -210,40 +213,40 @@ def _is_kek(plan: Plan, arn: str) -> bool:
     return not any(
         change.was("kms_key_id") == arn
         for change in plan.of("aws_cloudtrail", "aws_cloudwatch_log_group", "aws_sns_topic")
-    ) and any(c.was("arn") == arn for c in plan.of(*KEYS))
+    ) and any(c.was("arn") == arn for c in present_keys(plan))
 
 
-def _refuse_strangers(allow: Sequence[str], findings: Sequence[Finding]) -> set[str]:
+def _accepted_ids(allow: Sequence[str], findings: Sequence[PlanFinding]) -> set[str]:
     """The ids of the findings that are accepted.
 
     Raises:
-        UsageError: a name fits no finding, or several.
+        UsageError: a name matches no finding, or several.
     """
     accepted: set[str] = set()
     for name in allow:
-        ids = {f.danger.id for f in findings if name in (f.danger.id, f.danger.address)}
+        ids = {f.risk.id for f in findings if name in (f.risk.id, f.risk.address)}
         if len(ids) != 1:
-            known = ", ".join(f.danger.id for f in findings) or "none"
-            fault = "no finding" if not ids else "several findings"
+            known = ", ".join(f.risk.id for f in findings) or "none"
+            count = "several findings" if ids else "no finding"
             raise UsageError(
-                f"--allow {name} fits {fault} of this plan", hint=f"its findings are: {known}"
+                f"--allow {name} matches {count} of this plan", hint=f"its findings are: {known}"
             )
         accepted |= ids
     return accepted
 
 
 def _record(project: Project, inspection: Inspection) -> bool:
-    """Keep who accepted what in the ledger. Returns False where there is none yet."""
+    """Record in the ledger who accepted what. Returns False where there is none yet."""
     ledger = project.ledger
     if not ledger.exists():
         return False
     allowed = [finding for finding in inspection.findings if finding.allowed]
     run = ledger.start(
-        NOTE,
+        OPERATION,
         project.config.table.context_name,
         shard=None,
         writes=False,
-        kek_id=allowed[0].danger.kek,
+        kek_id=allowed[0].risk.kek,
         version=__version__,
     )
     run.result = {"allowed": [finding.as_json() for finding in allowed], "kms_calls": {}}

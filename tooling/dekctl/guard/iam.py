@@ -1,9 +1,9 @@
-"""Policy documents, evaluated for one request: what `guard` needs to see a right go.
+"""Evaluates policy documents for one request, so that `guard` sees a right that is lost.
 
-Only the policy language's parts that decide about a key are here: action, resource, principal and
-the conditions that bind a key to an encryption context. Where a condition cannot be decided, the
-caller says which way it counts, so that the doubt never hides a lost right. Rules as in "Policy
-evaluation logic" of the IAM User Guide: an explicit deny wins, nothing is allowed by default.
+Only the parts of the policy language that decide about a key are here: action, resource, principal
+and the conditions that bind a key to an encryption context. The caller chooses how a condition
+counts that cannot be decided, so that it never hides a lost right. Rules as in "Policy evaluation
+logic" of the IAM User Guide: an explicit deny wins, the default is deny.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ask:
     """One request: a principal's ARN, an IAM action, a key's ARN, an encryption context.
 
     A key policy that allows a whole account leaves the decision to identity policies. Without
-    ``by_account`` such a statement does not count, so that what is left names the principal.
+    ``by_account`` such statements do not count: only those that name the principal do.
     """
 
     principal: str
@@ -45,7 +45,7 @@ class Ask:
     by_account: bool = True
 
     def value(self, name: str) -> list[str] | bool | None:
-        """Values of a condition key; None where it is absent, False where nobody can say."""
+        """Values of a condition key; None where it is absent, False where it is unknown."""
         name = name.lower()
         pairs = {f"kms:encryptioncontext:{k}".lower(): [v] for k, v in self.context}
         if name.startswith("kms:encryptioncontext:"):
@@ -79,7 +79,7 @@ class Statement:
     conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
 
     def covers(self, ask: Ask) -> bool | None:
-        """Whether the statement is about this request; None where a condition leaves it open."""
+        """Whether the statement applies to this request; None if a condition is undecidable."""
         if not (
             _among(self.actions, self.not_actions, lambda p: _like(p.lower(), ask.action.lower()))
             and _among(self.resources, self.not_resources, lambda p: _like(p, ask.key))
@@ -150,8 +150,8 @@ def _statement(raw: Mapping[str, Any]) -> Statement:
 def statements_of_data(document: Mapping[str, Any]) -> tuple[Statement, ...]:
     """Read the configuration of an ``aws_iam_policy_document`` that Terraform has yet to render.
 
-    Values that are not known yet (a key that does not exist yet, say) are None there; they are
-    left out, as they can be about no present key.
+    Values that are not known yet (for example a key that does not exist yet) are None there. They
+    are left out, because they cannot concern a present key.
     """
     return tuple(
         Statement(
@@ -201,7 +201,7 @@ def _like(pattern: str, text: str) -> bool:
 
 
 def _is(pattern: str, principal: str, *, by_account: bool) -> bool:
-    """Whether a principal is meant: by its ARN, or because its whole account is."""
+    """Whether a pattern matches a principal: by its ARN, or through its whole account."""
     if pattern in ("*", principal):
         return True
     if not by_account:
@@ -231,7 +231,7 @@ _NEGATED = {
 
 
 def _holds(test: str, variable: str, given: tuple[str, ...], ask: Ask) -> bool | None:
-    """Whether a condition holds; None where it cannot be said."""
+    """Whether a condition holds; None where it is undecidable."""
     quantifier, _, operator = test.lower().rpartition(":")
     if_exists = operator.endswith("ifexists")
     operator = operator.removesuffix("ifexists")

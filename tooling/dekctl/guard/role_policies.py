@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dekctl.guard.danger import ROLE_POLICIES
 from dekctl.guard.iam import Statement, parse_policy
-from dekctl.guard.plan import Plan, ResourceChange
+from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
+
+ROLE_POLICIES = ("aws_iam_role_policy", "aws_iam_policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class RolePolicies:
     unreadable: list[ResourceChange] = field(default_factory=list)
 
 
-def attachments(plan: Plan) -> list[Attachment]:
+def attachments(plan: TerraformPlan) -> list[Attachment]:
     """Every attachment of a managed policy to a role."""
     return [
         attachment
@@ -61,7 +62,7 @@ def _roles(change: ResourceChange, *, planned: bool) -> list[str]:
     return [str(value("role"))] if value("role") else []
 
 
-def policies_of(plan: Plan, role: str) -> RolePolicies:
+def policies_of(plan: TerraformPlan, role: str) -> RolePolicies:
     """A role's policies are looked at together: a statement may move from one to another."""
     found = RolePolicies()
     mine = [attachment for attachment in attachments(plan) if attachment.role == role]
@@ -96,7 +97,7 @@ def policies_of(plan: Plan, role: str) -> RolePolicies:
     return found
 
 
-def roles_with_policies(plan: Plan) -> list[str]:
+def roles_with_policies(plan: TerraformPlan) -> list[str]:
     """The roles that a policy or an attachment of the plan names."""
     inline = plan.of("aws_iam_role_policy")
     named = {str(role) for c in inline for role in (c.was("role"), c.will("role")) if role}

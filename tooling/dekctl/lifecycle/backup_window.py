@@ -20,7 +20,7 @@ from dekctl.kek_id import could_be, is_same_kek
 from dekctl.ledger import Ledger, tables
 from dekctl.project import Project
 
-NOTE = "retire"
+RETIRE = "retire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def note_count(project: Project, kek: str, rows: int) -> None:
     ledger = project.ledger
     for table in project.config.tables:
         run = ledger.start(
-            NOTE,
+            RETIRE,
             table.context_name,
             shard=None,
             writes=False,
@@ -79,7 +79,7 @@ def note_count(project: Project, kek: str, rows: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class PastRun:
     """A run that the ledger kept. ``ended`` is None while it runs, or since it was killed."""
 
     operation: str
@@ -109,7 +109,7 @@ class Event:
         return left == "any" or (left is not None and is_same_kek(left, kek))
 
 
-def events(ledger: Ledger, context_name: str, *operations: str) -> list[Event]:
+def past_runs(ledger: Ledger, context_name: str, *operations: str) -> list[PastRun]:
     """The runs of a table that wrote, and the notes of ``retire``, in the order of their end.
 
     Raises:
@@ -121,7 +121,7 @@ def events(ledger: Ledger, context_name: str, *operations: str) -> list[Event]:
     ).where(runs.table_name == context_name, runs.operation.in_(operations))
     with ledger.database.transaction() as connection:
         found = [
-            Event(
+            PastRun(
                 row.operation,
                 row.kek_id,
                 datetime.fromisoformat(row.ended_at) if row.ended_at else None,
@@ -130,19 +130,19 @@ def events(ledger: Ledger, context_name: str, *operations: str) -> list[Event]:
                 json.loads(row.result or "{}"),
             )
             for row in connection.execute(query)
-            if not row.dry_run or row.operation == NOTE
+            if not row.dry_run or row.operation == RETIRE
         ]
     # A note may end in the moment in which it has found a killed run and closed it.
     return sorted(
-        found, key=lambda e: (e.ended is None, e.ended or datetime.min, e.operation == NOTE)
+        found, key=lambda e: (e.ended is None, e.ended or datetime.min, e.operation == RETIRE)
     )
 
 
 def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None:
     """When a table's last row left a KEK, as far as the ledger tells."""
     since: datetime | None = None
-    for event in events(ledger, context_name, NOTE, "rewrap"):
-        if event.operation == NOTE:
+    for event in past_runs(ledger, context_name, RETIRE, "rewrap"):
+        if event.operation == RETIRE:
             if is_same_kek(event.kek_id, kek):
                 since = (since or event.ended) if event.result.get("rows") == 0 else None
         elif event.brings_to(kek):

@@ -14,7 +14,7 @@ from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
 from dekctl.project import Project
 
-STATES = ("plaintext_only", "both", "wrapped_only", "no_key")
+ROW_STATES = ("plaintext_only", "both", "wrapped_only", "no_key")
 
 
 def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     if len(tables) == 1:
         return {**head, **tables[0], **terraform, "runs": runs}
     total: dict[str, Any] = {
-        key: sum(table[key] for table in tables) for key in ("rows", *STATES, "quarantined")
+        key: sum(table[key] for table in tables) for key in ("rows", *ROW_STATES, "quarantined")
     }
     stages = {table["stage"] for table in tables}
     total["stage"] = stages.pop() if len(stages) == 1 else "mixed"
@@ -64,7 +64,7 @@ def table_status(
         f"{wrapped} AS no_wrapped, {at} AS moment FROM {table.quoted_name}) AS t "
         f"GROUP BY kek, version, no_plaintext, no_wrapped"
     )
-    counts = dict.fromkeys(STATES, 0)
+    counts = dict.fromkeys(ROW_STATES, 0)
     keks: list[dict[str, Any]] = []
     with table.database.transaction(patient=True) as connection:
         for (

@@ -19,7 +19,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
 from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V3
-from dekctl.lifecycle.backup_window import Event, events
+from dekctl.lifecycle.backup_window import PastRun, past_runs
 from dekctl.project import Project
 
 
@@ -138,7 +138,7 @@ def _backups(project: Project, kek: str, owner: str) -> Check:
         [
             run
             for config in project.config.tables
-            for run in events(project.ledger, config.context_name, operation)
+            for run in past_runs(project.ledger, config.context_name, operation)
         ]
         for operation in ("scrub", "rewrap")
     )
@@ -159,7 +159,7 @@ def _backups(project: Project, kek: str, owner: str) -> Check:
     )
 
 
-def _left(run: Event, kek: str) -> bool:
+def _left(run: PastRun, kek: str) -> bool:
     """Whether a rewrap may have moved rows from a KEK to another one."""
     return _tells_no_moves(run) or any(
         not is_same_kek(new, kek) and (is_same_kek(old or None, kek) or could_be(old or None, kek))
@@ -167,7 +167,7 @@ def _left(run: Event, kek: str) -> bool:
     )
 
 
-def _came(run: Event, kek: str) -> bool:
+def _came(run: PastRun, kek: str) -> bool:
     """Whether a rewrap may have moved rows to a KEK from another one."""
     return _tells_no_moves(run) or any(
         is_same_kek(new, kek) and not is_same_kek(old or None, kek)
@@ -175,13 +175,13 @@ def _came(run: Event, kek: str) -> bool:
     )
 
 
-def _tells_no_moves(run: Event) -> bool:
+def _tells_no_moves(run: PastRun) -> bool:
     """A run that was killed does not tell all of its moves, nor does one with workers."""
     moves = run.result.get("moves")
     return not run.whole or moves is None or sum(m[2] for m in moves) < run.result["changed"]
 
 
-def _until(runs: Sequence[Event], now: datetime, days: int) -> datetime:
+def _until(runs: Sequence[PastRun], now: datetime, days: int) -> datetime:
     """When the last backup from before the end of these runs has expired."""
     ends = [(run.ended or now) + timedelta(days=days) for run in runs]
     return max(ends, default=now)

@@ -17,7 +17,7 @@ RUNS = 200
 """Runs that the history lists, the newest first."""
 DRAWN = 25
 """Runs that are drawn."""
-STATES = {
+ROW_STATES = {
     "plaintext_only": "plaintext only",
     "both": "both",
     "wrapped_only": "wrapped only",
@@ -89,7 +89,7 @@ def _table(entry: dict[str, Any]) -> list[Element]:
         tag("h2", f"{entry['table']}: stage {entry['stage']}, {entry['rows']:,} rows"),
         stack(
             f"Rows of {entry['table']} by what they hold",
-            [(text, entry[key], key) for key, text in STATES.items()],
+            [(text, entry[key], key) for key, text in ROW_STATES.items()],
         ),
     ]
     if entry["keks"]:

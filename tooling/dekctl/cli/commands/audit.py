@@ -77,14 +77,14 @@ def _text(result: Audit) -> str:
     for call in value["calls"]:
         error = f" ({call['error']})" if call["error"] else ""
         lines.append(f"  {call['events']:>12,} {call['api']}{error} by {call['principal']}")
-    for stretch in result.work:
+    for window in result.work:
         sums = ", ".join(
-            f"{stretch.seen[api]:,} of {count:,} {api}" for api, count in stretch.expected.items()
+            f"{window.seen[api]:,} of {count:,} {api}" for api, count in window.expected.items()
         )
-        state = sums if stretch.closed else "killed or still running: its calls cannot be counted"
+        state = sums if window.closed else "killed or still running: its calls cannot be counted"
         lines.append(
-            f"  work {', '.join(stretch.operations)} on {stretch.table}, "
-            f"{stretch.begins:%Y-%m-%d %H:%M:%S}: {state or 'no KMS call'}"
+            f"  work {', '.join(window.operations)} on {window.table}, "
+            f"{window.begins:%Y-%m-%d %H:%M:%S}: {state or 'no KMS call'}"
         )
     for change in value["administration"][-SHOWN:]:
         lines.append(

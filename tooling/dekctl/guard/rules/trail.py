@@ -1,33 +1,45 @@
-"""What in a Terraform plan could blind the trail, the evidence of who used a KEK."""
+"""What could blind the trail, the record of who used a KEK."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dekctl.guard.danger import KEYS, Danger
-from dekctl.guard.plan import Plan, ResourceChange
+from dekctl.guard.kms_keys import KEYS
+from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.terraform_plan import ResourceChange
 
+KINDS = (
+    RiskKind(
+        "trail",
+        "deletes or silences the trail, its own key, its bucket or the bucket's policy; stops it "
+        "recording reads, writes, KMS events or other Regions; sends it to another bucket",
+        "always",
+    ),
+)
 KMS = "kms.amazonaws.com"
 EVERY_CALL = {"true", "false"}
 """Values of ``readOnly``: Decrypt counts as read, ReEncrypt as write."""
 
 
-def trail_dangers(plan: Plan) -> Iterator[Danger]:
+def find(inputs: Inputs) -> Iterator[Risk]:
     """Every change that ends, narrows or loses the record of a trail. They count without rows."""
+    plan = inputs.plan
     trails = [change for change in plan.of("aws_cloudtrail") if change.before is not None]
     for change in trails:
         for reason in _blinded(change):
-            yield _danger(change, f"{change.was('name')} {reason}")
+            yield _risk(change, f"{change.was('name')} {reason}")
     buckets = {change.was("s3_bucket_name") for change in trails} - {None}
     for change in plan.of("aws_s3_bucket", "aws_s3_bucket_policy"):
         if change.was("bucket") not in buckets:
             continue
         what = "bucket" if change.type == "aws_s3_bucket" else "bucket policy"
         if change.goes:
-            yield _danger(change, f"the trail's {what} of {change.was('bucket')} is deleted")
+            yield _risk(change, f"the trail's {what} of {change.was('bucket')} is deleted")
         elif change.is_unknown("bucket") or change.will("bucket") != change.was("bucket"):
-            yield _danger(change, f"the trail's {what} of {change.was('bucket')} goes elsewhere")
+            yield _risk(
+                change, f"the trail's {what} of {change.was('bucket')} moves to another bucket"
+            )
     keys = {str(c.was("kms_key_id")).rpartition("/")[2] for c in trails if c.was("kms_key_id")}
     for change in plan.of(*KEYS):
         if change.was("key_id") not in keys:
@@ -38,11 +50,11 @@ def trail_dangers(plan: Plan) -> Iterator[Danger]:
         )
         if change.goes or off:
             what = "is deleted" if change.goes else "is disabled"
-            yield _danger(change, f"the trail's own key {change.was('arn')} {what}")
+            yield _risk(change, f"the trail's own key {change.was('arn')} {what}")
 
 
-def _danger(change: ResourceChange, detail: str) -> Danger:
-    return Danger("trail", change.address, None, detail, if_needed=False)
+def _risk(change: ResourceChange, detail: str) -> Risk:
+    return Risk("trail", change.address, None, detail, if_needed=False)
 
 
 def _turns(change: ResourceChange, name: str, *, is_bad: Callable[[Any], bool]) -> bool:
@@ -51,12 +63,12 @@ def _turns(change: ResourceChange, name: str, *, is_bad: Callable[[Any], bool]) 
 
 
 def _blinded(change: ResourceChange) -> Iterator[str]:
-    """What the plan takes from a trail."""
+    """How the plan narrows what a trail records."""
     if change.goes:
         yield "is replaced" if "create" in change.actions else "is deleted"
         return
     if change.forgotten:
-        yield "is forgotten by Terraform: no plan will show what happens to it"
+        yield "leaves Terraform's control: later plans will not show it"
     if change.was("enable_logging") is not False and _turns(
         change, "enable_logging", is_bad=lambda value: value is False
     ):
@@ -105,5 +117,5 @@ def _seen_by_fields(fields: list[dict[str, Any]]) -> set[str]:
         elif name == "eventSource" and others == {"not_equals"} and not equals:
             seen = seen if KMS not in field["not_equals"] else set()
         elif name != "eventSource" or others or KMS not in equals:
-            return set()  # whatever else it asks for, some uses are left out
+            return set()  # any other condition leaves some uses out
     return seen if management else set()

@@ -1,32 +1,44 @@
-"""What a Terraform plan does to a reader's role itself, besides the policies of its own."""
+"""What the plan does to the application's role itself, apart from the role's own policies."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
+from dekctl.guard.access import readers_of
 from dekctl.guard.iam import Statement, parse_policy
-from dekctl.guard.plan import Plan, ResourceChange
+from dekctl.guard.kms_keys import present_keys
+from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 
+KINDS = (RiskKind("role", "deletes the application's role", "if rows need the key"),)
 EXCLUSIVE = ("aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive")
 """Resources that take every policy from a role which they do not list."""
 
 
-def role_dangers(plan: Plan, readers: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """Kind, address and reason of every change that could take a reader its role or its rights."""
+def find(inputs: Inputs) -> Iterator[Risk]:
+    """Every change that could take a reader's role, or that role's rights."""
+    for kind, address, reason in _changes(inputs.plan):
+        for key in present_keys(inputs.plan):
+            yield Risk(kind, address, key.was("arn"), reason)
+
+
+def _changes(plan: TerraformPlan) -> Iterator[tuple[str, str, str]]:
+    """Kind, address and reason."""
+    readers = readers_of(plan)
     for change in plan.of("aws_iam_role"):
         arn = change.was("arn")
         if arn not in readers:
             continue
         if change.goes:
-            yield "role", change.address, f"loses its reader: {arn} is deleted"
+            yield "role", change.address, f"cannot be read: its reader {arn} is deleted"
             continue
         for name in ("inline_policy", "managed_policy_arns"):
             if change.is_unknown(name) or change.will(name) != change.was(name):
-                reason = f"may lose {arn}'s Decrypt: {name} of the role changes"
+                reason = f"{arn} may lose Decrypt: the role's {name} changes"
                 yield "decrypt", change.address, reason
         if not _keeps_its_trust(change):
-            reason = f"may lose its reader: not everybody may assume {arn} as before"
+            reason = f"{arn} may not be assumable any more: its trust policy changes"
             yield "decrypt", change.address, reason
     names = {reader.rpartition("/")[2] for reader in readers}
     for change in plan.of(*EXCLUSIVE):
@@ -34,7 +46,7 @@ def role_dangers(plan: Plan, readers: Collection[str]) -> Iterator[tuple[str, st
             continue
         role = change.will("role_name")
         if role in names or change.is_unknown("role_name"):
-            reason = f"may lose the Decrypt of the role {role}: policies that it does not list go"
+            reason = f"the role {role} may lose Decrypt: policies not listed here are removed"
             yield "decrypt", change.address, reason
 
 

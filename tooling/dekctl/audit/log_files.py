@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dekctl.audit.events import Event, kms_event
+from dekctl.audit.events import TrailEvent, kms_event
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
 
 LATE = timedelta(hours=1)
@@ -72,7 +72,7 @@ class Bucket:
     """The trail's bucket, read with the auditor's rights.
 
     Files are under ``AWSLogs/ACCOUNT/CloudTrail/REGION/YYYY/MM/DD/`` (AWS CloudTrail User Guide,
-    "Finding your CloudTrail log files").
+    "AuditFinding your CloudTrail log files").
     """
 
     s3: Any
@@ -138,9 +138,9 @@ def read_events(
     source: Source,
     since: datetime,
     until: datetime,
-    wanted: Callable[[Event], bool],
+    wanted: Callable[[TrailEvent], bool],
     reading: Reading,
-) -> Iterator[Event]:
+) -> Iterator[TrailEvent]:
     """Give every wanted KMS event between two moments once. CloudTrail may deliver one twice.
 
     Raises:

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from dekctl.audit.events import Event
-from dekctl.audit.work import Stretch
+from dekctl.audit.events import TrailEvent
+from dekctl.audit.work_windows import WorkWindow
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
 from dekctl.doctor import PROBE_PRIMARY_KEY
@@ -31,12 +31,12 @@ WORKERS = frozenset(ACTIONS) - {Role.APP}
 DELIVERY = timedelta(minutes=15)
 """Within this time CloudTrail has delivered (its User Guide says: about 5 minutes on average)."""
 LISTED = 100
-"""Findings of one kind that are listed one by one; all are counted."""
+"""AuditFindings of one kind that are listed one by one; all are counted."""
 READS = ("Describe", "Get", "List")
 """How the names of APIs begin that change nothing."""
 
 
-class Kind(StrEnum):
+class AuditKind(StrEnum):
     """What only one of the two records knows."""
 
     STRANGER = "stranger"
@@ -58,10 +58,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """One thing to look into. It names rows by primary key and holds no key material."""
 
-    kind: Kind
+    kind: AuditKind
     detail: str
     time: datetime | None = None
     event_id: str | None = None
@@ -77,13 +77,13 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Findings:
+class AuditFindings:
     """All of them, counted; the first of each kind are kept."""
 
-    kept: list[Finding] = field(default_factory=list)
-    counts: Counter[Kind] = field(default_factory=Counter)
+    kept: list[AuditFinding] = field(default_factory=list)
+    counts: Counter[AuditKind] = field(default_factory=Counter)
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: AuditFinding) -> None:
         """Count a finding, and keep it if there are not too many of its kind."""
         self.counts[finding.kind] += 1
         if self.counts[finding.kind] <= LISTED:
@@ -97,24 +97,24 @@ class Matched:
     events: int = 0
     calls: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
     administration: list[dict[str, Any]] = field(default_factory=list)
-    findings: Findings = field(default_factory=Findings)
+    findings: AuditFindings = field(default_factory=AuditFindings)
 
 
 def match(
-    events: Iterable[Event],
-    work: Sequence[Stretch],
+    events: Iterable[TrailEvent],
+    work: Sequence[WorkWindow],
     outputs: Outputs,
     tables: Sequence[str],
     now: datetime,
 ) -> Matched:
-    """Hold every event against the roles and the ledger's stretches of work.
+    """Hold every event against the roles and the ledger's work_windows of work.
 
     Args:
         events: the KMS events of the time, each once.
-        work: the stretches of work of the same time.
+        work: the work_windows of work of the same time.
         outputs: Terraform's outputs, for the roles.
         tables: the context names of the configured tables.
-        now: stretches that ended shortly before it may lack events that are still under way.
+        now: work_windows that ended shortly before it may lack events that are still under way.
     """
     matched = Matched()
     roles = {arn: name for name, arn in outputs.roles.items()}
@@ -123,17 +123,17 @@ def match(
         role = roles.get(event.principal)
         matched.calls[role or event.principal, event.api, event.error] += 1
         if event.is_denied:
-            _find(matched, Kind.DENIED, event, role, event.error or "")
+            _find(matched, AuditKind.DENIED, event, role, event.error or "")
         elif not event.is_cryptography:
             _administration(matched, event, role)
         else:
             _cryptography(matched, event, role, work, outputs, tables)
-    for stretch in work:
-        _balance(matched.findings, stretch, now)
+    for window in work:
+        _balance(matched.findings, window, now)
     return matched
 
 
-def _administration(matched: Matched, event: Event, role: Role | None) -> None:
+def _administration(matched: Matched, event: TrailEvent, role: Role | None) -> None:
     if event.api.startswith(READS):
         return
     matched.administration.append(
@@ -151,58 +151,60 @@ def _administration(matched: Matched, event: Event, role: Role | None) -> None:
 
 def _cryptography(
     matched: Matched,
-    event: Event,
+    event: TrailEvent,
     role: Role | None,
-    work: Sequence[Stretch],
+    work: Sequence[WorkWindow],
     outputs: Outputs,
     tables: Sequence[str],
 ) -> None:
     if event.pk == PROBE_PRIMARY_KEY and role in ACTIONS:
         return  # `dekctl doctor` asks what each role may do
-    stretch = next((s for s in work if s.covers(event.table, event.time)), None)
+    window = next((s for s in work if s.covers(event.table, event.time)), None)
     if event.error is not None:
-        if stretch is not None:
-            stretch.failed += 1
+        if window is not None:
+            window.failed += 1
         return
     if role is None:
-        _find(matched, Kind.STRANGER, event, role, "is none of the roles")
+        _find(matched, AuditKind.STRANGER, event, role, "is none of the roles")
         return
     if event.api not in ACTIONS.get(role, ()):
-        _find(matched, Kind.WRONG_ROLE, event, role, "is not this role's task")
+        _find(matched, AuditKind.WRONG_ROLE, event, role, "is not this role's task")
         return
     if event.table not in tables and not (event.table is None and outputs.allows_v1 is not False):
-        _find(matched, Kind.NO_CONTEXT, event, role, f"table {event.table or 'not given'}")
+        _find(matched, AuditKind.NO_CONTEXT, event, role, f"table {event.table or 'not given'}")
     if role not in WORKERS:
         return
-    if stretch is None:
-        _find(matched, Kind.UNEXPLAINED, event, role, "the ledger has no run at that time")
+    if window is None:
+        _find(matched, AuditKind.UNEXPLAINED, event, role, "the ledger has no run at that time")
     else:
-        stretch.seen[event.api] += 1
+        window.seen[event.api] += 1
 
 
-def _find(matched: Matched, kind: Kind, event: Event, role: Role | None, why: str) -> None:
+def _find(
+    matched: Matched, kind: AuditKind, event: TrailEvent, role: Role | None, why: str
+) -> None:
     row = f" for {event.table} {event.pk}" if event.pk else ""
     session = f" ({event.session})" if event.session else ""
     text = f"{event.api}{row} by {role or event.principal}{session}: {why}"
-    matched.findings.add(Finding(kind, text, event.time, event.event_id))
+    matched.findings.add(AuditFinding(kind, text, event.time, event.event_id))
 
 
-def _balance(findings: Findings, stretch: Stretch, now: datetime) -> None:
-    name = f"{', '.join(stretch.operations)} on {stretch.table} at {stretch.begins:%Y-%m-%d %H:%M}"
-    for api, count in stretch.surplus.items():
+def _balance(findings: AuditFindings, window: WorkWindow, now: datetime) -> None:
+    name = f"{', '.join(window.operations)} on {window.table} at {window.begins:%Y-%m-%d %H:%M}"
+    for api, count in window.surplus.items():
         findings.add(
-            Finding(
-                Kind.SURPLUS,
+            AuditFinding(
+                AuditKind.SURPLUS,
                 f"{name}: {count:,} more {api} calls than its runs made (a worker that was lost "
                 "leaves such calls too)",
-                stretch.begins,
+                window.begins,
             )
         )
-    if stretch.missing and stretch.ends + DELIVERY < now:
+    if window.missing and window.ends + DELIVERY < now:
         findings.add(
-            Finding(
-                Kind.MISSING,
-                f"{name}: {stretch.missing:,} of {stretch.least:,} calls are not in the trail",
-                stretch.begins,
+            AuditFinding(
+                AuditKind.MISSING,
+                f"{name}: {window.missing:,} of {window.least:,} calls are not in the trail",
+                window.begins,
             )
         )

@@ -1,72 +1,47 @@
-"""Which rows the application could no longer decrypt after a Terraform plan.
+"""Rows that the application could no longer decrypt after the plan.
 
-The policies before and after are evaluated for the requests that readers make.
+The policies before and after the plan are evaluated for the requests that readers make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 from dekctl.config.roles import Role
-from dekctl.guard.danger import KEYS, Danger, context_of_rows
+from dekctl.guard.access import EVERYTHING, principals_of, readers_of, still_allowed
 from dekctl.guard.iam import ANY, Ask, Statement, allows, parse_policy
-from dekctl.guard.plan import Plan
+from dekctl.guard.kms_keys import KEYS, key_by_id, present_keys
+from dekctl.guard.risk import Inputs, Risk, RiskKind, context_of_rows
 from dekctl.guard.role_policies import policies_of, roles_with_policies
-from dekctl.guard.roles import role_dangers
+from dekctl.guard.terraform_plan import TerraformPlan
 from dekctl.kms.context import BRANCH, TABLE, V1, V2, V3
 
-EVERYTHING = parse_policy('{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}')
-"""Stands for rights that are granted elsewhere."""
+KINDS = (
+    RiskKind(
+        "decrypt",
+        "takes Decrypt from the application, or does not show whether it does (see below)",
+        "if rows need it; V1 rows also need the right without a context, V3 rows the one for "
+        "branch keys",
+    ),
+)
 
 
-def decrypt_lost(plan: Plan, context_names: Sequence[str]) -> Iterator[Danger]:
-    """Every KEK that the app loses its Decrypt on: in the key policy, in its role's, with its role.
+def find(inputs: Inputs) -> Iterator[Risk]:
+    """Every KEK on which the app loses Decrypt by a policy: of the key, of its role, or a boundary.
 
     Where no outputs name the app, every principal that may decrypt counts as it.
     """
+    plan, context_names = inputs.plan, inputs.context_names
     app = plan.outputs.roles[Role.APP] if plan.outputs else None
     yield from _lost_in_key_policies(plan, app, context_names)
     yield from _lost_in_role_policies(plan, app, context_names)
-    yield from _lost_to_boundaries(plan, app, context_names)
-    readers = {app} if app else _principals_of_keys(plan)
-    for kind, address, reason in role_dangers(plan, readers):
-        for arn in _known_keys(plan):
-            yield Danger(kind, address, arn, reason)
+    yield from _lost_to_boundaries(plan, context_names)
     yield from _lost_to_aliases(plan)
 
 
-def still_allowed(
-    before: Sequence[Statement],
-    after: Sequence[Statement],
-    identity: Sequence[Statement] | None,
-    now: Ask,
-    then: Ask,
-) -> bool:
-    """Whether a key policy lets a principal in that it let in before.
-
-    Args:
-        before: the key policy that let it in, for the request ``now``.
-        after: the key policy as planned, for the request ``then``.
-        identity: the principal's own policies as planned; None where nobody can say.
-        now: the request as it is made.
-        then: the same request after the plan; of another key, where an alias moves.
-    """
-    familiar = before.__contains__
-    if allows(after, replace(then, by_account=False), familiar):
-        return True
-    if not allows(after, then, familiar):
-        return False
-    # What is left allows the account, which leaves the decision to the principal's own policies.
-    # Those decided before, and are looked at for themselves; or they have to be there now.
-    named = not before or allows(before, replace(now, by_account=False), lambda _: True)
-    return not named or (identity is not None and allows(identity, then, lambda _: False))
-
-
-def _lost_to_aliases(plan: Plan) -> Iterator[Danger]:
-    """A condition on the key's aliases lets nobody say what an alias that moves takes along."""
-    keys = {change.was("key_id"): change for change in plan.of(*KEYS) if change.was("arn")}
+def _lost_to_aliases(plan: TerraformPlan) -> Iterator[Risk]:
+    """With a condition on the key's aliases, a moved alias may change who can decrypt."""
     of_roles = [
         statement
         for role in roles_with_policies(plan)
@@ -77,17 +52,17 @@ def _lost_to_aliases(plan: Plan) -> Iterator[Danger]:
         if not alias.goes and not alias.is_unknown("target_key_id") and old == new:
             continue
         for target in (old, new):
-            key = keys.get(str(target).rpartition("/")[2])
+            key = key_by_id(plan, target)
             text = key.was("policy") if key else None
             statements = [*(parse_policy(text) if text else ()), *of_roles]
             if key and any(_asks_for_aliases(statement) for statement in statements):
                 name = alias.was("name") or alias.will("name")
                 reason = f"{name} moves, and a policy has a condition on the key's aliases"
-                yield Danger(
+                yield Risk(
                     "decrypt",
                     alias.address,
                     key.was("arn"),
-                    f"{reason} (kms:ResourceAliases): nobody can say who may still decrypt",
+                    f"{reason} (kms:ResourceAliases): who may still decrypt cannot be determined",
                 )
 
 
@@ -95,17 +70,12 @@ def _asks_for_aliases(statement: Statement) -> bool:
     return any(variable.lower() == "kms:resourcealiases" for _, variable, _ in statement.conditions)
 
 
-def _known_keys(plan: Plan) -> list[str]:
-    return [change.was("arn") for change in plan.of(*KEYS) if change.was("arn")]
-
-
 def _lost_in_key_policies(
-    plan: Plan, app: str | None, context_names: Sequence[str]
-) -> Iterator[Danger]:
-    keys = {change.was("key_id"): change for change in plan.of(*KEYS) if change.was("arn")}
+    plan: TerraformPlan, app: str | None, context_names: Sequence[str]
+) -> Iterator[Risk]:
     for change in plan.of(*KEYS, "aws_kms_key_policy"):
         key_id = change.was("key_id") or change.will("key_id")
-        key = keys.get(str(key_id).rpartition("/")[2])
+        key = key_by_id(plan, key_id)
         arn = change.was("arn") or (key.was("arn") if key else None)
         # A policy resource that is new takes the place of the key's own policy.
         text = change.was("policy") or (key.was("policy") if key else None)
@@ -135,29 +105,29 @@ def _lost_in_key_policies(
 
 
 def _lost_in_role_policies(
-    plan: Plan, app: str | None, context_names: Sequence[str]
-) -> Iterator[Danger]:
+    plan: TerraformPlan, app: str | None, context_names: Sequence[str]
+) -> Iterator[Risk]:
     app_role = app.rpartition("/")[2] if app else None
     for role in roles_with_policies(plan):
         if app_role is not None and role != app_role:
             continue
         policies = policies_of(plan, role)
         for change in policies.unreadable:
-            for arn in _known_keys(plan):
-                yield Danger(
+            for arn in (key.was("arn") for key in present_keys(plan)):
+                yield Risk(
                     "decrypt",
                     change.address,
                     arn,
-                    f"may lose the Decrypt of the role {role}: it changes the role's managed "
-                    "policies by one that is not in this plan, so nobody can say",
+                    f"the role {role} may lose Decrypt: one of its managed policies is attached "
+                    "or detached, and its text is not in this plan",
                 )
         if not policies.touched:
             continue
         before, after = tuple(policies.before), policies.after
         principal = app or f"arn:aws:iam::000000000000:role/{role}"
-        for arn in _known_keys(plan):
-            # First what the policies allowed, then what they newly deny: the app may have its right
-            # from the key policy alone, and a denial of its role wins over that.
+        for arn in (key.was("arn") for key in present_keys(plan)):
+            # First what the policies allowed, then what they newly deny: the key policy alone may
+            # allow the app, and a denial in a policy of its role overrides that.
             for given in ((), EVERYTHING) if app and after is not None else ((),):
                 dangers = list(
                     _lost(
@@ -175,11 +145,9 @@ def _lost_in_role_policies(
                     break
 
 
-def _lost_to_boundaries(
-    plan: Plan, app: str | None, context_names: Sequence[str]
-) -> Iterator[Danger]:
+def _lost_to_boundaries(plan: TerraformPlan, context_names: Sequence[str]) -> Iterator[Risk]:
     """A role may do no more than its permissions boundary allows, whatever its policies say."""
-    readers = {app} if app else _principals_of_keys(plan)
+    readers = readers_of(plan)
     policies = {c.was("arn"): c for c in plan.of("aws_iam_policy") if c.was("arn")}
     for change in plan.of("aws_iam_role"):
         reader = change.was("arn")
@@ -191,7 +159,7 @@ def _lost_to_boundaries(
             continue
         before = parse_policy(policies[old].was("policy")) if old in policies else EVERYTHING
         after = plan.policy_after(policies[new]) if new in policies else None
-        for arn in _known_keys(plan):
+        for arn in (key.was("arn") for key in present_keys(plan)):
             yield from _lost(
                 change.address,
                 reader,
@@ -203,17 +171,12 @@ def _lost_to_boundaries(
             )
 
 
-def _principals_of_keys(plan: Plan) -> set[str]:
-    texts = [change.was("policy") for change in plan.of(*KEYS) if change.was("policy")]
-    return {principal for text in texts for principal in principals_of(parse_policy(text))}
-
-
 Allowed = Callable[[Ask, Ask], bool]
 """Whether a request, as it is made now and as it is made after the plan, is still allowed."""
 
 
 def _as_before(before: Sequence[Statement], after: Sequence[Statement] | None) -> Allowed | None:
-    """What was doubtful before counts as it did; None where the plan does not tell."""
+    """What was undecidable before counts as before; None where the plan does not show it."""
     if after is None:
         return None
     return lambda _, then: allows(after, then, before.__contains__)
@@ -227,7 +190,7 @@ def _lost(
     still: Allowed | None,
     context_names: Sequence[str],
     where: str,
-) -> Iterator[Danger]:
+) -> Iterator[Risk]:
     """The rows, by context and version, that a reader could decrypt before and not after."""
     scope: list[tuple[str, str]] = []
     for name in context_names:
@@ -242,21 +205,8 @@ def _lost(
                 scope.append((name, version))
     if scope:
         why = (
-            f"may lose {reader}'s Decrypt: the plan does not tell the {where}"
+            f"{reader} may lose Decrypt: the plan does not show the {where}"
             if still is None
-            else f"loses {reader}'s Decrypt in the {where}"
+            else f"{reader} loses Decrypt in the {where}"
         )
-        yield Danger("decrypt", address, arn, why, scope=tuple(scope))
-
-
-def principals_of(statements: Sequence[Statement]) -> list[str]:
-    """The principals that a key policy allows to decrypt, where no outputs name the app."""
-    return sorted(
-        {
-            principal
-            for statement in statements
-            if statement.effect == "Allow"
-            for principal in statement.principals or ()
-            if principal.startswith("arn:")
-        }
-    )
+        yield Risk("decrypt", address, arn, why, scope=tuple(scope))

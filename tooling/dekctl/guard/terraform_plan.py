@@ -57,7 +57,7 @@ class ResourceChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TerraformPlan:
     """A parsed plan. ``outputs`` are those of the last apply, None where there was none."""
 
     changes: tuple[ResourceChange, ...]
@@ -107,11 +107,11 @@ class Plan:
         return set()
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> TerraformPlan:
     """Read a plan's JSON.
 
     Raises:
-        UsageError: the file is missing, or is no plan.
+        UsageError: the file is missing, or is not a plan.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -122,12 +122,12 @@ def read_plan(path: Path) -> Plan:
     return parse_plan(document, str(path))
 
 
-def parse_plan(document: Any, source: str) -> Plan:
+def parse_plan(document: Any, source: str) -> TerraformPlan:
     """Read a plan that is parsed JSON already.
 
     Raises:
-        UsageError: it is no plan, or one that Terraform itself calls errored.
-        RefusedError: it leaves out a part of what it would change.
+        UsageError: it is not a plan, or Terraform marked it as errored.
+        RefusedError: it leaves out part of what would change.
     """
     if (
         not isinstance(document, dict)
@@ -137,24 +137,24 @@ def parse_plan(document: Any, source: str) -> Plan:
         raise UsageError(f"{source} is not a Terraform plan", hint=HINT)
     if document.get("errored"):
         raise UsageError(
-            f"the plan {source} ended with an error and is not whole", hint="run: make plan"
+            f"the plan {source} ended with an error and is incomplete", hint="run: make plan"
         )
     if document.get("complete") is False:
         raise RefusedError(
-            f"the plan {source} is not complete (-target, or deferred changes): what it leaves out "
-            "cannot be held against the rows",
+            f"the plan {source} is not complete (-target, or deferred changes), so it cannot be "
+            "compared with the rows",
             hint="plan everything: make plan",
         )
     changes = document.get("resource_changes", [])
     if not isinstance(changes, list):
-        raise UsageError(f"resource_changes of the plan {source} is no list", hint=HINT)
+        raise UsageError(f"resource_changes of the plan {source} is not a list", hint=HINT)
     try:
         everything = [_change(raw) for raw in changes]
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"a resource change of the plan {source} lacks or spoils {error}", hint=HINT
+            f"a resource change of the plan {source} is missing or malformed: {error}", hint=HINT
         ) from None
-    return Plan(
+    return TerraformPlan(
         tuple(change for change, mode in everything if mode == "managed"),
         tuple(
             change

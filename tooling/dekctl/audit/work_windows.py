@@ -1,6 +1,6 @@
-"""The ledger's side of the audit: stretches of work, and the KMS calls that they account for.
+"""The ledger's side of the audit: work_windows of work, and the KMS calls that they account for.
 
-Runs on one table that overlap, or nearly, form one stretch: which of them a call belonged to cannot
+Runs on one table that overlap, or nearly, form one window: which of them a call belonged to cannot
 be told from the outside, their sums can.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dekctl.audit.events import CRYPTOGRAPHY
-from dekctl.audit.trail import utc
+from dekctl.audit.log_files import utc
 from dekctl.ledger.ledger import LEASE_SECONDS
 
 CLOCKS = timedelta(seconds=60)
@@ -21,7 +21,7 @@ CLOCKS = timedelta(seconds=60)
 
 
 @dataclass(slots=True)
-class Stretch:
+class WorkWindow:
     """Runs on one table, and the events of its time.
 
     ``expected`` are the cryptographic calls that the runs made, attempts included; ``least`` are
@@ -72,33 +72,33 @@ class Stretch:
         }
 
 
-def stretches(runs: Iterable[Mapping[str, Any]], now: datetime) -> list[Stretch]:
+def work_windows(runs: Iterable[Mapping[str, Any]], now: datetime) -> list[WorkWindow]:
     """Put the ledger's runs (oldest first) together by table and time."""
-    found: list[Stretch] = []
-    latest: dict[str, Stretch] = {}
+    found: list[WorkWindow] = []
+    latest: dict[str, WorkWindow] = {}
     for run in runs:
         begins, ends = utc(datetime.fromisoformat(run["started_at"])), _end(run, now)
         last = latest.get(run["table_name"])
         if last is None or begins - CLOCKS > last.ends + CLOCKS:
-            last = latest[run["table_name"]] = Stretch(run["table_name"], begins, ends)
+            last = latest[run["table_name"]] = WorkWindow(run["table_name"], begins, ends)
             found.append(last)
         _add(last, run, ends)
     return found
 
 
-def _add(stretch: Stretch, run: Mapping[str, Any], ends: datetime) -> None:
+def _add(window: WorkWindow, run: Mapping[str, Any], ends: datetime) -> None:
     result = run["result"] or {}
-    stretch.runs.append(run["run_id"])
-    if run["operation"] not in stretch.operations:
-        stretch.operations.append(run["operation"])
-    stretch.ends = max(stretch.ends, ends)
+    window.runs.append(run["run_id"])
+    if run["operation"] not in window.operations:
+        window.operations.append(run["operation"])
+    window.ends = max(window.ends, ends)
     calls = {a: n for a, n in result.get("kms_calls", {}).items() if a in CRYPTOGRAPHY}
-    stretch.expected.update(calls)
+    window.expected.update(calls)
     # One call a row, or (under branch keys) one call for many.
     rows = max(result.get("changed", 0), result.get("proved", 0))
-    stretch.least += min(rows, sum(calls.values()))
+    window.least += min(rows, sum(calls.values()))
     # A killed run noted how far it was, not each call.
-    stretch.closed &= run["state"] not in ("running", "abandoned") and "kms_calls" in result
+    window.closed &= run["state"] not in ("running", "abandoned") and "kms_calls" in result
 
 
 def _end(run: Mapping[str, Any], now: datetime) -> datetime:
