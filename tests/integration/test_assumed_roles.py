@@ -35,7 +35,7 @@ def test_doctor_does_not_mind_that_the_applications_role_is_not_its_own(
     standin.deny("standin-admin", "sts:AssumeRole", key=_role(generations, "app"))
     checks = {c["check"]: c for c in dekctl.json("doctor")["checks"]}
     assert checks["role app"]["ok"]
-    assert checks["role app"]["detail"] == "not assumable from here: not checked"
+    assert checks["role app"]["detail"] == "not checked: only the application can assume it"
     standin.deny("standin-admin", "sts:AssumeRole", key=_role(generations, "verifier"))
     refused = dekctl("--json", "doctor").expect(5)
     assert "cannot assume" in refused.stdout

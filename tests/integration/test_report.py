@@ -67,7 +67,7 @@ def test_the_page_shows_the_rows_the_census_and_every_run(
     runs = [run["run_id"] for run in dekctl.json("status")["runs"]]
     assert runs
     assert set(runs) <= set(page.texts)
-    assert "Set aside in encrypted_files: 1 rows" in page.texts
+    assert "Quarantine of encrypted_files: 1 row" in page.texts
     assert page.tags.count("svg") == 3
 
 
@@ -77,7 +77,7 @@ def test_the_page_loads_nothing_and_runs_nothing(
     make_app(sqlite_database, rows=1)
     text = report(dekctl)  # a legacy table: there is no ledger yet
     page = Page(text)
-    assert "The ledger has no run yet." in page.texts
+    assert "The ledger contains no runs yet." in page.texts
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
     assert not [a for a in page.attributes if a[0] in {"src", "href", "style", "onload"}]
     assert "default-src 'none'" in text

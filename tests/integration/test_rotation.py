@@ -81,7 +81,7 @@ def test_a_rotated_key_of_the_same_arn_is_seen_and_rewrapped_for(
     app.database.sql("UPDATE encrypted_files SET wrapped_at = '2020-01-01 00:00:00'")
     kms.rotate_key_on_demand(KeyId=generations.active)
     checks = {c["check"]: c["detail"] for c in dekctl.json("doctor")["checks"]}
-    assert f"{ROWS} rows are older" in checks["key material"]
+    assert f"{ROWS} rows wrapped before that" in checks["key material"]
     today = f"{datetime.now(UTC):%Y-%m-%d}"
 
     assert dekctl.json("rewrap")["changed"] == 0  # they are where they should be
@@ -92,7 +92,7 @@ def test_a_rotated_key_of_the_same_arn_is_seen_and_rewrapped_for(
     assert run["result"]["key_materials"] == {material: ROWS}
     assert dekctl.json("rewrap", "--wrapped-before", today)["changed"] == 0
     checks = {c["check"]: c["detail"] for c in dekctl.json("doctor")["checks"]}
-    assert "no row is older" in checks["key material"]
+    assert "no row was wrapped before that" in checks["key material"]
     app.assert_files_open(provider(generations))
 
 
@@ -168,7 +168,7 @@ def test_rows_of_the_seed_s_script_are_taken_over(
     dekctl("schema", "expand").expect(0)
     assert dekctl.json("verify")["verified"] == ROWS
     refused = dekctl("retire", "g1").expect(3)
-    assert f"{ROWS} rows name an alias or no KEK" in refused.stderr
+    assert f"{ROWS} rows with an alias or no KEK" in refused.stderr
 
     g2 = generations.roll()  # the alias has moved: only trying tells which key it was
     assert dekctl.json("rewrap", "--version", "V2")["changed"] == 0
@@ -249,7 +249,7 @@ def test_retire_refuses_until_rows_and_alias_have_left(
     app: Application, generations: Generations, dekctl: Dekctl
 ) -> None:
     refused = dekctl("retire", "g1").expect(3)
-    assert f"{ROWS} rows name it" in refused.stderr
+    assert f"named by {ROWS} rows" in refused.stderr
     assert f"{ALIAS} still points to it" in refused.stderr
     generations.roll()
     checks = {c["check"]: c["ok"] for c in dekctl.json("retire", "g1", expect=3)["checks"]}

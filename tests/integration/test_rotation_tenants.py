@@ -196,7 +196,7 @@ def test_an_erasure_without_a_ledger_cannot_know_the_backups(
     declare_window(dekctl)
     app.database.sql("DROP TABLE dekctl_runs")
     refused = dekctl("retire", arns["acme"], "--erase", "acme").expect(3)
-    assert "there is no ledger to tell what backups hold" in refused.stderr
+    assert "there is no ledger, so what backups contain is unknown" in refused.stderr
 
 
 def test_several_tables_each_with_a_kek_of_its_own(

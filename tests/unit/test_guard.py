@@ -299,7 +299,7 @@ def test_branch_keys_count_although_rows_of_v2_name_their_kek(
     )
     [finding] = guard(dekctl, document, expect=3)["findings"]
     assert finding["rows"] == ROWS - 3
-    assert "1 branch keys (V3) are under it" in finding["detail"]
+    assert "it wraps 1 branch key (V3)" in finding["detail"]
 
 
 def test_a_statement_that_moves_to_another_policy_of_the_role_is_no_loss(

@@ -1,4 +1,4 @@
-"""Doctor: configuration, Terraform outputs, database, stage, KEK state, each role's rights."""
+"""Doctor: checks configuration, Terraform outputs, database, schema, KEKs and roles."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from dekctl.schema.dialects import postgresql as fence
 from dekctl.schema.plan import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
-"""Stands in the encryption context of a probe, where a row's primary key would."""
+"""Takes the place of a row's primary key in the encryption context of a probe."""
 
 
 def examine(project: Project) -> Iterator[Check]:
-    """Run every check, each on its own: one that fails does not hide the next."""
+    """Run every check; one that fails does not prevent the next."""
     yield Check("config", True, f"{project.config.path}, environment {project.env.name}")
     if project.uses_aws:
         yield _run("terraform outputs", lambda: _outputs(project))
@@ -53,7 +53,7 @@ def _run(name: str, check: Callable[[], str]) -> Check:
 def _outputs(project: Project) -> str:
     outputs = project.outputs
     if outputs is None:
-        return f"none; the KEK is {project.kek()}, the identity is the ambient one"
+        return f"none; the KEK is {project.kek()}, and dekctl uses your own AWS identity"
     names = ", ".join(f"{g.name} ({g.state})" for g in outputs.all_generations)
     return f"alias {outputs.kek_alias} in {outputs.region}; generations: {names}"
 
@@ -70,7 +70,8 @@ def _table(project: Project, config: Any) -> str:
     stage = plan.table.stage
     if stage is not Stage.LEGACY and revision != REVISIONS[stage]:
         raise RefusedError(
-            f"the columns are at stage {stage.value}, Alembic's revision is {revision or 'none'}",
+            f"the columns are at stage {stage.value}, but Alembic's revision is "
+            f"{revision or 'none'}",
             hint="finish the step with: dekctl schema contract"
             if stage is Stage.CONTRACTED
             else "finish the step, or take the table over, with: dekctl schema expand",
@@ -79,21 +80,21 @@ def _table(project: Project, config: Any) -> str:
         fences = fence.standing(connection, plan.table)
     if fences:
         raise DekctlError(
-            f"the constraint {next(iter(fences))} stands, and refuses what the application may "
-            "write; a schema step is at work, or was killed",
-            hint="finish the step with: dekctl schema contract (or rollback); however it ends, the "
-            "constraint is gone",
+            f"the constraint {next(iter(fences))} exists and rejects some of the application's "
+            "writes; a schema step is running, or was killed",
+            hint="finish the step with: dekctl schema contract (or rollback); both remove the "
+            "constraint",
         )
     return f"stage {stage.value}"
 
 
 def _kek(project: Project) -> str:
-    """The KEK that wraps new keys."""
+    """State of the KEK that wraps new keys."""
     return _state(project, project.kek())
 
 
 def _state(project: Project, kek: str) -> str:
-    """A KEK's state in KMS. One that is about to be deleted is the most urgent finding there is."""
+    """A KEK's state in KMS. A KEK that will be deleted is the most urgent of all failures."""
     kms = project.aws(Role.AUDITOR, region=foreign_region(kek, project.region))
     try:
         metadata = kms.describe(kek)
@@ -105,17 +106,17 @@ def _state(project: Project, kek: str) -> str:
     enable = f"aws kms enable-key --key-id {arn}"
     if project.outputs is not None:
         enable = f"enable it in Terraform and run: make apply ENV={project.env.name}"
-    hint = f"rows that it wraps cannot be read; {enable}"
+    hint = f"rows that it wraps cannot be decrypted; {enable}"
     when = ""
     if state == "PendingDeletion":
-        hint = f"stop that at once: aws kms cancel-key-deletion --key-id {arn}; then {enable}"
+        hint = f"aws kms cancel-key-deletion --key-id {arn}; then {enable}"
         if metadata.get("DeletionDate"):
             when = f" and will be gone on {metadata['DeletionDate']:%Y-%m-%d %H:%M %Z}"
     raise KMSRefusedError(f"{arn} is {state}{when}", hint=hint, code="DisabledException")
 
 
 def _live_keks(project: Project) -> list[str]:
-    """The KEKs that rows may need: Terraform's, but for disabled ones, and the tables' own."""
+    """The KEKs that rows may need: Terraform's, except disabled ones, and the tables' own."""
     try:
         outputs = project.outputs
         generations = outputs.all_generations if outputs else ()
@@ -123,7 +124,7 @@ def _live_keks(project: Project) -> list[str]:
         mine = [g.arn for g in generations if g.state != "disabled"] or [project.kek()]
         return list(dict.fromkeys([*mine, *own]))
     except DekctlError:
-        return []  # the check of the outputs says why
+        return []  # the check of the outputs reports why
 
 
 _PROBES = (
@@ -135,19 +136,19 @@ _PROBES = (
 
 
 def _probe(project: Project, role: Role, operation: str) -> str:
-    """Ask KMS, with its DryRun, whether a role may do its work.
+    """Ask KMS with DryRun whether a role may do its work.
 
     KMS answers a permitted dry run with DryRunOperationException. An emulator that ignores the
-    flag simply does the work, on a key of zeros that nobody uses.
+    flag does the work, on a key of zeros that nobody uses.
     """
     context = row_context(project.config.table.context_name, (PROBE_PRIMARY_KEY,))
     kms = project.aws(role)
     try:
         return _ask(project, kms, operation, context)
     except RoleRefusedError as error:
-        # The application's role is its own: that nobody else can take it on is as it should be.
+        # Only the application should be able to assume its role.
         if role is Role.APP and error.code == "AccessDenied":
-            return "not assumable from here: not checked"
+            return "not checked: only the application can assume it"
         raise
     finally:
         kms.close()
@@ -161,7 +162,7 @@ def _ask(project: Project, kms: AWSKMS, operation: str, context: dict[str, str])
     elif operation == "GenerateDataKey":
         request |= {"KeyId": key, "NumberOfBytes": 32, "EncryptionContext": context}
     else:
-        # Decrypt and ReEncrypt need a blob; rights are checked before it is opened.
+        # Decrypt and ReEncrypt need a blob; KMS checks permissions before it decrypts.
         blob = _probe_blob(project, context)
         request |= {"CiphertextBlob": blob}
         if operation == "Decrypt":
@@ -179,11 +180,11 @@ def _ask(project: Project, kms: AWSKMS, operation: str, context: dict[str, str])
         if error.code == "DryRunOperationException":
             return f"may {operation} (KMS dry run)"
         raise
-    return f"may {operation} (the endpoint ignored DryRun and did it)"
+    return f"may {operation} (tested with a real call: this endpoint ignores DryRun)"
 
 
 def _probe_blob(project: Project, context: dict[str, str]) -> bytes:
-    """A wrapped key of zeros, made by the wrapper, for the dry runs that need one."""
+    """A wrapped key of zeros, made as the wrapper, for the dry runs that need one."""
     kms = project.aws(Role.WRAPPER)
     try:
         return kms.wrap(bytes(32), context)

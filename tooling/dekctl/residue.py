@@ -1,10 +1,10 @@
-"""Residue: are scrubbed keys still in the database's files?
+"""Residue: searches the database's files for scrubbed keys.
 
-A sample is taken while rows have wrapped keys. It holds those wrapped keys, never a plaintext, so
-it is worth nothing without KMS. Later the keys are opened, in memory, and looked for in the files
-an operator points at: data files, WAL, binlogs, dumps, a block device.
+A sample is taken while rows have wrapped keys. It contains those wrapped keys, never a plaintext,
+so it is useless without KMS. Later the keys are decrypted in memory and searched for in the files
+that an operator names: data files, WAL, binlogs, dumps, a block device.
 
-A search that finds nothing proves nothing about places that were not searched.
+A search that finds nothing says nothing about places that were not searched.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Progress = Callable[[Path, int], None]
 
 @dataclass(slots=True)
 class Found:
-    """What is in one file. ``keys`` are distinct sampled keys, ``hits`` all occurrences by form."""
+    """The hits in one file: ``keys`` are distinct sampled keys, ``hits`` all matches by form."""
 
     path: str
     size: int = 0
@@ -52,9 +52,9 @@ class Found:
 
 
 def take_sample(table: DekTable, rows: int, output: Path) -> int:
-    """Write about ``rows`` wrapped keys, from all over the table, to a new file of mode 0600.
+    """Write about ``rows`` wrapped keys, spread over the table, to a new file of mode 0600.
 
-    Returns how many there are.
+    Returns how many were written.
 
     Raises:
         UsageError: no row is wrapped, or the file exists.
@@ -66,8 +66,8 @@ def take_sample(table: DekTable, rows: int, output: Path) -> int:
         taken = list(_wrapped_rows(table, None, rows))
     if not taken:
         raise UsageError(
-            f"no row of {table.config.name} has a wrapped key to take",
-            hint="a sample is taken between wrap and scrub: dekctl wrap, dekctl verify",
+            f"no row of {table.config.name} has a wrapped key to sample",
+            hint="take the sample after wrap and before scrub: dekctl wrap",
         )
     head = {"format": SAMPLE_FORMAT, "table": table.config.name, "rows": len(taken)}
     try:
@@ -96,7 +96,7 @@ def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[d
             try:
                 context = context_for_version(row.version, table.config.context_name, row.pk)
             except RowRejectedError:
-                continue  # verify says what is wrong with such a row
+                continue  # `dekctl verify` reports what is wrong with such a row
             left -= 1
             yield {
                 "pk": primary_key_text(row.pk),
@@ -108,10 +108,10 @@ def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[d
 
 
 def open_sample(file: Path, kms: KMSInterface) -> list[bytes]:
-    """Open the keys of a sample, in memory.
+    """Decrypt the keys of a sample, in memory.
 
     Raises:
-        UsageError: the file is not a sample, or none of its keys opens any more.
+        UsageError: the file is not a sample, or none of its keys can be decrypted any more.
         KMSError: KMS refused what every key needs.
     """
     requests: list[UnwrapRequest] = []
@@ -135,16 +135,17 @@ def open_sample(file: Path, kms: KMSInterface) -> list[bytes]:
     keys = [answer.plaintext for answer in answers if not isinstance(answer, RowRejectedError)]
     if not keys:
         raise UsageError(
-            f"no key of {file} opens any more", hint="was its KEK replaced? take a new sample"
+            f"no key of {file} can be decrypted any more",
+            hint="was its KEK replaced? take a new sample",
         )
     return keys
 
 
 def open_on_record(project: Project, file: Path) -> list[bytes]:
-    """Open a sample, and let the ledger keep who did: the audit explains KMS's calls by it.
+    """Decrypt a sample and record it in the ledger, so that the audit can explain the KMS calls.
 
     Raises:
-        UsageError: the file is not a sample, or none of its keys opens any more.
+        UsageError: the file is not a sample, or none of its keys can be decrypted any more.
         KMSError: KMS refused what every key needs.
         DatabaseError: the ledger cannot be written.
     """
@@ -173,20 +174,20 @@ def open_on_record(project: Project, file: Path) -> list[bytes]:
 
 
 def _sampled_table(project: Project, file: Path) -> str:
-    """The context name of the table that a sample says it is of; the first one's if it does not."""
+    """The context name of the table that a sample names; the first table's if it names none."""
     try:
         with file.open(encoding="utf-8") as lines:
             name = json.loads(next(lines, "{}")).get("table")
         return project.table_configs(name)[0].context_name
     except (OSError, ValueError, AttributeError, UsageError):
-        return project.config.table.context_name  # opening it says what is wrong
+        return project.config.table.context_name  # decrypting it reports what is wrong
 
 
 # -- the search ------------------------------------------------------------------------------------
 
 
 def patterns(keys: Sequence[bytes]) -> list[tuple[int, str, bytes]]:
-    """What a file may hold of each key: (its number, the form's name, the bytes)."""
+    """What to search for, per key: (its number, the form's name, the bytes)."""
     found: list[tuple[int, str, bytes]] = []
     for number, key in enumerate(keys):
         standard = base64.b64encode(key).rstrip(b"=")
@@ -198,7 +199,7 @@ def patterns(keys: Sequence[bytes]) -> list[tuple[int, str, bytes]]:
 
 
 def files_below(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files that are meant: folders with all that is in them, links not followed.
+    """The files to search: folders with everything below them; links are not followed.
 
     Raises:
         UsageError: a path does not exist.
@@ -226,7 +227,7 @@ def _unreadable(error: OSError) -> None:
 def search(
     keys: Sequence[bytes], paths: Sequence[Path], progress: Progress = lambda *_: None
 ) -> list[Found]:
-    """Look for every key in every file. A database that runs may change files meanwhile.
+    """Search every file for every key. A running database may change files meanwhile.
 
     Raises:
         UsageError: a path does not exist.
@@ -254,7 +255,7 @@ def _search_file(
     found: Found,
     progress: Callable[[int], None],
 ) -> None:
-    """Read once, a chunk at a time; what straddles two chunks is seen with the second one."""
+    """Read once, in chunks; a match across two chunks is found with the second one."""
     overlap = max(len(text) for _, _, text in wanted) - 1
     carried = b""
     while chunk := file.read(CHUNK_BYTES):
@@ -263,7 +264,7 @@ def _search_file(
         for number, form, text in wanted:
             at = window.find(text)
             while at >= 0:
-                if at + len(text) > len(carried):  # else it was counted with the chunk before
+                if at + len(text) > len(carried):  # otherwise the previous chunk counted it
                     found.keys.add(number)
                     found.hits[form] += 1
                 at = window.find(text, at + 1)

@@ -1,1 +1,1 @@
-"""The audit: CloudTrail's KMS events held against the run ledger and the roles."""
+"""The audit: compares CloudTrail's KMS events with the run ledger and the roles."""

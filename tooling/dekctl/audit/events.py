@@ -1,4 +1,4 @@
-"""One KMS event of CloudTrail, as far as the audit needs it.
+"""One KMS event of CloudTrail, reduced to what the audit needs.
 
 Source: AWS KMS Developer Guide, "Logging AWS KMS API calls"; AWS CloudTrail User Guide, "CloudTrail
 record contents".
@@ -61,7 +61,7 @@ class TrailEvent:
 
     @property
     def is_denied(self) -> bool:
-        """Whether KMS refused it for want of a right."""
+        """Whether KMS refused it for lack of permission."""
         return self.error in DENIALS
 
     def concerns(self, keks: Collection[str], aliases: Collection[str], tables: Any) -> bool:
@@ -74,10 +74,10 @@ class TrailEvent:
 
 
 def kms_event(record: Mapping[str, Any]) -> TrailEvent | None:
-    """Read a CloudTrail record; None where it is not about KMS.
+    """Read a CloudTrail record; None if it is not about KMS.
 
     Raises:
-        UsageError: it is no CloudTrail record.
+        UsageError: it is not a CloudTrail record.
     """
     try:
         if record["eventSource"] != KMS_SOURCE:
@@ -99,13 +99,13 @@ def kms_event(record: Mapping[str, Any]) -> TrailEvent | None:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"a record is not CloudTrail's: {type(error).__name__}",
+            f"a record is not a CloudTrail record: {type(error).__name__}",
             hint="--events takes CloudTrail's own files (*.json.gz), as they are in the bucket",
         ) from None
 
 
 def _context(api: str, asked: Mapping[str, Any]) -> Mapping[str, str]:
-    # ReEncrypt has two; the one a row is moved to is the one it will be opened with.
+    # ReEncrypt has two; readers will use the destination's.
     name = "destinationEncryptionContext" if api == "ReEncrypt" else "encryptionContext"
     found: Mapping[str, str] = asked.get(name) or {}
     return found

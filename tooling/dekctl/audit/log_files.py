@@ -1,6 +1,6 @@
-"""Where CloudTrail's events are read from: the trail's bucket, or files that somebody fetched.
+"""Reads CloudTrail's log files: from the trail's bucket, or from files that were downloaded.
 
-Nothing is kept of a file but its KMS events: a day of a busy account is gigabytes.
+Only the KMS events of a file are kept: a day of a busy account is gigabytes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from dekctl.audit.events import TrailEvent, kms_event
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
 
 LATE = timedelta(hours=1)
-"""A file's day is that of its delivery; an event may come in the next day's."""
+"""A file is stored under its delivery day; an event may be in the next day's files."""
 SUFFIXES = (".json", ".json.gz")
 
 
 class Source(Protocol):
-    """Gives the events of some days."""
+    """Where log files come from."""
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Name for messages."""
         ...
 
     def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """CloudTrail's files, as they are in the bucket, in folders of this machine."""
+    """Downloaded CloudTrail files, named as in the bucket."""
 
     paths: Sequence[Path]
 
@@ -46,7 +46,7 @@ class Folder:
     def name(self) -> str:
         return ", ".join(map(str, self.paths))
 
-    def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002 - a person chose them
+    def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002 - the user chose the files
         found = 0
         for path in self.paths:
             inside = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -128,7 +128,7 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 @dataclass(slots=True)
 class Reading:
-    """What was read so far."""
+    """What has been read so far."""
 
     files: int = 0
     newest: datetime | None = None
@@ -141,7 +141,7 @@ def read_events(
     wanted: Callable[[TrailEvent], bool],
     reading: Reading,
 ) -> Iterator[TrailEvent]:
-    """Give every wanted KMS event between two moments once. CloudTrail may deliver one twice.
+    """Yield every wanted KMS event between two times once. CloudTrail may deliver one twice.
 
     Raises:
         UsageError: a file is not CloudTrail's.
@@ -174,5 +174,5 @@ def _records(name: str, content: bytes) -> list[dict[str, Any]]:
 
 
 def utc(moment: datetime) -> datetime:
-    """A moment of the ledger or of the command line, which are UTC, with its zone."""
+    """A time from the ledger or the command line (both UTC) with its time zone."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,7 +1,7 @@
-"""Matches CloudTrail's KMS events with the run ledger and the roles.
+"""Compares CloudTrail's KMS events with the run ledger and the roles.
 
-The two records are kept by different hands: the ledger by dekctl, in the database; the trail by
-AWS, out of reach of both. What only one of them knows is a finding.
+The two records are independent: dekctl writes the ledger into the database, AWS writes the trail,
+which neither dekctl nor the application can change. What appears in only one of them is a finding.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ ACTIONS: dict[Role, frozenset[str]] = {
     Role.REWRAPPER: frozenset({"ReEncrypt"}),
     Role.VERIFIER: frozenset({"Decrypt"}),
 }
-"""What each role made for rows uses a KEK for; the others use none."""
+"""What each role may use a KEK for; the other roles use none."""
 WORKERS = frozenset(ACTIONS) - {Role.APP}
-"""Roles that dekctl takes on during a run. The application reads whenever it likes."""
+"""Roles that dekctl assumes during a run. The application may read at any time."""
 DELIVERY = timedelta(minutes=15)
-"""Within this time CloudTrail has delivered (its User Guide says: about 5 minutes on average)."""
+"""CloudTrail delivers within this time (its User Guide: about 5 minutes on average)."""
 LISTED = 100
 """AuditFindings of one kind that are listed one by one; all are counted."""
 READS = ("Describe", "Get", "List")
-"""How the names of APIs begin that change nothing."""
+"""Prefixes of the names of APIs that change nothing."""
 
 
 class AuditKind(StrEnum):
-    """What only one of the two records knows."""
+    """A kind of difference between the two records."""
 
     STRANGER = "stranger"
-    """A KEK was used by a principal that is none of the roles."""
+    """A principal that is none of the roles used a KEK."""
     WRONG_ROLE = "wrong-role"
-    """A role used a KEK in a way that is not its task."""
+    """A role used a KEK for something other than its task."""
     NO_CONTEXT = "context"
     """A KEK was used without a row's encryption context, or with another table's."""
     UNEXPLAINED = "unexplained"
-    """A role of dekctl used a KEK while the ledger knows of no run."""
+    """A role of dekctl used a KEK while the ledger has no run."""
     SURPLUS = "surplus"
-    """More calls succeeded than the runs of that time made."""
+    """More calls succeeded than the runs at that time made."""
     MISSING = "missing"
-    """Rows were changed, and the trail does not hold the calls for them."""
+    """Rows were changed, but the trail does not contain the calls."""
     DENIED = "denied"
-    """KMS refused a call for want of a right."""
+    """KMS refused a call for lack of permission."""
     TRAIL = "trail"
-    """The trail does not record, or does not deliver."""
+    """The trail is not recording, or cannot deliver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class AuditFinding:
 
 @dataclass(slots=True)
 class AuditFindings:
-    """All of them, counted; the first of each kind are kept."""
+    """All findings, counted; the first of each kind are kept."""
 
     kept: list[AuditFinding] = field(default_factory=list)
     counts: Counter[AuditKind] = field(default_factory=Counter)
 
     def add(self, finding: AuditFinding) -> None:
-        """Count a finding, and keep it if there are not too many of its kind."""
+        """Count a finding, and keep it unless its kind has LISTED already."""
         self.counts[finding.kind] += 1
         if self.counts[finding.kind] <= LISTED:
             self.kept.append(finding)
@@ -92,7 +92,7 @@ class AuditFindings:
 
 @dataclass(slots=True)
 class Matched:
-    """What came of it. ``calls`` counts by principal (a role's name or an ARN), API and error."""
+    """The result. ``calls`` counts by principal (a role's name or an ARN), API and error code."""
 
     events: int = 0
     calls: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
@@ -107,14 +107,14 @@ def match(
     tables: Sequence[str],
     now: datetime,
 ) -> Matched:
-    """Hold every event against the roles and the ledger's work_windows of work.
+    """Compare every event with the roles and the ledger's work windows.
 
     Args:
-        events: the KMS events of the time, each once.
-        work: the work_windows of work of the same time.
+        events: the KMS events of the period, each once.
+        work: the work windows of the same period.
         outputs: Terraform's outputs, for the roles.
         tables: the context names of the configured tables.
-        now: work_windows that ended shortly before it may lack events that are still under way.
+        now: the current time; CloudTrail may not have delivered all events of recent windows.
     """
     matched = Matched()
     roles = {arn: name for name, arn in outputs.roles.items()}
@@ -165,10 +165,10 @@ def _cryptography(
             window.failed += 1
         return
     if role is None:
-        _find(matched, AuditKind.STRANGER, event, role, "is none of the roles")
+        _find(matched, AuditKind.STRANGER, event, role, "not one of the roles")
         return
     if event.api not in ACTIONS.get(role, ()):
-        _find(matched, AuditKind.WRONG_ROLE, event, role, "is not this role's task")
+        _find(matched, AuditKind.WRONG_ROLE, event, role, "this is not the role's task")
         return
     if event.table not in tables and not (event.table is None and outputs.allows_v1 is not False):
         _find(matched, AuditKind.NO_CONTEXT, event, role, f"table {event.table or 'not given'}")

@@ -1,4 +1,4 @@
-"""The audit from the ledger and the trail to a result."""
+"""Runs the audit: reads ledger and trail, compares them, returns the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dekctl.project import Project
 
 @dataclass(slots=True)
 class Audit:
-    """What the two records say. Times are UTC."""
+    """The result of an audit. Times are UTC."""
 
     env: str
     source: str
@@ -32,11 +32,11 @@ class Audit:
     work: list[WorkWindow]
     trail: dict[str, Any] | None = None
     pending: list[str] = field(default_factory=list)
-    """Runs so recent that CloudTrail may not have delivered all of their events."""
+    """Runs so recent that CloudTrail may not have delivered all their events."""
 
     @property
     def clean(self) -> bool:
-        """Whether there is nothing to look into."""
+        """Whether there are no findings."""
         return not self.matched.findings.counts
 
     def as_json(self) -> dict[str, Any]:
@@ -71,16 +71,16 @@ def audit(
     until: datetime | None = None,
     paths: Sequence[Path] = (),
 ) -> Audit:
-    """Match CloudTrail's KMS events of a time with the ledger's runs and the roles.
+    """Compare CloudTrail's KMS events of a period with the ledger's runs and the roles.
 
     Args:
         project: the environment; its provider is ``aws`` and Terraform's outputs name the roles.
-        since: from when, UTC.
-        until: to when, UTC; now if None.
+        since: start of the period, UTC.
+        until: end of the period, UTC; now if None.
         paths: CloudTrail's files, or folders of them; the trail's bucket if none.
 
     Raises:
-        UsageError: there are no roles or no trail to match with, or a file is not CloudTrail's.
+        UsageError: there are no roles or no trail to compare with, or a file is not CloudTrail's.
         RefusedError: there is no ledger yet.
         KMSError: the bucket cannot be read.
         DatabaseError: the ledger cannot be read.
@@ -89,7 +89,7 @@ def audit(
     source: Source = Folder(paths) if paths else _bucket(project, outputs)
     if not project.ledger.exists():
         raise RefusedError(
-            "there is no ledger to match the trail with",
+            "there is no ledger to compare the trail with",
             hint="expand the schema first: dekctl migrate",
         )
     with project.database.transaction() as connection:
@@ -105,7 +105,7 @@ def audit(
     tables = [table.context_name for table in project.config.tables]
     keks = [*project.known_keks(), outputs.kek_arn]
     reading = Reading()
-    # The whole of the first and the last window, or their sums would not come out.
+    # Read all of the first and the last window; otherwise their sums would be wrong.
     first = min([begins, *(window.begins - CLOCKS for window in work)])
     last = max([ends, *(window.ends + CLOCKS for window in work)])
     events = read_events(
@@ -135,14 +135,14 @@ def _outputs(project: Project) -> Outputs:
     env = project.env.name
     if not project.uses_aws:
         raise UsageError(
-            f"[env.{env}] uses the provider {project.env.provider}, which CloudTrail knows "
-            "nothing of",
+            f"[env.{env}] uses the provider {project.env.provider}, whose calls CloudTrail does "
+            "not record",
             hint='audit an environment with provider = "aws"',
         )
     outputs = project.outputs
     if outputs is None:
         raise UsageError(
-            f"[env.{env}] names no Terraform outputs, and so no roles to match with",
+            f"[env.{env}] names no Terraform outputs, so there are no roles to compare with",
             hint='add terraform = "terraform/environments/…" or terraform_outputs to it',
         )
     return outputs
@@ -153,7 +153,7 @@ def _bucket(project: Project, outputs: Outputs) -> Bucket:
     if not bucket:
         raise UsageError(
             f"the audit trail is off in {project.env.name}",
-            hint="set `audit` in Terraform and run make apply, or name files of another trail: "
+            hint="set `audit` in Terraform and run make apply, or pass files of another trail: "
             "dekctl audit --events FOLDER",
         )
     return Bucket(_client(project, "s3"), bucket, outputs.account_id)

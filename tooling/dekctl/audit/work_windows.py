@@ -1,7 +1,7 @@
-"""The ledger's side of the audit: work_windows of work, and the KMS calls that they account for.
+"""The ledger's side of the audit: periods of work, and the KMS calls that explain them.
 
-Runs on one table that overlap, or nearly, form one window: which of them a call belonged to cannot
-be told from the outside, their sums can.
+Runs on one table that overlap, or nearly do, form one window: CloudTrail does not show which of
+them made a call, so only their sums can be compared.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dekctl.audit.log_files import utc
 from dekctl.ledger.ledger import LEASE_SECONDS
 
 CLOCKS = timedelta(seconds=60)
-"""How far the clocks of the database and of AWS may be apart."""
+"""Maximum difference between the clocks of the database and of AWS."""
 
 
 @dataclass(slots=True)
 class WorkWindow:
-    """Runs on one table, and the events of its time.
+    """Runs on one table, and the events of that time.
 
-    ``expected`` are the cryptographic calls that the runs made, attempts included; ``least`` are
-    those that must have succeeded, by the rows that were changed or proved. ``closed`` is false
-    while that is not known: a run is at work, or was killed.
+    ``expected`` are the cryptographic calls that the runs made, attempts included; ``least`` is
+    the number that must have succeeded, given the rows that were changed or proved. ``closed`` is
+    false while that is unknown: a run is active, or was killed.
     """
 
     table: str
@@ -41,18 +41,18 @@ class WorkWindow:
     failed: int = 0
 
     def covers(self, table: str | None, moment: datetime) -> bool:
-        """Whether an event of this table (None: a V1 row, any table) may be of this work."""
+        """Whether an event of this table (None: a V1 row, any table) may belong to this window."""
         near = self.begins - CLOCKS <= moment <= self.ends + CLOCKS
         return near and table in (None, self.table)
 
     @property
     def surplus(self) -> dict[str, int]:
-        """Calls that succeeded and that no run accounts for, by API."""
+        """Calls that succeeded but that no run made, by API."""
         return dict(self.seen - self.expected) if self.closed else {}
 
     @property
     def missing(self) -> int:
-        """Calls that must have succeeded and are not in the trail."""
+        """Calls that must have succeeded but are not in the trail."""
         return max(0, self.least - self.seen.total()) if self.closed else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class WorkWindow:
 
 
 def work_windows(runs: Iterable[Mapping[str, Any]], now: datetime) -> list[WorkWindow]:
-    """Put the ledger's runs (oldest first) together by table and time."""
+    """Group the ledger's runs (oldest first) by table and time."""
     found: list[WorkWindow] = []
     latest: dict[str, WorkWindow] = {}
     for run in runs:
@@ -94,17 +94,17 @@ def _add(window: WorkWindow, run: Mapping[str, Any], ends: datetime) -> None:
     window.ends = max(window.ends, ends)
     calls = {a: n for a, n in result.get("kms_calls", {}).items() if a in CRYPTOGRAPHY}
     window.expected.update(calls)
-    # One call a row, or (under branch keys) one call for many.
+    # One call per row, or (with branch keys) one call for many.
     rows = max(result.get("changed", 0), result.get("proved", 0))
     window.least += min(rows, sum(calls.values()))
-    # A killed run noted how far it was, not each call.
+    # A killed run recorded its progress, not each call.
     window.closed &= run["state"] not in ("running", "abandoned") and "kms_calls" in result
 
 
 def _end(run: Mapping[str, Any], now: datetime) -> datetime:
     if run["state"] == "running":
         return now
-    if run["state"] == "abandoned":  # closed by whoever came next; its last sign of life counts
+    if run["state"] == "abandoned":  # closed by the next run; its last heartbeat counts
         beat = utc(datetime.fromisoformat(run["heartbeat_at"]))
         return beat + timedelta(seconds=LEASE_SECONDS)
     return utc(datetime.fromisoformat(run["ended_at"]))

@@ -29,6 +29,7 @@ from dekctl.lifecycle.usage import (
     rows_unclear,
 )
 from dekctl.project import Project
+from dekctl.wording import counted
 
 OPERATION = "guard"
 
@@ -60,7 +61,7 @@ class PlanFinding:
         name = f"{self.generation} ({self.risk.kek})" if self.generation else self.risk.kek
         return (
             f"[{self.risk.id}] {self.risk.address}: {name + ' ' if name else ''}{self.detail}"
-            f" - {self.rows:,} rows"
+            f" - {counted(self.rows, 'row')}"
         )
 
 
@@ -181,9 +182,9 @@ def _weigh(
     if rows or branch_keys or not risk.if_needed:
         detail = risk.detail
         if unclear:
-            detail += f"; {unclear:,} of the rows name an alias or no KEK"
+            detail += f"; of these, {counted(unclear, 'row')} with an alias or no KEK as kek_id"
         if branch_keys:
-            detail += f"; {branch_keys:,} branch keys (V3) are under it"
+            detail += f"; it wraps {counted(branch_keys, 'branch key')} (V3)"
         return PlanFinding(risk, rows, detail, generation)
     if missing and _is_kek(plan, kek):
         detail = (

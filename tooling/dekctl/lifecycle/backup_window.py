@@ -1,9 +1,9 @@
-"""Since when a KEK has been empty: read from the ledger, for the backup window of `retire`.
+"""Since when no row has used a KEK, from the ledger: the backup window of `retire`.
 
-A backup that was taken while rows still named a KEK needs that KEK to be of any use. So the window
-begins when the last row left: at the end of a whole `rewrap` that left none behind, or else when a
-`retire` first found the KEK empty. Either counts only as long as no row came back, and a run that
-cannot tell what it moved (it was killed, say) begins it anew.
+A backup that was taken while rows named a KEK is useless without that KEK. So the window begins
+when the last row was moved: at the end of a complete `rewrap` that left none behind, or else when a
+`retire` first found no row. Either counts only while no row comes back, and a run that did not
+record what it moved (it was killed, for example) restarts the window.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RETIRE = "retire"
 class Window:
     """The backup window of a KEK. Times are UTC, by the database's clock.
 
-    ``empty_since`` is None where nothing is known; ``ends`` is None with it.
+    ``empty_since`` is None if unknown; then ``ends`` is None too.
     """
 
     days: int
@@ -46,7 +46,7 @@ class Window:
 
 
 def backup_window(project: Project, kek: str) -> Window:
-    """Work out a KEK's window. The caller has counted that no row names it now.
+    """Compute a KEK's window. The caller has checked that no row names it now.
 
     Raises:
         DatabaseError: the database refused or cannot be reached.
@@ -63,7 +63,7 @@ def backup_window(project: Project, kek: str) -> Window:
 
 
 def note_count(project: Project, kek: str, rows: int) -> None:
-    """Keep in the ledger how many rows named a KEK when `retire` looked."""
+    """Record in the ledger how many rows named a KEK when `retire` counted."""
     ledger = project.ledger
     for table in project.config.tables:
         run = ledger.start(
@@ -80,7 +80,7 @@ def note_count(project: Project, kek: str, rows: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A run that the ledger kept. ``ended`` is None while it runs, or since it was killed."""
+    """A run in the ledger. ``ended`` is None while it runs, and after it was killed."""
 
     operation: str
     kek_id: str | None
@@ -90,7 +90,7 @@ class PastRun:
 
     @property
     def tells(self) -> bool:
-        """Whether the sources of all that it moved are known. One with workers may not tell."""
+        """Whether the sources of all moved rows are known; with workers they may not be."""
         moved = sum(self.result.get("sources", {}).values())
         return self.whole and moved >= self.result.get("changed", moved + 1)
 
@@ -110,7 +110,7 @@ class PastRun:
 
 
 def past_runs(ledger: Ledger, context_name: str, *operations: str) -> list[PastRun]:
-    """The runs of a table that wrote, and the notes of ``retire``, in the order of their end.
+    """The runs of a table that wrote, and the notes of ``retire``, by the time they ended.
 
     Raises:
         DatabaseError: the database refused or cannot be reached.
@@ -125,21 +125,21 @@ def past_runs(ledger: Ledger, context_name: str, *operations: str) -> list[PastR
                 row.operation,
                 row.kek_id,
                 datetime.fromisoformat(row.ended_at) if row.ended_at else None,
-                # What a run did between its last heartbeat and its death is not in its result.
+                # What a run did between its last heartbeat and being killed is not in its result.
                 row.state in {"finished", "interrupted"},
                 json.loads(row.result or "{}"),
             )
             for row in connection.execute(query)
             if not row.dry_run or row.operation == RETIRE
         ]
-    # A note may end in the moment in which it has found a killed run and closed it.
+    # A note may end at the moment at which it found a killed run and closed it.
     return sorted(
         found, key=lambda e: (e.ended is None, e.ended or datetime.min, e.operation == RETIRE)
     )
 
 
 def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None:
-    """When a table's last row left a KEK, as far as the ledger tells."""
+    """When a table's last row was moved off a KEK, according to the ledger."""
     since: datetime | None = None
     for event in past_runs(ledger, context_name, RETIRE, "rewrap"):
         if event.operation == RETIRE:

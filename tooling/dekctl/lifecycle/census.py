@@ -1,4 +1,4 @@
-"""Status: the stage, the rows by state, and the census, all from one pass over the table."""
+"""Status: the stage, the rows by state and the census, from one pass over the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROW_STATES = ("plaintext_only", "both", "wrapped_only", "no_key")
 
 
 def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
-    """Describe where each table stands; with several tables, the sums and a list of them.
+    """Describe the state of each table; with several tables, the sums and a list of them.
 
     Raises:
         UsageError: a table is not as configured.
@@ -111,7 +111,7 @@ def table_status(
 def _branch_keys(
     project: Project, config: TableConfig, outputs: Outputs | None
 ) -> list[dict[str, Any]]:
-    """The branch keys of a table (V3) by the KEK that wraps them, the most first."""
+    """The branch keys of a table (V3) by the KEK that wraps them, the largest count first."""
     found = project.branch_table.keks(config.context_name)
     return [
         {
@@ -124,7 +124,7 @@ def _branch_keys(
 
 
 def _together(keks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry for each KEK and version, the most rows first."""
+    """One entry per KEK and version, the largest count first."""
     merged: dict[tuple[str | None, str | None], dict[str, Any]] = {}
     for entry in keks:
         key = (entry["kek_id"], entry["version"])
@@ -155,7 +155,7 @@ def _for_terraform(
     outputs: Outputs | None,
     min_generation: str | None,
 ) -> dict[str, Any]:
-    """Which settings the rows no longer need; ``shared`` are tables without KEKs of their own."""
+    """Which settings the rows no longer need; ``shared`` are tables without their own KEKs."""
     if outputs is None:
         return {}
     keks = [kek for table in tables for kek in table["keks"]]
@@ -173,12 +173,12 @@ def _oldest_generation(
 ) -> dict[str, Any]:
     """Whether ``min_generation`` can be raised: to the oldest generation that a row still needs.
 
-    A row of version V3 needs the one that wraps its branch key.
+    A V3 row needs the generation that wraps its branch key.
     """
     rows = _by_generation(entry for table in tables for entry in table["keks"])
     keys = _by_generation(entry for table in tables for entry in table["branch_keys"])
     order = [generation.name for generation in outputs.generations]
-    # A tenant's generation has no place in that order, so such a row can only be moved.
+    # A tenant's generation is not part of that order, so such a row has to be moved.
     foreign, foreign_keys = (
         sum(count for name, count in counts.items() if name not in order) for counts in (rows, keys)
     )

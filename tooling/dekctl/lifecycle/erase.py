@@ -1,8 +1,8 @@
-"""Cryptographic erasure: a tenant's KEK may go together with the tenant's rows.
+"""Cryptographic erasure: destroying a tenant's KEK together with the tenant's rows.
 
-Destroying the KEK makes the rows unreadable for good, in every backup too. That erases the tenant
-only if nothing of it is readable by other means, and harms nobody else only if no other row is
-under that KEK. Both are counted here, row by row, and looked up for the backups of the window.
+Destroying the KEK makes the rows permanently unreadable, in every backup too. That erases the
+tenant only if nothing of it can be read in another way, and harms nobody else only if no other row
+is under that KEK. Both are counted here, row by row, and for the backups of the window.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V3
 from dekctl.lifecycle.backup_window import PastRun, past_runs
 from dekctl.project import Project
+from dekctl.wording import counted
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class _Count:
 
 
 def check_erasure(project: Project, kek: str, owner: str, rows: int) -> list[Check]:
-    """Account for every row of an owner and of a KEK.
+    """Check every row of an owner and of a KEK.
 
     Args:
         project: the project.
@@ -54,19 +55,19 @@ def check_erasure(project: Project, kek: str, owner: str, rows: int) -> list[Che
         Check(
             "rows",
             others == 0,
-            f"{total.mine:,} rows of {owner} are under it, and {others:,} of others",
+            f"it wraps {counted(total.mine, 'row')} of {owner} and {others:,} of others",
             None if others == 0 else "move those first: dekctl rewrap",
         ),
         Check(
             "rows elsewhere",
             total.elsewhere == 0,
-            f"{total.elsewhere:,} rows of {owner} are under another KEK or a shared branch key",
-            None if total.elsewhere == 0 else "bring them together first: dekctl rewrap",
+            f"another KEK or a shared branch key wraps {total.elsewhere:,} of {owner}'s rows",
+            None if total.elsewhere == 0 else "move them to it first: dekctl rewrap",
         ),
         Check(
             "plaintexts",
             total.plaintexts == 0,
-            f"{total.plaintexts:,} rows of {owner} have a plaintext key",
+            f"{owner} has {counted(total.plaintexts, 'plaintext key')}",
             None if total.plaintexts == 0 else "remove them first: dekctl wrap, dekctl scrub",
         ),
         _backups(project, kek, owner),
@@ -107,7 +108,7 @@ def _count(table: DekTable, kek: str, owner: str, total: _Count) -> None:
     ).group_by(rows.c.kek, rows.c.version)
     with table.database.transaction(patient=True) as connection:
         for kek_id, version, wrapped, plaintexts in connection.execute(query):
-            # A V3 row opens through its branch key, which other owners' rows share.
+            # A V3 row is decrypted through its branch key, which other owners' rows share.
             if is_same_kek(kek_id, kek) and version != V3:
                 total.mine += int(wrapped or 0)
             else:
@@ -121,7 +122,7 @@ def _name(table: DekTable) -> str:
 
 
 def _backups(project: Project, kek: str, owner: str) -> Check:
-    """What backups still hold: rows that this KEK does not protect, or others that need it."""
+    """What backups may contain: rows that this KEK does not protect, or others that need it."""
     days = project.env.backup_retention_days
     if days == 0:
         return Check("backups", True, "no backup window is declared (backup_retention_days)")
@@ -129,8 +130,8 @@ def _backups(project: Project, kek: str, owner: str) -> Check:
         return Check(
             "backups",
             False,
-            "there is no ledger to tell what backups hold",
-            "take the table over with: dekctl schema expand",
+            "there is no ledger, so what backups contain is unknown",
+            "create the ledger with: dekctl schema expand",
         )
     with project.database.transaction() as connection:
         now = project.database.now(connection)
@@ -144,18 +145,18 @@ def _backups(project: Project, kek: str, owner: str) -> Check:
     )
     held = {
         "plaintext keys": [run for run in scrubs if run.result.get("changed") or not run.whole],
-        "rows of others, which have left it since": [run for run in rewraps if _left(run, kek)],
+        "rows of others that have been moved since": [run for run in rewraps if _left(run, kek)],
         f"rows of {owner} under another KEK": [run for run in rewraps if _came(run, kek)],
     }
     until = {what: _until(runs, now, days) for what, runs in held.items()}
     kept = [f"{what} until {end:%Y-%m-%d %H:%M} UTC" for what, end in until.items() if end > now]
     if not kept:
-        return Check("backups", True, "no backup in the window holds anything else")
+        return Check("backups", True, "no backup in the window contains anything else")
     return Check(
         "backups",
         False,
-        f"backups may hold {'; '.join(kept)}",
-        "run the same command again then",
+        f"backups may contain {'; '.join(kept)}",
+        "run the same command again after that",
     )
 
 
@@ -176,7 +177,7 @@ def _came(run: PastRun, kek: str) -> bool:
 
 
 def _tells_no_moves(run: PastRun) -> bool:
-    """A run that was killed does not tell all of its moves, nor does one with workers."""
+    """A run that was killed may not have recorded all its moves, nor does one with workers."""
     moves = run.result.get("moves")
     return not run.whole or moves is None or sum(m[2] for m in moves) < run.result["changed"]
 

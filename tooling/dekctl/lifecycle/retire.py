@@ -1,7 +1,7 @@
-"""Retire: may a KEK go? Looks at rows, alias and backups; changes nothing but a note.
+"""Retire: checks whether a KEK can be retired. Changes nothing except a note in the ledger.
 
-The answer is a list of checks and the one edit in Terraform that follows. Terraform does the rest,
-and `guard` looks again before it does.
+The result is a list of checks and the Terraform change that follows. Terraform applies it, and
+`guard` checks again before it does.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from dekctl.lifecycle.usage import (
     rows_unclear,
 )
 from dekctl.project import Project
+from dekctl.wording import counted
 
 NEXT_STATE = {"active": "retired", "retired": "disabled", "disabled": "deleted"}
 
 
 @dataclass(slots=True)
 class Verdict:
-    """Whether a KEK may go; :meth:`as_json` is the public form."""
+    """Whether a KEK can be retired; :meth:`as_json` is the public form."""
 
     env: str
     kek_id: str
@@ -49,7 +50,7 @@ class Verdict:
         return not all(check.ok for check in self.checks)
 
     def refusal(self) -> RefusedError:
-        """The error of a verdict that is a no."""
+        """The error for a KEK that cannot be retired."""
         failed = [check for check in self.checks if not check.ok]
         label = f"{self.generation.name} ({self.kek_id})" if self.generation else self.kek_id
         return RefusedError(
@@ -77,13 +78,13 @@ class Verdict:
 
 
 def examine_retirement(project: Project, name: str, erase: str | None = None) -> Verdict:
-    """Check whether a KEK (ARN, key id, alias or generation name) may go.
+    """Check whether a KEK (ARN, key id, alias or generation name) can be retired.
 
-    With ``erase``, a value of the ``kek_by`` column, it may go *with* the rows of that owner: then
-    every one of them has to be under it, and none of anybody else.
+    With ``erase``, a value of the ``kek_by`` column, it is retired *with* the rows of that owner:
+    all of them must be under it, and none of anybody else.
 
     Raises:
-        UsageError: the name means no KEK.
+        UsageError: no KEK has this name.
         RefusedError: a configured table is not there, or a managed one is not configured.
         KMSError: KMS cannot be asked where the alias points to.
         DatabaseError: the database refused or cannot be reached.
@@ -112,7 +113,7 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
 
 
 def _refuse_missing(project: Project) -> None:
-    """No table has no rows either; with a wrong database URL that must not be an all-clear."""
+    """A missing table has no rows; with a wrong database URL that must not pass."""
     if missing := missing_tables(project):
         raise RefusedError(
             f"the table {missing[0]} is not in this database, so its rows cannot be counted",
@@ -121,7 +122,7 @@ def _refuse_missing(project: Project) -> None:
 
 
 def _refuse_unknown(project: Project, kek: str) -> None:
-    """A name with a slip in it has no rows either; that must not read as an all-clear."""
+    """A mistyped name has no rows either; that must not pass."""
     provider = provider_of(kek)
     if provider is AWS:
         if project.uses_aws:
@@ -142,13 +143,13 @@ def _rows(project: Project, verdict: Verdict, name: str) -> Check:
     return Check(
         "rows",
         False,
-        f"{verdict.rows:,} rows name it",
+        f"named by {counted(verdict.rows, 'row')}",
         f"{_move(project, verdict, name)} (rows in quarantine: --retry-quarantined)",
     )
 
 
 def _move(project: Project, verdict: Verdict, name: str) -> str:
-    """What moves all that is under the KEK to another one."""
+    """The command that moves everything under the KEK to another one."""
     active = (
         project.uses_aws
         and provider_of(verdict.kek_id) is AWS
@@ -159,7 +160,7 @@ def _move(project: Project, verdict: Verdict, name: str) -> str:
 
 
 def _configuration(project: Project, kek: str) -> Check:
-    """No table may still be wrapped under it by dekctl.toml."""
+    """dekctl.toml must not wrap a table under it any more."""
     named = [
         (table.name, other)
         for table in project.config.tables
@@ -183,8 +184,8 @@ def _unclear(verdict: Verdict) -> Check:
     return Check(
         "unclear rows",
         False,
-        f"{verdict.unclear:,} rows name an alias or no KEK, so they may need it",
-        "let KMS settle it: dekctl rewrap --version V1",
+        f"{counted(verdict.unclear, 'row')} with an alias or no KEK as kek_id may need it",
+        "re-wrap them so KMS names the KEK: dekctl rewrap --version V1",
     )
 
 
@@ -194,13 +195,13 @@ def _branch_keys(project: Project, verdict: Verdict, name: str) -> Check:
     return Check(
         "branch keys",
         False,
-        f"{verdict.branch_keys:,} branch keys (V3) are under it, and rows open only through them",
+        f"it wraps {counted(verdict.branch_keys, 'branch key')} (V3), which rows need",
         _move(project, verdict, name),
     )
 
 
 def _writers(project: Project, kek: str) -> Check:
-    """New keys must not be wrapped under it any more."""
+    """Nothing may wrap new keys under it any more."""
     if provider_of(kek) is not project.provider:
         return Check("writers", True, f"new keys are wrapped by {project.env.provider}")
     if not project.uses_aws:
@@ -228,18 +229,18 @@ def _writers(project: Project, kek: str) -> Check:
 
 
 def _live_target(project: Project) -> tuple[str, str]:
-    """Where the alias points now, according to KMS, and what it is called."""
+    """Where the alias points according to KMS, and the alias's name."""
     outputs = project.outputs
     alias = outputs.kek_alias if outputs else project.kek()
     kms = project.aws(Role.AUDITOR)
     try:
         if outputs and not project.env.kek:
-            # The outputs may be older than the alias, and the other way round: both must agree.
+            # The outputs may be older than the alias, or newer: both must agree.
             target = str(kms.describe(_alias_arn(project))["Arn"])
             if target != outputs.kek_arn:
                 raise RefusedError(
-                    f"{alias} points to {target}, the Terraform outputs say {outputs.kek_arn}",
-                    hint=f"bring them together: make apply ENV={project.env.name}",
+                    f"{alias} points to {target}, but the Terraform outputs name {outputs.kek_arn}",
+                    hint=f"make them agree: make apply ENV={project.env.name}",
                 )
             return target, alias
         return str(kms.describe(alias)["Arn"]), alias
@@ -262,8 +263,8 @@ def _backups(project: Project, verdict: Verdict) -> Check:
         return Check(
             "backups",
             False,
-            "there is no ledger to tell since when no row names it",
-            "take the table over with: dekctl schema expand",
+            "there is no ledger, so since when no row names it is unknown",
+            "create the ledger with: dekctl schema expand",
         )
     rows = verdict.rows + verdict.unclear + verdict.branch_keys
     window = backup_window(project, verdict.kek_id)
@@ -271,25 +272,27 @@ def _backups(project: Project, verdict: Verdict) -> Check:
         note_count(project, verdict.kek_id, rows)
         window = backup_window(project, verdict.kek_id)
     if rows or window.ends is None:
-        return Check("backups", False, f"the window of {days} days begins when the last row leaves")
+        return Check(
+            "backups", False, f"the window of {days} days begins when the last row has been moved"
+        )
     since, ends = (f"{moment:%Y-%m-%d %H:%M} UTC" for moment in (window.empty_since, window.ends))
     if window.over:
         return Check("backups", True, f"empty since {since}; the window ended {ends}")
     return Check(
         "backups",
         False,
-        f"backups with its rows are kept until {ends} ({days} days after {since})",
-        "run the same command again then",
+        f"backups that contain its rows are kept until {ends} ({days} days after {since})",
+        "run the same command again after that",
     )
 
 
 def _change(project: Project, kek: str, generation: Generation | None) -> str:
-    """The edit that follows."""
+    """The Terraform change that follows."""
     env = project.env.name
     if provider_of(kek) is not AWS:
         return f"remove {kek} from DEKCTL_OLD_KEKS"
     if generation is None:
-        return f"disable {kek}, and schedule its deletion after a time without complaints"
+        return f"disable {kek}; after a few days without application errors, schedule its deletion"
     tenant, _, name = generation.name.rpartition("/")
     entry = f"tenants.{tenant}.generations" if tenant else "generations"
     where = f"{entry}, in terraform/environments/{env}/generations.auto.tfvars"

@@ -1,4 +1,4 @@
-"""What KMS tells about a KEK's rotation: same ARN, new key material; old blobs still open.
+"""What KMS reports about a KEK's rotation: same ARN, new key material, old blobs stay readable.
 
 Rotation re-encrypts nothing. Rows that were wrapped before it are under the older material until
 they are rewrapped.
@@ -17,10 +17,11 @@ from dekctl.db.table import DekTable
 from dekctl.errors import KMSError
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.project import Project
+from dekctl.wording import counted
 
 
 def rotation(project: Project, kek: str) -> str:
-    """Say how a KEK is rotated, when it was last, and how many rows are older than that.
+    """Describe how a KEK is rotated, when it last was, and how many rows are older than that.
 
     Raises:
         KMSError: the KEK cannot be described.
@@ -35,7 +36,7 @@ def rotation(project: Project, kek: str) -> str:
             status = kms.call("GetKeyRotationStatus", {"KeyId": arn})
             rotations = _rotations(kms, arn)
         except KMSError as error:
-            # Worth knowing, but no command depends on it.
+            # Useful to know, but no command depends on it.
             return f"{name}: its rotation cannot be read ({error.code or error.message})"
     finally:
         kms.close()
@@ -43,7 +44,7 @@ def rotation(project: Project, kek: str) -> str:
     every = f"rotated every {days} days" if days else "rotated every year"
     text = f"{name}: {every if status.get('KeyRotationEnabled') else 'not rotated automatically'}"
     if not rotations:
-        return text + "; its first material is the current one"
+        return text + "; it still has its first key material"
     last = max(rotations, key=lambda r: r["RotationDate"])
     moment = last["RotationDate"].astimezone(UTC)
     text += f"; last on {moment:%Y-%m-%d %H:%M} UTC ({last.get('RotationType', 'unknown')})"
@@ -51,12 +52,18 @@ def rotation(project: Project, kek: str) -> str:
         text += f", material {last['KeyMaterialId'][:12]}…"
     older = _older_rows(project, arn, moment)
     if older is None:
-        return text + "; rows keep no time of wrapping (wrapped_at_column): rewrap --same-key"
+        return (
+            text + "; rows do not record when they were wrapped (wrapped_at_column); run: "
+            "dekctl rewrap --same-key"
+        )
     if older == 0:
-        return text + "; no row is older"
-    # The next whole second: rows that were wrapped in the second of the rotation count too.
+        return text + "; no row was wrapped before that"
+    # The next full second, to include rows wrapped in the second of the rotation.
     after = (moment + timedelta(seconds=1)).replace(microsecond=0, tzinfo=None)
-    return f"{text}; {older:,} rows are older: dekctl rewrap --wrapped-before {after.isoformat()}"
+    return (
+        f"{text}; {counted(older, 'row')} wrapped before that: "
+        f"dekctl rewrap --wrapped-before {after.isoformat()}"
+    )
 
 
 def _rotations(kms: AWSKMS, arn: str) -> list[dict[str, Any]]:
@@ -71,7 +78,7 @@ def _rotations(kms: AWSKMS, arn: str) -> list[dict[str, Any]]:
 
 
 def _older_rows(project: Project, arn: str, moment: datetime) -> int | None:
-    """Rows of a KEK wrapped before a moment, or nobody knows when; None where no table tells."""
+    """Rows of a KEK wrapped before a time or at an unknown one; None if no table records it."""
     total: int | None = None
     for config in project.config.tables:
         table = project.table(config)

@@ -1,7 +1,7 @@
 """Which rows need which KEK: counted over every configured table, for `retire` and `guard`.
 
-Nothing may be overlooked here. So a table that dekctl manages and that is not configured, or that
-is gone, stops the count; and what a column does not tell counts as not known, never as none.
+Nothing may be missed here. So a table that dekctl manages but that is not configured, or that is
+gone, stops the count; and a KEK that a row does not name counts as unknown, never as none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Use:
 def count_uses(project: Project) -> list[Use]:
     """Count every wrapped key of every configured table, and every branch key.
 
-    A table that is not there has none; :func:`missing_tables` names these.
+    A missing table has none; :func:`missing_tables` lists those.
 
     Raises:
         RefusedError: a table that is managed is gone, or is not configured.
@@ -62,7 +62,7 @@ def missing_tables(project: Project) -> list[str]:
     """The configured tables that are not in the database.
 
     Raises:
-        RefusedError: the ledger knows one of them: it was renamed, and its rows are somewhere.
+        RefusedError: the ledger knows one of them: it was renamed, so its rows are elsewhere.
         DatabaseError: the database refused or cannot be reached.
     """
     missing = [config for config in project.config.tables if not _is_there(project, config)]
@@ -82,7 +82,7 @@ def _is_there(project: Project, config: TableConfig) -> bool:
 
 
 def _refuse_unlisted(project: Project, uses: Sequence[Use]) -> None:
-    """Rows of a table that nobody lists any more would be left behind without their KEK."""
+    """Rows of a table that is not configured any more would lose their KEK unnoticed."""
     known = {use.context_name for use in uses if use.of_branch_keys}
     if project.ledger.exists():
         managed = tables(project.ledger.schema)["tables"]

@@ -1,1 +1,1 @@
-"""The report: one self-contained HTML page with an environment's state and history."""
+"""The report: a self-contained HTML page with an environment's state and history."""

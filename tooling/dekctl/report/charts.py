@@ -12,11 +12,11 @@ LABELS = 250
 BAR = 20
 STEP = 30
 CHARACTER = 6.6
-"""Width of a character of the labels, about."""
+"""Approximate width of a label's character."""
 
 
 def bars(title: str, entries: Sequence[tuple[str, int, str]], unit: str = "") -> Element:
-    """Horizontal bars: label, value and class. Labels too long for their place are cut."""
+    """Horizontal bars: label, value and class. Labels that are too long are cut."""
     most = max([value for _, value, _ in entries], default=0) or 1
     space = WIDTH - LABELS - 130
     parts: list[Element] = [tag("title", title)]
@@ -32,7 +32,7 @@ def bars(title: str, entries: Sequence[tuple[str, int, str]], unit: str = "") ->
 
 
 def stack(title: str, entries: Sequence[tuple[str, int, str]]) -> Element:
-    """One bar cut into parts, with a legend that has each part's value and share."""
+    """One bar divided into parts, with a legend of each part's value and share."""
     total = sum(value for _, value, _ in entries) or 1
     parts: list[Element] = [tag("title", title)]
     x = 0.0

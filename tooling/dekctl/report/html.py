@@ -1,7 +1,7 @@
-"""Builds HTML and SVG as a tree, so that every text is escaped by the serializer.
+"""Builds HTML and SVG as a tree, so that the serializer escapes every text.
 
-The standard library's ElementTree is enough for one page, and a template engine would be another
-dependency of everyone who wraps a key.
+The standard library's ElementTree is enough for one page; a template engine would be another
+dependency for everyone who wraps a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def tag(name: str, /, *parts: Part, **attributes: object) -> Element:
 
 
 def append(parent: Element, part: Part) -> None:
-    """Add an element or a text behind what a parent has."""
+    """Append an element or a text to a parent."""
     if part is None:
         return
     if isinstance(part, Element):
@@ -39,7 +39,7 @@ def append(parent: Element, part: Part) -> None:
 
 
 def table(caption: str, head: list[str], rows: list[list[str]], numbers: set[int]) -> Element:
-    """A table of texts; ``numbers`` are the columns that are set to the right."""
+    """A table of texts; ``numbers`` are the right-aligned columns."""
 
     def cells(name: str, texts: list[str]) -> list[Element]:
         return [

@@ -1,4 +1,4 @@
-"""What the report says: the state of the rows, the KEKs, what was set aside, and every run."""
+"""The report's content: the state of the rows, the KEKs, the quarantine, and every run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dekctl.lifecycle import census
 from dekctl.project import Project
 from dekctl.report.charts import bars, stack
 from dekctl.report.html import document, table, tag
+from dekctl.wording import counted
 
 RUNS = 200
-"""Runs that the history lists, the newest first."""
+"""Maximum runs in the history, newest first."""
 DRAWN = 25
-"""Runs that are drawn."""
+"""Maximum runs in the chart."""
 ROW_STATES = {
     "plaintext_only": "plaintext only",
     "both": "both",
@@ -47,7 +48,7 @@ th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px soli
 
 
 def page(project: Project) -> str:
-    """One HTML page that needs nothing else: no script, no font, no picture from elsewhere.
+    """One HTML page that loads nothing: no script, no font, no image from elsewhere.
 
     Raises:
         UsageError: a table is not as configured.
@@ -63,7 +64,7 @@ def page(project: Project) -> str:
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        # Nothing may be loaded or run, whatever a row or a user is called.
+        # Nothing may be loaded or run, whatever the name of a row or a user.
         tag(
             "meta",
             http_equiv="Content-Security-Policy",
@@ -86,7 +87,7 @@ def page(project: Project) -> str:
 
 def _table(entry: dict[str, Any]) -> list[Element]:
     parts = [
-        tag("h2", f"{entry['table']}: stage {entry['stage']}, {entry['rows']:,} rows"),
+        tag("h2", f"{entry['table']}: stage {entry['stage']}, {counted(entry['rows'], 'row')}"),
         stack(
             f"Rows of {entry['table']} by what they hold",
             [(text, entry[key], key) for key, text in ROW_STATES.items()],
@@ -133,11 +134,11 @@ def _table(entry: dict[str, Any]) -> list[Element]:
     if entry["quarantine"]:
         shown = len(entry["quarantine"])
         parts += [
-            tag("h2", f"Set aside in {entry['table']}: {entry['quarantined']:,} rows"),
+            tag("h2", f"Quarantine of {entry['table']}: {counted(entry['quarantined'], 'row')}"),
             _scroll(
                 table(
-                    f"The first {shown:,}" if shown < entry["quarantined"] else "All of them",
-                    ["primary key", "by", "why", "since (UTC)"],
+                    f"The first {shown:,}" if shown < entry["quarantined"] else "All rows",
+                    ["primary key", "operation", "reason", "since (UTC)"],
                     [
                         [q["pk"], q["operation"], q["reason"], q["since"]]
                         for q in entry["quarantine"]
@@ -155,7 +156,7 @@ def _kek(kek: dict[str, Any]) -> str:
 
 
 def _next_steps(status: dict[str, Any]) -> list[Element]:
-    """What the settings of Terraform and of dekctl.toml could be by now."""
+    """What the settings of Terraform and dekctl.toml can be changed to."""
     if "min_generation" not in status:
         return []
     floor, door = status["min_generation"], status["without_context"]
@@ -168,22 +169,22 @@ def _next_steps(status: dict[str, Any]) -> list[Element]:
         [
             "allow_rows_without_context",
             {True: "true", False: "false", None: "unknown"}[door["allowed"]],
-            f"needed by {door['rows']:,} rows" if door["rows"] else "false",
+            f"needed by {counted(door['rows'], 'row')}" if door["rows"] else "false",
         ],
     ]
     return [
         tag("h2", "Settings"),
-        table("What is set, and what the rows allow", ["setting", "is", "can be"], rows, set()),
+        table("Settings, and what the rows allow", ["setting", "is", "can be"], rows, set()),
     ]
 
 
 def _history(runs: list[dict[str, Any]]) -> list[Element]:
     if not runs:
-        return [tag("h2", "History"), tag("p", "The ledger has no run yet.")]
+        return [tag("h2", "History"), tag("p", "The ledger contains no runs yet.")]
     states = Counter(run["state"] for run in runs)
     summary = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
     drawn = [run for run in runs if _rows(run)][:DRAWN]
-    parts = [tag("h2", "History"), tag("p", f"The newest {len(runs):,} runs: {summary}.")]
+    parts = [tag("h2", "History"), tag("p", f"The newest {counted(len(runs), 'run')}: {summary}.")]
     if drawn:
         parts.append(
             bars(
@@ -199,8 +200,8 @@ def _history(runs: list[dict[str, Any]]) -> list[Element]:
                 " rows",
             )
         )
-    head = ["began (UTC)", "what", "who", "how it ended", "seconds", "rows", "KMS calls", "run"]
-    listed = table("Every run of the ledger", head, [_run(run) for run in runs], {4, 5, 6})
+    head = ["started (UTC)", "operation", "user", "result", "seconds", "rows", "KMS calls", "run"]
+    listed = table("Runs in the ledger", head, [_run(run) for run in runs], {4, 5, 6})
     return [*parts, _scroll(listed)]
 
 

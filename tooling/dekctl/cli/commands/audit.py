@@ -13,6 +13,7 @@ from dekctl.cli.commands import Section
 from dekctl.cli.execute import end
 from dekctl.cli.state import State
 from dekctl.errors import ExitCode
+from dekctl.wording import counted
 
 PLACE = Section.EVIDENCE, 1
 DAYS = 7
@@ -64,8 +65,9 @@ def audit(
 def _text(result: Audit) -> str:
     value = result.as_json()
     lines = [
-        f"audit of {result.env}, {value['since']} to {value['until']}: {value['events']:,} events "
-        f"about its KEKs and rows in {value['files']:,} files of {result.source}"
+        f"audit of {result.env}, {value['since']} to {value['until']}: "
+        f"{counted(value['events'], 'event')} about its KEKs and rows in "
+        f"{counted(value['files'], 'file')} of {result.source}"
     ]
     if result.trail:
         logging = {True: "is recording", False: "is STOPPED", None: "does not report its state"}

@@ -14,6 +14,7 @@ from dekctl.cli.execute import end
 from dekctl.cli.state import State
 from dekctl.db.shape import Stage
 from dekctl.errors import ExitCode
+from dekctl.wording import counted
 
 PLACE = Section.EVIDENCE, 3
 NOTE_EVERY_SECONDS = 10.0
@@ -92,8 +93,8 @@ def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> No
         "hits": [found.as_json() for found in results if found.keys],
     }
     lines = [
-        f"{len(everywhere):,} of {len(keys):,} sampled keys found; {len(results):,} files, "
-        f"{value['bytes'] / 1e6:,.1f} MB searched"
+        f"{len(everywhere):,} of {len(keys):,} sampled keys found; "
+        f"{counted(len(results), 'file')}, {value['bytes'] / 1e6:,.1f} MB searched"
     ]
     for found in results:
         if found.keys:
