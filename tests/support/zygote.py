@@ -116,7 +116,7 @@ def _serve() -> None:
     import psycopg  # noqa: F401, PLC0415 - imported once, for all forks
     import pymysql  # noqa: F401, PLC0415
 
-    from dekctl.cli.commands import by_section  # noqa: PLC0415
+    from dekctl.cli.registry import by_section  # noqa: PLC0415
 
     by_section()  # imports every command
     children: dict[int, int] = {}

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from dekctl import __version__
-from dekctl.cli.commands import by_section, load, names
 from dekctl.cli.formats import DEFAULT, FORMATS
+from dekctl.cli.registry import by_section, load, names
 from dekctl.cli.state import State
 from dekctl.cli.terminal import Terminal
 from dekctl.errors import DekctlError, ExitCode, InterruptError, UsageError

@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from dekctl.cli.commands import names
 from dekctl.cli.formats import DEFAULT, FORMATS
+from dekctl.cli.registry import names
 from dekctl.errors import DekctlError, RefusedError
 from dekctl.walk.tally import Tally
 

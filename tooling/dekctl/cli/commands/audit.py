@@ -9,8 +9,8 @@ import click
 
 from dekctl.audit.run import Audit
 from dekctl.audit.run import audit as run_audit
-from dekctl.cli.commands import Section
 from dekctl.cli.execute import end
+from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.errors import ExitCode
 from dekctl.wording import counted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dekctl.cli.commands import Section
 from dekctl.cli.execute import end
+from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.doctor import examine
 from dekctl.errors import ExitCode

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dekctl.cli.commands import Section
+from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.guard.decision import Inspection, inspect_plan
 

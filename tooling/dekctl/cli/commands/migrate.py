@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from dekctl.cli.commands import Section
 from dekctl.cli.execute import end, text_of, with_progress
+from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
 from dekctl.workflows import migrate as workflow

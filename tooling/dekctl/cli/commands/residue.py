@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from dekctl import residue as search
-from dekctl.cli.commands import InOrder, Section
 from dekctl.cli.execute import end
+from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
 from dekctl.db.shape import Stage
 from dekctl.errors import ExitCode

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from dekctl.cli.commands import Section
 from dekctl.cli.execute import finish, with_progress
+from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import row_options, walk_options, yes_option
 from dekctl.workflows import plaintext

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dekctl.cli.commands import Section
+from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.lifecycle.retire import Verdict, examine_retirement
 

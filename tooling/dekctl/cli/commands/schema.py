@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from dekctl.cli.commands import InOrder, Section
 from dekctl.cli.execute import with_progress
+from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option, yes_option
 from dekctl.workflows import schema as workflow
