@@ -134,9 +134,9 @@ def test_a_number_may_come_from_the_environment(write: Path) -> None:
 
 def test_an_empty_choice_of_the_environment_is_none(write: Path) -> None:
     write.write_text('[env.a]\ndatabase_url = "a"\n[env.b]\ndatabase_url = "b"\n')
-    with pytest.raises(UsageError, match="no environment is picked"):
+    with pytest.raises(UsageError, match="no environment is chosen"):
         load_config(write, environ={"DEKCTL_ENV": ""})
-    with pytest.raises(UsageError, match="no environment is picked"):
+    with pytest.raises(UsageError, match="no environment is chosen"):
         load_config(write, "", environ={})
     assert load_config(write, "", environ={"DEKCTL_ENV": "b"}).env.name == "b"
 

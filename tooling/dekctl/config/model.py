@@ -1,27 +1,25 @@
-"""What ``dekctl.toml`` says, as typed values: the tables, and one environment."""
+"""What ``dekctl.toml`` may say: the tables and one environment, each setting once."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from dekctl.config.settings import setting
 from dekctl.errors import UsageError
 
 Encoding = Literal["raw", "base64", "hex", "hex-upper"]
 Wrapping = Literal["V2", "V3"]
 
 ROWS_PER_BRANCH_KEY = 10_000
-MOST_ROWS_PER_BRANCH_KEY = 10_000_000
-"""What one leaked branch key would open has a limit, whatever the configuration says."""
-
 
 OTHERS = "*"
-"""In ``kek_by``: every value that is not listed."""
+"""In ``kek_by``: all values that are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +37,67 @@ class KekBy:
 
 @dataclass(frozen=True, slots=True)
 class TableConfig:
-    """A table that holds data keys; the defaults are the seed's names.
+    """A table that holds data keys; the defaults are the names that an earlier script used."""
 
-    ``name`` may carry a schema (``app.encrypted_files``). ``dek_bytes`` are the sizes a key may
-    have, in bytes; any other is quarantined. ``wrapped_at_column``, when named, keeps the time at
-    which each key was wrapped. ``kek`` wraps this table instead of the environment's KEK; with
-    ``kek_by`` there is one KEK per value of a column.
-
-    ``wrapping`` is how ``wrap`` and ``rewrap`` wrap keys: ``V2``, each by KMS, or ``V3``, under a
-    branch key that KMS wraps once for ``rows_per_branch_key`` rows. An application's new keys are
-    always ``V2``.
-    """
-
-    name: str = "encrypted_files"
-    primary_key: tuple[str, ...] = ("id",)
-    plaintext_column: str = "encryption_key"
-    plaintext_encoding: Encoding = "raw"
-    wrapped_column: str = "wrapped_key"
-    version_column: str = "wrapped_key_version"
-    kek_column: str = "kek_id"
-    context_name: str = "encrypted_files"
-    dek_bytes: tuple[int, ...] = (16, 24, 32)
-    wrapped_at_column: str | None = None
-    wrapping: Wrapping = "V2"
-    rows_per_branch_key: int = ROWS_PER_BRANCH_KEY
-    kek: str | None = None
-    kek_by: KekBy | None = None
+    name: str = setting(
+        "encrypted_files",
+        "the table, with its schema if it has one (`app.files`)",
+        is_name=True,
+    )
+    primary_key: tuple[str, ...] = setting(
+        ("id",),
+        "its primary key: one or more columns of integers, text, UUIDs, dates or binary",
+        is_name=True,
+    )
+    plaintext_column: str = setting("encryption_key", "column that holds the raw DEK", is_name=True)
+    plaintext_encoding: Encoding = setting(
+        "raw", "how it is stored; `hex-upper` is hex in capitals"
+    )
+    wrapped_column: str = setting(
+        "wrapped_key", "column for the wrapped key; `schema expand` adds it", is_name=True
+    )
+    version_column: str = setting(
+        "wrapped_key_version",
+        "column for its format, V1 to V3; `schema expand` adds it",
+        is_name=True,
+    )
+    kek_column: str = setting(
+        "kek_id", "column for the KEK's ARN; `schema expand` adds it", is_name=True
+    )
+    context_name: str = setting(
+        "encrypted_files",
+        "part of every encryption context; must not change when the table is renamed",
+    )
+    dek_bytes: tuple[int, ...] = setting(
+        (16, 24, 32),
+        "sizes in bytes that a DEK may have; any other is quarantined",
+        minimum=1,
+        maximum=4096,
+    )
+    wrapped_at_column: str | None = setting(
+        None, "column for the time of each wrap, if you want one", is_name=True
+    )
+    wrapping: Wrapping = setting(
+        "V2",
+        "`V2`: KMS wraps each key; `V3`: `wrap` and `rewrap` use branch keys, with far fewer KMS "
+        "calls (see [performance](performance.md)). `RowKeys.issue` always writes `V2`",
+    )
+    rows_per_branch_key: int = setting(
+        ROWS_PER_BRANCH_KEY,
+        "rows that share one branch key (V3), and that one leaked branch key would expose",
+        minimum=1,
+        maximum=10_000_000,
+    )
+    kek: str | None = setting(None, "KEK for this table instead of the environment's", is_kek=True)
+    kek_by: KekBy | None = setting(
+        None,
+        "one KEK per value of a column, for example "
+        '`{ column = "tenant", keks = { acme = "alias/acme" } }` (see [rotation](rotation.md))',
+    )
 
     @property
     def keks(self) -> tuple[str, ...]:
-        """The KEKs that the table names, as configured; none where the environment's serves."""
+        """The KEKs that the table names, as configured; none if the environment's is used."""
         if self.kek_by is not None:
             return tuple(dict.fromkeys(kek for _, kek in self.kek_by.keks))
         return (self.kek,) if self.kek else ()
@@ -95,20 +124,47 @@ class EnvConfig:
     """One ``[env.NAME]``: a database, a provider, a KEK. Its ``repr`` hides the database URL."""
 
     name: str
-    database_url: str = field(default="", repr=False)
-    provider: str = "aws"
-    region: str | None = None
-    endpoint_url: str | None = None
-    kek: str | None = None
-    terraform: Path | None = None
-    terraform_outputs: Path | None = None
-    external_id: str | None = None
-    backup_retention_days: int = 0
-    min_generation: str | None = None
-    lock_timeout_seconds: float = 3.0
-    statement_timeout_seconds: float = 60.0
-    hold_back_query: str | None = None
-    hold_back_above: float = 0.0
+    database_url: str = setting("", 'an SQLAlchemy URL; best as `"env:DATABASE_URL"`', secret=True)
+    provider: str = setting(
+        "aws", "`aws`; `env`: a KEK in the variable `DEKCTL_KEK`; or `memory`: for tests only"
+    )
+    region: str | None = setting(None, "AWS Region (default: Terraform's, then boto3's)")
+    endpoint_url: str | None = setting(
+        None, "endpoint for all AWS calls, for an emulator. It is never guessed"
+    )
+    kek: str | None = setting(
+        None, "the KEK: ARN, key id or alias, where no Terraform outputs name it", is_kek=True
+    )
+    terraform: Path | None = setting(
+        None, "a Terraform root; dekctl runs `terraform output -json` there"
+    )
+    terraform_outputs: Path | None = setting(
+        None, "a file with the output of `terraform output -json`"
+    )
+    external_id: str | None = setting(
+        None, "sent with every AssumeRole, for roles whose trust policy asks for one"
+    )
+    backup_retention_days: int = setting(
+        0, "how long `retire` waits after the last row has left a KEK"
+    )
+    min_generation: str | None = setting(
+        None,
+        "the oldest KEK generation that readers accept; does not apply to tables with `kek` or "
+        "`kek_by`",
+    )
+    lock_timeout_seconds: float = setting(
+        3.0,
+        "how long a statement may wait for a lock "
+        "(see [reliability](reliability.md#while-it-runs))",
+        above_zero=True,
+    )
+    statement_timeout_seconds: float = setting(
+        60.0, "how long a statement may run", above_zero=True
+    )
+    hold_back_query: str | None = setting(
+        None, "SQL, for example a replica's lag; the run pauses while it returns true"
+    )
+    hold_back_above: float = setting(0.0, "the run pauses while the query returns more than this")
 
     def url(self) -> URL:
         """The database URL.
@@ -119,7 +175,7 @@ class EnvConfig:
         if not self.database_url:
             raise UsageError(
                 f"[env.{self.name}] has no database_url",
-                hint='add database_url = "env:DATABASE_URL" to it and set that variable',
+                hint='add database_url = "env:DATABASE_URL" to it, and set that variable',
             )
         try:
             return make_url(self.database_url)
@@ -133,7 +189,7 @@ class EnvConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The parsed file: the tables, and the environment that was picked."""
+    """The parsed file: the tables, and the chosen environment."""
 
     path: Path
     tables: tuple[TableConfig, ...]
@@ -141,5 +197,5 @@ class Config:
 
     @property
     def table(self) -> TableConfig:
-        """The first table: where the ledger lives, and the only one in most projects."""
+        """The first table, and the only one in most projects; the ledger is in its schema."""
         return self.tables[0]

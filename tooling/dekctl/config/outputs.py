@@ -1,4 +1,4 @@
-"""What Terraform provisioned: the output ``dekctl``, from the tool itself or from a file."""
+"""What Terraform created: its output ``dekctl``, read from Terraform or from a file."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Generation:
 class Outputs:
     """The Terraform output ``dekctl`` of the contract. It holds no secret.
 
-    ``generations`` are in the order of their names, the oldest first: a new one gets a name that
-    sorts after the others (g1, g2, … g10). ``tenants`` are those of single tenants'
-    KEKs, ``context_names`` the tables that the roles may use any of them for (none where the
-    outputs do not tell). ``allows_v1`` says whether the roles may open rows without an encryption
-    context; None where the outputs do not tell.
+    ``generations`` are sorted by name, the oldest first: a new one gets a name that sorts after the
+    others (g1, g2, … g10). ``tenants`` are the generations of single tenants' KEKs.
+    ``context_names`` are the tables for which the roles may use the KEKs; empty if the outputs do
+    not say. ``allows_v1`` is whether the roles may decrypt rows without an encryption context; None
+    if the outputs do not say.
     """
 
     region: str
@@ -61,30 +61,30 @@ class Outputs:
         return self.generations + self.tenants
 
     def kek_arns(self) -> list[str]:
-        """ARNs of all generations, in the order to try them in: those disabled open nothing."""
+        """ARNs of all generations, in the order to try them in: disabled ones last."""
         return [g.arn for g in sorted(self.all_generations, key=lambda g: g.state == "disabled")]
 
     def generation_name(self, kek_id: str | None) -> str | None:
-        """The generation of a key ARN, or None where Terraform does not know the key."""
+        """The name of a key ARN's generation, or None if Terraform does not know the key."""
         return next((g.name for g in self.all_generations if is_same_kek(kek_id, g.arn)), None)
 
     def since(self, name: str) -> tuple[Generation, ...]:
         """The generation of this name and all later ones.
 
         Raises:
-            UsageError: Terraform knows no such generation.
+            UsageError: Terraform has no such generation.
         """
         known = [g.name for g in self.generations]
         if name not in known:
             raise UsageError(
-                f"there is no generation {name!r} (min_generation)",
-                hint=f"Terraform has: {', '.join(known)}",
+                f"min_generation: there is no generation {name!r}",
+                hint=f"choose one of: {', '.join(known)}",
             )
         return self.generations[known.index(name) :]
 
 
 def _age(generation: Generation) -> list[tuple[int, int, str]]:
-    """Sorts generations by name, numbers as numbers: g2 is older than g10."""
+    """The sort key of a generation: its name, with numbers as numbers, so that g2 is before g10."""
     return [
         (1, int(part), "") if part.isdecimal() else (0, 0, part)
         for part in re.split(r"(\d+)", generation.name)
@@ -93,10 +93,10 @@ def _age(generation: Generation) -> list[tuple[int, int, str]]:
 
 
 def load_outputs(env: EnvConfig) -> Outputs | None:
-    """Read the outputs the environment names; None where it names none.
+    """Read the outputs that the environment names; None if it names none.
 
     Raises:
-        UsageError: they are missing or are not what dekctl needs.
+        UsageError: they are missing or malformed.
     """
     if env.terraform_outputs is not None:
         try:
@@ -121,8 +121,8 @@ def _run_terraform(root: Path, env_name: str) -> str:
     terraform = shutil.which("terraform")
     if terraform is None:
         raise UsageError(
-            "terraform is not on PATH, and the KEK is read from its outputs",
-            hint=f"install it, or name a file: terraform_outputs in [env.{env_name}]",
+            "terraform is not on PATH, and the KEK has to be read from its outputs",
+            hint=f"install it, or set terraform_outputs to a file in [env.{env_name}]",
         )
     done = subprocess.run(
         [terraform, f"-chdir={root}", "output", "-json", "-no-color"],
@@ -141,7 +141,7 @@ def _run_terraform(root: Path, env_name: str) -> str:
 
 
 def _data_folder(root: Path, env_name: str) -> dict[str, str]:
-    """Where ``make apply`` keeps Terraform's data of an environment, if it was run here."""
+    """The variable for the folder where ``make apply`` keeps Terraform's data, if it is here."""
     for folder in root.resolve().parents:
         data = folder / ".dekctl" / env_name / "terraform"
         if data.is_dir():
@@ -153,13 +153,13 @@ def parse_outputs(text: str, source: str, env_name: str) -> Outputs:
     """Check and read the JSON of ``terraform output -json``.
 
     Raises:
-        UsageError: it is not JSON, has no output ``dekctl``, or that lacks a part.
+        UsageError: it is not JSON, or its output ``dekctl`` is missing or malformed.
     """
     hint = f"run: make apply ENV={env_name}"
     try:
         document = json.loads(text)
     except ValueError:
-        raise UsageError(f"the Terraform outputs of {source} are not JSON", hint=hint) from None
+        raise UsageError(f"the Terraform outputs in {source} are not JSON", hint=hint) from None
     return read_output(document, source, env_name)
 
 
@@ -167,7 +167,7 @@ def read_output(document: Any, source: str, env_name: str) -> Outputs:
     """Check and read the output ``dekctl`` among Terraform's outputs (parsed JSON).
 
     Raises:
-        UsageError: there is no such output, or it lacks a part.
+        UsageError: the output is missing or malformed.
     """
     hint = f"run: make apply ENV={env_name}"
     entry = document.get("dekctl") if isinstance(document, dict) else None
@@ -178,13 +178,14 @@ def read_output(document: Any, source: str, env_name: str) -> Outputs:
         raise UsageError(
             f"the Terraform output dekctl of {source} has schema_version "
             f"{value.get('schema_version')!r}; this dekctl reads {SCHEMA_VERSION}",
-            hint="use the Terraform modules and the dekctl of one release",
+            hint="use the Terraform modules and dekctl of the same release",
         )
     try:
         return _outputs(value)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"the Terraform output dekctl of {source} lacks or spoils {error}", hint=hint
+            f"in the Terraform output dekctl of {source}, {error} is missing or malformed",
+            hint=hint,
         ) from None
 
 
@@ -215,6 +216,6 @@ def _generations(found: dict[str, Any], prefix: str = "") -> tuple[Generation, .
     generations = []
     for name, generation in found.items():
         if generation["state"] not in STATES:
-            raise DekctlError(f"generation {name} has the unknown state {generation['state']!r}")
+            raise DekctlError(f"generation {name} has an unknown state: {generation['state']!r}")
         generations.append(Generation(prefix + name, generation["arn"], generation["state"]))
     return tuple(sorted(generations, key=_age))
