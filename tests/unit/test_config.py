@@ -189,3 +189,26 @@ def test_a_file_that_is_not_text_is_named(write: Path) -> None:
         load_config(write, environ={})
     with pytest.raises(UsageError, match="cannot read"):
         load_config(write.parent, environ={})
+
+
+def test_a_database_whose_variable_is_not_set_is_refused_only_where_it_is_needed(
+    write: Path,
+) -> None:
+    """An application has an engine of its own."""
+    write.write_text('[env.test]\nprovider = "memory"\ndatabase_url = "env:APP_DATABASE"\n')
+    env = load_config(write, environ={}).env
+    with pytest.raises(UsageError, match="APP_DATABASE, which is not set"):
+        env.url()
+    assert (
+        load_config(write, environ={"APP_DATABASE": "sqlite:///a.db"}).env.url().database == "a.db"
+    )
+
+
+def test_what_a_plaintext_counts_for_is_one_of_three_words(write: Path) -> None:
+    write.write_text(MINIMAL)
+    assert load_config(write, environ={}).table.plaintext is None
+    write.write_text('[table]\nplaintext = "refuse"\n' + MINIMAL)
+    assert load_config(write, environ={}).table.plaintext == "refuse"
+    write.write_text('[table]\nplaintext = "no"\n' + MINIMAL)
+    with pytest.raises(UsageError, match=r"plaintext in .* write, read, refuse"):
+        load_config(write, environ={})

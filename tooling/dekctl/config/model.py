@@ -10,11 +10,13 @@ from typing import Literal
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from dekctl.config.settings import setting
+from dekctl.config.settings import resolve_env, setting
 from dekctl.errors import UsageError
 
 Encoding = Literal["raw", "base64", "hex", "hex-upper"]
 Wrapping = Literal["V2", "V3"]
+PlaintextUse = Literal["write", "read", "refuse"]
+"""What the application still does with the plaintext column."""
 
 ROWS_PER_BRANCH_KEY = 10_000
 
@@ -94,6 +96,12 @@ class TableConfig:
         "one KEK per value of a column, for example "
         '`{ column = "tenant", keks = { acme = "alias/acme" } }` (see [rotation](rotation.md))',
     )
+    plaintext: PlaintextUse | None = setting(
+        None,
+        "what the application still does with the plaintext column: `write` it beside the wrapped "
+        "key (while old versions run), `read` it where there is no wrapped key, or `refuse` it "
+        "(needed before `schema contract`). Readers take `write` where it is not set",
+    )
 
     @property
     def keks(self) -> tuple[str, ...]:
@@ -124,7 +132,9 @@ class EnvConfig:
     """One ``[env.NAME]``: a database, a provider, a KEK. Its ``repr`` hides the database URL."""
 
     name: str
-    database_url: str = setting("", 'an SQLAlchemy URL; best as `"env:DATABASE_URL"`', secret=True)
+    database_url: str = setting(
+        "", 'an SQLAlchemy URL; best as `"env:DATABASE_URL"`', secret=True, late=True
+    )
     provider: str = setting(
         "aws", "`aws`; `env`: a KEK in the variable `DEKCTL_KEK`; or `memory`: for tests only"
     )
@@ -177,8 +187,10 @@ class EnvConfig:
                 f"[env.{self.name}] has no database_url",
                 hint='add database_url = "env:DATABASE_URL" to it, and set that variable',
             )
+        where = f"[env.{self.name}]"
+        url = resolve_env("database_url", self.database_url, where, {})  # it was not set
         try:
-            return make_url(self.database_url)
+            return make_url(url)
         except ArgumentError:
             raise UsageError(
                 f"database_url of [env.{self.name}] is not an SQLAlchemy URL",

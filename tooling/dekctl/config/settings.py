@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dekctl.errors import UsageError
 from dekctl.kek_id import is_env_kek
@@ -34,6 +34,7 @@ def setting(
     is_name: bool = False,
     is_kek: bool = False,
     secret: bool = False,
+    late: bool = False,
 ) -> Any:
     """A field of a settings class.
 
@@ -46,6 +47,8 @@ def setting(
         is_name: whether it names a table or a column.
         is_kek: whether it names a KEK, which for the local provider begins with ``env:``.
         secret: whether ``repr`` hides it.
+        late: whether an ``"env:VAR"`` of a variable that is not set stays as it is, for whoever
+            needs the value to refuse.
     """
     notes = {
         "meaning": meaning,
@@ -54,6 +57,7 @@ def setting(
         "above_zero": above_zero,
         "is_name": is_name,
         "is_kek": is_kek,
+        "late": late,
     }
     return field(default=default, repr=not secret, metadata=notes)
 
@@ -73,6 +77,7 @@ class Setting:
     above_zero: bool
     is_name: bool
     is_kek: bool
+    late: bool
 
     @property
     def is_number(self) -> bool:
@@ -125,8 +130,10 @@ class Setting:
         return tuple(values) if self.many else values[0]
 
     def _one(self, raw: Any, where: str, environ: Mapping[str, str]) -> Any:
-        is_local_kek = self.is_kek and isinstance(raw, str) and is_env_kek(raw)
-        value = raw if is_local_kek else resolve_env(self.name, raw, where, environ)
+        as_it_is = isinstance(raw, str) and (
+            (self.is_kek and is_env_kek(raw)) or (self.late and _is_unset(raw, environ))
+        )
+        value = raw if as_it_is else resolve_env(self.name, raw, where, environ)
         if self.is_number and value is not raw:
             with contextlib.suppress(ValueError):
                 value = self.kind(value)
@@ -156,7 +163,7 @@ def settings_of(model: type) -> dict[str, Setting]:
         if not each.metadata:
             continue
         kind, many = hints[each.name], False
-        if isinstance(kind, UnionType):
+        if get_origin(kind) in (Union, UnionType):
             kind = next(part for part in get_args(kind) if part is not type(None))
         if get_origin(kind) is tuple:
             kind, many = get_args(kind)[0], True
@@ -166,6 +173,10 @@ def settings_of(model: type) -> dict[str, Setting]:
             each.name, str if choices else kind, many, choices, default, **each.metadata
         )
     return found
+
+
+def _is_unset(text: str, environ: Mapping[str, str]) -> bool:
+    return text.startswith(_VARIABLE) and not environ.get(text.removeprefix(_VARIABLE))
 
 
 def resolve_env(key: str, value: Any, where: str, environ: Mapping[str, str]) -> Any:

@@ -138,17 +138,28 @@ _ROW_HEAD = (2).to_bytes(4, "big") + _sized(PRIMARY_KEY)
 
 
 @lru_cache(maxsize=64)
+def key_encoder(context_name: str) -> Callable[[str], bytes]:
+    """:func:`encode_context` for a row of one table, given its primary key as text."""
+    end = _sized(TABLE) + _sized(context_name)
+
+    def encode(primary_key: str) -> bytes:
+        key = primary_key.encode()
+        return _ROW_HEAD + len(key).to_bytes(4, "big") + key + end
+
+    return encode
+
+
+@lru_cache(maxsize=64)
 def row_encoder(context_name: str) -> Callable[[Mapping[str, str] | None], bytes]:
     """:func:`encode_context` for the contexts of one table's rows, in a third of the time.
 
     What is returned raises ``ValueError`` for any other context.
     """
-    end = _sized(TABLE) + _sized(context_name)
+    encode_key = key_encoder(context_name)
 
     def encode(context: Mapping[str, str] | None) -> bytes:
         if context is None or len(context) != 2 or context[TABLE] != context_name:
             raise ValueError("not the context of a row of this table")
-        key = context[PRIMARY_KEY].encode()
-        return _ROW_HEAD + len(key).to_bytes(4, "big") + key + end
+        return encode_key(context[PRIMARY_KEY])
 
     return encode

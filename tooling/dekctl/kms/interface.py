@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dekctl.errors import RowRejectedError
+from dekctl.kms.dek import DEK, hides_keys
 
 Context = Mapping[str, str]
 """An encryption context: authenticated, not secret; CloudTrail shows it in plain text."""
@@ -65,6 +66,15 @@ class RewrapRequest:
 
 
 @dataclass(slots=True)
+class GenerateRequest:
+    """A new key to make, ``size`` bytes long. ``kek`` wraps it; None is the provider's own."""
+
+    size: int
+    context: Context | None
+    kek: str | None = None
+
+
+@dataclass(slots=True)
 class Wrapped:
     """A wrapped key and the KEK that wraps it, as the provider names it (never an alias)."""
 
@@ -103,6 +113,14 @@ class KMSInterface(ABC):
     def kek_id(self) -> str:
         """The KEK that ``wrap`` uses, as it is stored in a row: an ARN, or a local name."""
 
+    @property
+    def keks(self) -> Sequence[str]:
+        """The KEKs that the provider was given: the one that wraps, and older ones.
+
+        ARNs or local names; an alias where nothing else was given.
+        """
+        return self.known_kek_ids() or (self.kek_id,)
+
     @abstractmethod
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         """Wrap each plaintext under :attr:`kek_id`, or under the KEK its request names."""
@@ -127,8 +145,24 @@ class KMSInterface(ABC):
         """Return every KEK that this provider can unwrap with; None where only a call can tell."""
         return None
 
+    def generate_many(
+        self, requests: Sequence[GenerateRequest]
+    ) -> list[tuple[Unwrapped, Wrapped] | RowRejectedError]:
+        """Make new random keys; return each open, and wrapped."""
+        keys = [os.urandom(request.size) for request in requests]
+        wrapped = self.wrap_many(
+            [WrapRequest(key, r.context, r.kek) for key, r in zip(keys, requests, strict=True)]
+        )
+        return [
+            answer
+            if isinstance(answer, RowRejectedError)
+            else (Unwrapped(key, answer.kek_id, answer.key_material_id), answer)
+            for key, answer in zip(keys, wrapped, strict=True)
+        ]
+
     # Drivers hand out memoryview, and callers who mean to wipe a key keep it in a bytearray. Not
     # bytes(…) alone: of a number it would make so many zeros.
+    @hides_keys
     def wrap(
         self, plaintext: bytes | bytearray | memoryview, context: Context | None = None
     ) -> bytes:
@@ -138,14 +172,15 @@ class KMSInterface(ABC):
             RowRejectedError: the key has an impossible size.
             KMSError: the provider refused or cannot be reached.
         """
-        answer = self.wrap_many([WrapRequest(bytes(memoryview(plaintext)), context)])[0]
+        answer = self.wrap_many([WrapRequest(DEK(memoryview(plaintext)), context)])[0]
         if isinstance(answer, RowRejectedError):
             raise answer
         return answer.blob
 
+    @hides_keys
     def unwrap(
         self, wrapped: bytes | bytearray | memoryview, context: Context | None = None
-    ) -> bytes:
+    ) -> DEK:
         """Unwrap one key with this provider's KEK. Returns the plaintext key.
 
         Raises:
@@ -155,7 +190,7 @@ class KMSInterface(ABC):
         answer = self.unwrap_many([UnwrapRequest(bytes(memoryview(wrapped)), None, context)])[0]
         if isinstance(answer, RowRejectedError):
             raise answer
-        return answer.plaintext
+        return DEK(answer.plaintext)
 
     def generate(
         self, size: int, context: Context | None, kek: str | None = None
@@ -167,11 +202,13 @@ class KMSInterface(ABC):
         Raises:
             KMSError: the provider refused or cannot be reached.
         """
-        plaintext = os.urandom(size)
-        answer = self.wrap_many([WrapRequest(plaintext, context, kek)])[0]
+        answer = self.generate_many([GenerateRequest(size, context, kek)])[0]
         if isinstance(answer, RowRejectedError):
             raise answer
-        return Unwrapped(plaintext, answer.kek_id, answer.key_material_id), answer
+        return answer
+
+    def prepare(self) -> None:  # noqa: B027 - local providers are ready
+        """Make ready what the first call would have to wait for; no call is made."""
 
     def set_concurrency(self, concurrency: int) -> None:  # noqa: B027 - nor have calls in flight
         """Change how many calls may be in flight from now on."""

@@ -54,14 +54,22 @@ class RateLimiter:
     """
 
     def __init__(
-        self, rate: float | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        rate: float | None = None,
+        *,
+        adaptive: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Limit to ``rate`` calls a second; ``None`` has no ceiling, 0 pauses.
+
+        ``adaptive`` slows down when KMS throttles. An application does not: its calls are few, each
+        is wanted now, and it must not be slow for longer than KMS throttles.
 
         Raises:
             ValueError: the rate is negative.
         """
         self._clock = clock
+        self._adaptive = adaptive
         self._lock = threading.Lock()
         self._turnstile = threading.Lock()
         self._throttles = 0
@@ -116,18 +124,21 @@ class RateLimiter:
             wait = (wanted - self._tokens) / self._flow
             return granted, min(max(wait, 0.0001), MAX_WAIT_SECONDS)
 
-    def acquire(self, cancel: threading.Event | None = None) -> bool:
-        """Wait until one call may be sent. Returns False, at once, when ``cancel`` is set."""
+    def acquire(self, cancel: threading.Event | None = None, until: float | None = None) -> bool:
+        """Wait until one call may be sent. Returns False, at once, when ``cancel`` is set.
+
+        It also returns False at the time ``until``, on the clock of ``time.monotonic``.
+        """
         if self._free:
             self._measure(1)
             return cancel is None or not cancel.is_set()
         stop = cancel or threading.Event()
         # One thread at a time waits for the bucket, the others for that thread.
         while not self._turnstile.acquire(timeout=MAX_WAIT_SECONDS):
-            if stop.is_set():
+            if stop.is_set() or _is_over(until):
                 return False
         try:
-            while not stop.is_set():
+            while not (stop.is_set() or _is_over(until)):
                 granted, wait = self.reserve(1)
                 if granted:
                     return True
@@ -141,7 +152,7 @@ class RateLimiter:
         with self._lock:
             now = self._clock()
             self._throttles += 1
-            if now < self._held_until or self._rate == 0:
+            if now < self._held_until or self._rate == 0 or not self._adaptive:
                 return
             # The real rate may be well below the allowed one; cutting that would change nothing.
             measured = max(self._measured(now), MIN_RATE)
@@ -210,3 +221,7 @@ class RateLimiter:
         elapsed = now - self._window_from
         current = self._window_calls / max(elapsed, 0.25)
         return max(current, self._last_window) if elapsed < 1.0 else current
+
+
+def _is_over(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until

@@ -19,7 +19,7 @@ from dekctl.kek_id import foreign_region
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.branch.store import BranchRewrapResult
 from dekctl.kms.interface import (
-    Context,
+    GenerateRequest,
     KMSInterface,
     RewrapRequest,
     Unwrapped,
@@ -128,10 +128,10 @@ class RoutedKMS(KMSInterface):
         """Announce that this many keys of a table will soon be wrapped under branch keys."""
         self._branch_keys.expect(context_name, kek, rows)
 
-    def generate(
-        self, size: int, context: Context | None, kek: str | None = None
-    ) -> tuple[Unwrapped, Wrapped]:
-        return self.provider(self._target, Role.WRAPPER).generate(size, context, kek)
+    def generate_many(
+        self, requests: Sequence[GenerateRequest]
+    ) -> list[tuple[Unwrapped, Wrapped] | RowRejectedError]:
+        return self.provider(self._target, Role.WRAPPER).generate_many(requests)
 
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         return self._split(requests, self._unwrap_part)

@@ -16,7 +16,13 @@ from botocore.session import Session
 from dekctl.errors import KMSError
 from dekctl.kms.aws.faults import NOT_KMS, WRONG_TYPE, Fault, classify, error_for
 from dekctl.kms.aws.response_check import is_whole
-from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
+from dekctl.kms.aws.retry import (
+    CANCEL_GRACE_SECONDS,
+    CancelledError,
+    Retries,
+    RetryPolicy,
+    not_in_time,
+)
 from dekctl.kms.aws.session import (
     CREDENTIAL_ERRORS,
     closed_error,
@@ -27,6 +33,7 @@ from dekctl.kms.aws.session import (
 )
 from dekctl.kms.aws.transport import CountCall, Request, Response
 from dekctl.kms.aws.wire import Decoder
+from dekctl.kms.deadline import deadline_at, seconds_left_until
 from dekctl.kms.limiter import RateLimiter
 
 
@@ -53,14 +60,16 @@ class BotoTransport:
         Raises:
             UsageError: the Region or the endpoint is missing or wrong.
         """
-        self._client = create_client(session, region, endpoint_url, concurrency)
+        self._policy = policy or RetryPolicy()
+        self._client = create_client(
+            session, region, endpoint_url, concurrency, self._policy.answer
+        )
         self._client.meta.events.register("before-parse.kms.*", _refuse_damaged)
         self._concurrency = concurrency
         self._limiter = limiter or RateLimiter()
         self._count = count
         self._count_lock = threading.Lock()
         self._cancel = cancel or threading.Event()
-        self._policy = policy or RetryPolicy()
         self._contacted = False
         self._closed = False
         self._pool_lock = threading.Lock()
@@ -70,15 +79,16 @@ class BotoTransport:
         """Send the operation once per request; see :class:`dekctl.kms.aws.transport.Transport`."""
         if self._closed:
             raise closed_error()
-        batch = _Batch(operation, requests)
+        batch = _Batch(operation, requests, deadline_at())
         with self._pool_lock:  # a pool that was exchanged takes no more work
             workers = min(self._concurrency, len(requests))
             futures = [self._pool.submit(self._work, batch) for _ in range(workers)]
         try:
-            self._wait(futures)
+            in_time = self._wait(futures, batch.until)
         finally:
             batch.stop = True
-        return [CancelledError(operation) if answer is None else answer for answer in batch.answers]
+        missing = CancelledError if in_time else not_in_time
+        return [missing(operation) if answer is None else answer for answer in batch.answers]
 
     def set_concurrency(self, concurrency: int) -> None:
         """Change how many calls may be in flight. Calls already taken up end as they are."""
@@ -96,28 +106,37 @@ class BotoTransport:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
-    def _wait(self, futures: list[Future[None]]) -> None:
-        """Wait for the workers, and after a cancellation only a little."""
+    def _wait(self, futures: list[Future[None]], until: float | None) -> bool:
+        """Wait for the workers, and after a cancellation only a little. False: not in time."""
         give_up: float | None = None
         pending = set(futures)
         while pending and (give_up is None or time.monotonic() < give_up):
-            done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
+            left = seconds_left_until(until, 0.2)
+            if left == 0:
+                return False
+            done, pending = wait(pending, timeout=left, return_when="FIRST_EXCEPTION")
             for future in done:
                 if not future.cancelled():
                     future.result()
             if give_up is None and self._cancel.is_set():
                 give_up = time.monotonic() + CANCEL_GRACE_SECONDS
+        return True
 
     def _work(self, batch: _Batch) -> None:
         while (index := batch.take()) is not None:
-            batch.answers[index] = self._call(batch.operation, batch.requests[index])
+            batch.answers[index] = self._call(batch, batch.requests[index])
 
-    def _call(self, operation: str, request: Request) -> Response | KMSError:
+    def _call(self, batch: _Batch, request: Request) -> Response | KMSError:
+        operation = batch.operation
         method = getattr(self._client, xform_name(operation))
-        retries = Retries(self._policy)
+        retries = Retries(self._policy, until=batch.until)
         while True:
-            if self._cancel.is_set() or self._closed or not self._limiter.acquire(self._cancel):
+            if self._cancel.is_set() or self._closed:
                 return CancelledError(operation)
+            if not self._limiter.acquire(self._cancel, batch.until):
+                return (
+                    CancelledError(operation) if self._cancel.is_set() else not_in_time(operation)
+                )
             if self._count is not None:
                 with self._count_lock:
                     self._count(operation)
@@ -183,9 +202,10 @@ def _refuse_damaged(operation_model: Any, response_dict: Any, **_: object) -> No
 class _Batch:
     """The requests of one ``call_many`` and the answers so far."""
 
-    def __init__(self, operation: str, requests: Sequence[Request]) -> None:
+    def __init__(self, operation: str, requests: Sequence[Request], until: float | None) -> None:
         self.operation = operation
         self.requests = requests
+        self.until = until
         self.answers: list[Response | KMSError | None] = [None] * len(requests)
         self.stop = False
         self._next = 0

@@ -24,11 +24,13 @@ from dekctl.kms.aws.quota import live_quota
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
 from dekctl.kms.aws.transport import Request, Response, Transport
+from dekctl.kms.deadline import deadline_at
 from dekctl.kms.fork_safety import begin_anew_after_fork, keep
 from dekctl.kms.interface import (
     DEFAULT_CONCURRENCY,
     MAX_PLAINTEXT_BYTES,
     Context,
+    GenerateRequest,
     KMSInterface,
     RewrapRequest,
     Unwrapped,
@@ -141,8 +143,11 @@ class AWSKMS(KMSInterface):
         Raises:
             KMSError: KMS refused or cannot be reached.
         """
-        client = create_client(self._session._session, self._region, self._endpoint_url, 1)
-        retries = Retries(self._transport_options["policy"] or CALL_RETRY)
+        policy = self._transport_options["policy"] or CALL_RETRY
+        client = create_client(
+            self._session._session, self._region, self._endpoint_url, 1, policy.answer
+        )
+        retries = Retries(policy, until=deadline_at())
         stop = self._transport_options["cancel"] or threading.Event()
         while True:
             self._count(operation)
@@ -171,22 +176,32 @@ class AWSKMS(KMSInterface):
             if delay is None or stop.wait(delay):
                 raise failure
 
-    def generate(
-        self, size: int, context: Context | None, kek: str | None = None
-    ) -> tuple[Unwrapped, Wrapped]:
-        request = {
-            "KeyId": kek or self.key_id,
-            "NumberOfBytes": size,
-            **_context("EncryptionContext", context),
-        }
-        answer = self._transport().call_many("GenerateDataKey", [request])[0]
-        if isinstance(answer, KMSError):
-            raise answer
-        material = answer.get("KeyMaterialId")
-        return (
-            Unwrapped(answer["Plaintext"], answer["KeyId"], material),
-            Wrapped(answer["CiphertextBlob"], answer["KeyId"], material),
-        )
+    @property
+    def keks(self) -> Sequence[str]:
+        return self._known
+
+    def generate_many(
+        self, requests: Sequence[GenerateRequest]
+    ) -> list[tuple[Unwrapped, Wrapped] | RowRejectedError]:
+        answers: list[tuple[Unwrapped, Wrapped] | RowRejectedError] = []
+        calls = [
+            {
+                "KeyId": r.kek or self.key_id,
+                "NumberOfBytes": r.size,
+                **_context("EncryptionContext", r.context),
+            }
+            for r in requests
+        ]
+        for answer in self._transport().call_many("GenerateDataKey", calls):
+            if isinstance(answer, RowRejectedError):
+                answers.append(answer)
+            elif isinstance(answer, KMSError):
+                raise answer
+            else:
+                kek_id, material = answer["KeyId"], answer.get("KeyMaterialId")
+                wrapped = Wrapped(answer["CiphertextBlob"], kek_id, material)
+                answers.append((Unwrapped(answer["Plaintext"], kek_id, material), wrapped))
+        return answers
 
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         answers: list[Wrapped | RowRejectedError] = []
@@ -343,6 +358,9 @@ class AWSKMS(KMSInterface):
         self._transport_lock = threading.Lock()
         keep(self._transport_made)
         self._transport_made = None
+
+    def prepare(self) -> None:
+        self._transport()
 
     def set_concurrency(self, concurrency: int) -> None:
         with self._transport_lock:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from dekctl.errors import ExitCode, KMSUnavailableError
 from dekctl.kms.aws.faults import ACCESS_GRACE_SECONDS, Fault
 
+ANSWER_SECONDS = 30.0
+"""How long a call may take once it is sent, where nobody waits for it."""
+
 CANCEL_GRACE_SECONDS = 2.0
 """How long calls that are on their way may take to end after a cancellation."""
 
@@ -39,6 +42,8 @@ class RetryPolicy:
     """The same for an endpoint that has not answered a single call yet: likely a wrong one."""
     access_grace: float = ACCESS_GRACE_SECONDS
     """How long a denied call is retried."""
+    answer: float = ANSWER_SECONDS
+    """How long one call may take once it is sent, its connection included."""
     base: float = 0.05
     """The first wait is between 0 and this; each next one may be twice as long ..."""
     longest: float = 5.0
@@ -55,23 +60,34 @@ class RetryPolicy:
                 return 0.0
 
 
-APPLICATION = RetryPolicy(patience=5.0, first_contact=5.0, access_grace=1.0)
+APPLICATION = RetryPolicy(patience=5.0, first_contact=5.0, access_grace=1.0, answer=5.0)
 """For a user who waits: an outage is told within seconds."""
+
+
+def not_in_time(operation: str) -> KMSUnavailableError:
+    """Build the error for a call that was not answered before the deadline in force."""
+    return KMSUnavailableError(
+        f"KMS {operation} was not answered within the deadline",
+        hint="check the endpoint and the network, or allow a longer deadline",
+    )
 
 
 class Retries:
     """The retries of one call."""
 
-    __slots__ = ("_attempts", "_clock", "_first_failure", "_policy", "_uniform")
+    __slots__ = ("_attempts", "_clock", "_first_failure", "_policy", "_uniform", "_until")
 
     def __init__(
         self,
         policy: RetryPolicy,
         *,
+        until: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """``until`` is a deadline on the same clock; no wait begins that would pass it."""
         self._policy = policy
+        self._until = until
         self._clock = clock
         self._uniform = uniform
         self._attempts = 0
@@ -93,4 +109,5 @@ class Retries:
             return None
         bound = min(self._policy.longest, self._policy.base * 2 ** min(self._attempts, 20))
         self._attempts += 1
-        return min(self._uniform(0.0, bound), left)
+        delay = min(self._uniform(0.0, bound), left)
+        return None if self._until is not None and now + delay >= self._until else delay

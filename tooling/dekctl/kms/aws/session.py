@@ -16,11 +16,10 @@ from botocore.config import Config
 from botocore.session import Session
 
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
+from dekctl.kms.aws.retry import ANSWER_SECONDS
 
 CONNECT_SECONDS = 5.0
 """How long a connection may take."""
-ANSWER_SECONDS = 30.0
-"""How long a call may take once it is sent."""
 
 CREDENTIAL_ERRORS = (
     aws.NoCredentialsError,
@@ -68,19 +67,24 @@ def _hide_from_debugging() -> None:
 
 
 def create_client(
-    session: Session, region: str | None, endpoint_url: str | None, concurrency: int
+    session: Session,
+    region: str | None,
+    endpoint_url: str | None,
+    concurrency: int,
+    answer: float = ANSWER_SECONDS,
 ) -> Any:
     """Make botocore's KMS client. It neither retries nor checks parameters.
 
     dekctl retries by itself, and botocore's parameter errors repeat the values, which are keys.
+    ``answer`` is how long a call may take once it is sent, in seconds.
 
     Raises:
         UsageError: no Region is set, or the Region, endpoint or profile does not exist.
         KMSRefusedError: the credentials cannot be had.
     """
     config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=ANSWER_SECONDS,
+        connect_timeout=min(CONNECT_SECONDS, answer),
+        read_timeout=answer,
         max_pool_connections=concurrency,
         retries={"total_max_attempts": 1, "mode": "standard"},
         parameter_validation=False,

@@ -27,7 +27,8 @@ class Transport(Protocol):
 
         Returns one answer per request, in order: KMS's answer, or a KMSError instance *with the
         service's error name in ``code``* once retrying is over. Retries what
-        :mod:`dekctl.kms.aws.faults` calls retryable, and obeys the rate limiter.
+        :mod:`dekctl.kms.aws.faults` calls retryable, and obeys the rate limiter. Returns by the
+        deadline in force (:mod:`dekctl.kms.deadline`), with an error for what is not answered.
 
         Raises:
             KMSError: only for what has nothing to do with one request (no credentials, closed).

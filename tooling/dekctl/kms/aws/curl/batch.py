@@ -13,10 +13,24 @@ from dekctl.kms.aws.transport import Request, Response
 class Batch:
     """The requests of one ``call_many`` and the answers so far."""
 
-    __slots__ = ("abandoned", "answers", "done", "error", "left", "next", "operation", "requests")
+    __slots__ = (
+        "abandoned",
+        "answers",
+        "done",
+        "error",
+        "left",
+        "next",
+        "operation",
+        "requests",
+        "until",
+    )
 
-    def __init__(self, operation: str, requests: Sequence[Request]) -> None:
+    def __init__(
+        self, operation: str, requests: Sequence[Request], until: float | None = None
+    ) -> None:
+        """``until`` is the deadline on the clock of ``time.monotonic``, if there is one."""
         self.operation = operation
+        self.until = until
         self.requests = requests
         self.answers: list[Response | KMSError | None] = [None] * len(requests)
         self.next = 0

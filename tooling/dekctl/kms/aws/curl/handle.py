@@ -16,7 +16,7 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from dekctl import __version__
-from dekctl.kms.aws.session import ANSWER_SECONDS, CONNECT_SECONDS, endpoint_error
+from dekctl.kms.aws.session import CONNECT_SECONDS, endpoint_error
 
 MAX_ANSWER_BYTES = 1_000_000
 """An answer of KMS is far smaller; a longer one comes from something else."""
@@ -95,13 +95,14 @@ def proxy_for(url: str) -> str:
 class Slot:
     """A libcurl handle, used for one call after the other."""
 
-    __slots__ = ("_chunks", "_headers", "_loaded", "easy")
+    __slots__ = ("_answer_ms", "_chunks", "_headers", "_loaded", "easy")
 
     def __init__(self, service: Service, on_socket: Callable[[int, int], int]) -> None:
         """``on_socket`` is told each new socket before it connects, and returns 0."""
         self._chunks: list[bytes] = []
         self._headers: list[bytes] = []
         self._loaded = False
+        self._answer_ms = 0
         self.easy = easy = pycurl.Curl()
         easy.setopt(pycurl.URL, service.url)
         easy.setopt(pycurl.POST, 1)
@@ -115,14 +116,17 @@ class Slot:
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.TCP_NODELAY, 1)
         easy.setopt(pycurl.CONNECTTIMEOUT_MS, int(CONNECT_SECONDS * 1000))
-        easy.setopt(pycurl.TIMEOUT_MS, int(ANSWER_SECONDS * 1000))
         easy.setopt(pycurl.MAXFILESIZE, MAX_ANSWER_BYTES)
         easy.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
         easy.setopt(pycurl.HEADERFUNCTION, self._headers.append)
         easy.setopt(pycurl.SOCKOPTFUNCTION, on_socket)
 
-    def load(self, headers: list[str], body: bytes) -> None:
-        """Make the handle ready to send this request."""
+    def load(self, headers: list[str], body: bytes, answer: float) -> None:
+        """Make the handle ready to send this request, answered within ``answer`` seconds."""
+        milliseconds = max(1, int(answer * 1000))
+        if milliseconds != self._answer_ms:
+            self._answer_ms = milliseconds
+            self.easy.setopt(pycurl.TIMEOUT_MS, milliseconds)
         self.easy.setopt(pycurl.HTTPHEADER, headers)
         self.easy.setopt(pycurl.POSTFIELDS, body)
         self._loaded = True

@@ -29,6 +29,7 @@ from dekctl.kms.aws.session import closed_error, tls_error
 from dekctl.kms.aws.sigv4 import Signer
 from dekctl.kms.aws.transport import CountCall
 from dekctl.kms.aws.wire import Decoder, decode_error, encode
+from dekctl.kms.deadline import seconds_left_until
 from dekctl.kms.limiter import RateLimiter
 
 NAP_SECONDS = 0.05
@@ -208,7 +209,9 @@ class Loop:
             call.answer(error_for(operation, "ValidationException", WRONG_TYPE))
             return
         slot = self._free.pop() if self._free else self._new_slot()
-        slot.load(self._signer.headers(f"TrentService.{operation}", body, credentials), body)
+        answer = seconds_left_until(call.batch.until, self._policy.answer)
+        headers = self._signer.headers(f"TrentService.{operation}", body, credentials)
+        slot.load(headers, body, answer)
         call.skew = self._signer.skew
         self._multi.add_handle(slot.easy)
         self._busy[slot.easy] = (slot, call)
@@ -268,7 +271,7 @@ class Loop:
     def _failed(self, call: Call, fault: Fault, error: KMSError) -> None:
         """Try again later, or answer with the error."""
         if call.retries is None:
-            call.retries = Retries(self._policy)
+            call.retries = Retries(self._policy, until=call.batch.until)
         delay = call.retries.next_delay(fault, contacted=self._contacted)
         if delay is None:
             call.answer(error)

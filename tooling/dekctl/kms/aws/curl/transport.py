@@ -20,9 +20,10 @@ from dekctl.errors import KMSError
 from dekctl.kms.aws.curl.batch import Batch
 from dekctl.kms.aws.curl.handle import Service
 from dekctl.kms.aws.curl.loop import Loop
-from dekctl.kms.aws.retry import CancelledError, RetryPolicy
+from dekctl.kms.aws.retry import CancelledError, RetryPolicy, not_in_time
 from dekctl.kms.aws.session import closed_error, create_client
 from dekctl.kms.aws.transport import CountCall, Request, Response
+from dekctl.kms.deadline import deadline_at, seconds_left_until
 from dekctl.kms.limiter import RateLimiter
 
 
@@ -66,7 +67,7 @@ class CurlTransport:
 
     def call_many(self, operation: str, requests: Sequence[Request]) -> list[Response | KMSError]:
         """Send the operation once per request; see :class:`dekctl.kms.aws.transport.Transport`."""
-        batch = Batch(operation, requests)
+        batch = Batch(operation, requests, deadline_at())
         with self._start_lock:
             if self._closed:
                 raise closed_error()
@@ -77,12 +78,13 @@ class CurlTransport:
                 self._thread.start()
         self._loop.submit(batch)
         try:
-            batch.done.wait()
+            in_time = batch.done.wait(seconds_left_until(batch.until, threading.TIMEOUT_MAX))
         finally:
             batch.abandoned = True
         if batch.error is not None:
             raise batch.error
-        return [CancelledError(operation) if answer is None else answer for answer in batch.answers]
+        missing = CancelledError if in_time else not_in_time
+        return [missing(operation) if answer is None else answer for answer in batch.answers]
 
     def set_concurrency(self, concurrency: int) -> None:
         """Change how many calls may be in flight. Calls already sent are not taken back."""
