@@ -46,8 +46,8 @@ class Project:
         Args:
             config: the parsed configuration.
             assume_role: act as the role that Terraform made for the work, where it names roles.
-            cancel: when set, a walk finishes the pages in hand and ends.
-            give_up: when set, waiting for KMS and for the database ends too.
+            cancel: when set, a run finishes the batches at work and ends.
+            give_up: when set, it also stops waiting for KMS and the database.
 
         Raises:
             UsageError: the environment's provider does not exist.
@@ -71,7 +71,7 @@ class Project:
 
     @property
     def outputs(self) -> Outputs | None:
-        """The Terraform outputs; None where the environment names none.
+        """The Terraform outputs; None if the environment names none.
 
         Raises:
             UsageError: they cannot be read, or belong to another table or Region.
@@ -79,28 +79,28 @@ class Project:
         if not self._outputs_read:
             self._outputs = load_outputs(self.env)
             self._outputs_read = True
-            self._refuse_strange_outputs(self._outputs)
+            self._refuse_other_outputs(self._outputs)
         return self._outputs
 
-    def _refuse_strange_outputs(self, outputs: Outputs | None) -> None:
+    def _refuse_other_outputs(self, outputs: Outputs | None) -> None:
         if outputs is None:
             return
         if self.env.region and outputs.region != self.env.region:
             raise UsageError(
                 f"[env.{self.env.name}] says region {self.env.region}, the Terraform outputs say "
                 f"{outputs.region}",
-                hint="are these the outputs of another environment? Remove `region`, or correct it",
+                hint="if these are the outputs of this environment, correct or remove `region`",
             )
         names = [table.context_name for table in self.config.tables]
         if outputs.context_name not in names:
             raise UsageError(
-                f"the Terraform outputs allow the context {outputs.context_name!r}; [table] has "
-                f"context_name {', '.join(map(repr, names))}",
-                hint="make the two equal: the roles may use no other context",
+                f"the roles of Terraform may use the context {outputs.context_name!r}, but [table] "
+                f"has context_name {', '.join(map(repr, names))}",
+                hint="set context_name to the same value in Terraform and in [table]",
             )
 
     def _refuse_closed_tables(self, outputs: Outputs) -> None:
-        """Say it before KMS does, and before half of the tables are done."""
+        """Refuse before KMS would, when half of the tables are done."""
         open_to = outputs.context_names
         closed = [t.context_name for t in self.config.tables if t.context_name not in open_to]
         if open_to and closed:
@@ -117,7 +117,7 @@ class Project:
 
     @property
     def region(self) -> str | None:
-        """The AWS Region: configured, else Terraform's, else boto3's own."""
+        """The AWS Region: configured, else Terraform's; None leaves it to boto3."""
         return self.env.region or (self.outputs.region if self.outputs else None)
 
     @property
@@ -133,7 +133,7 @@ class Project:
         return Ledger(self.database, self.config.table.schema, self.env.name)
 
     def table_configs(self, name: str | None = None) -> list[TableConfig]:
-        """The configured tables, or the one of this name or context name.
+        """The configured tables, or the one with this name or context name.
 
         Raises:
             UsageError: there is no such table.
@@ -142,19 +142,19 @@ class Project:
         if not found:
             raise UsageError(
                 f"{self.config.path.name} has no table {name!r}",
-                hint=f"it has: {', '.join(t.name for t in self.config.tables)}",
+                hint=f"choose one of: {', '.join(t.name for t in self.config.tables)}",
             )
         return found
 
     @property
     def branch_table(self) -> BranchTable:
-        """Where the branch keys (V3) of all tables are, beside the ledger."""
+        """The table of the branch keys (V3) of all tables, next to the ledger."""
         return BranchTable(self.database.run, self.config.table.schema)
 
     def tables_left(self, name: str | None, past: Stage) -> list[TableConfig]:
-        """The chosen tables that are not at stage ``past`` yet, or all where each one is.
+        """The chosen tables that are not at stage ``past`` yet, or all if each one is.
 
-        With several tables, those on which a command has no work left do not hold up the others.
+        With several tables, one on which a command has no work left does not block the others.
 
         Raises:
             UsageError: there is no such table.
@@ -182,7 +182,7 @@ class Project:
         return table
 
     def table_at(self, config: TableConfig, *stages: Stage) -> DekTable:
-        """Inspect a table and refuse when it is at another stage than these.
+        """Inspect a table; refuse if it is at another stage than these.
 
         Raises:
             RefusedError: the stage is another.
@@ -209,8 +209,8 @@ class Project:
 
         Args:
             to: wrap under this KEK (ARN, alias, or generation name) instead of the active one.
-            concurrency: most KMS calls in flight.
-            limiter: shared limit on calls a second.
+            concurrency: maximum KMS calls in flight.
+            limiter: shared limit on KMS calls per second.
         """
 
         def make(name: str, role: Role, region: str | None) -> KMSInterface:
@@ -235,7 +235,7 @@ class Project:
         concurrency: int = DEFAULT_CONCURRENCY,
         limiter: RateLimiter | None = None,
     ) -> AWSKMS:
-        """AWS KMS, acting as a role of the Terraform outputs (or as ourselves, without any).
+        """AWS KMS, acting as a role of the Terraform outputs, or with your own AWS identity.
 
         ``region`` is another Region than the environment's, for the keys of rows that come from it.
         """
@@ -270,7 +270,7 @@ class Project:
         )
 
     def session(self, role: Role) -> boto3.Session:
-        """A session that acts as a role of the Terraform outputs (or as ourselves, without any).
+        """A session that acts as a role of the Terraform outputs, or with your own AWS identity.
 
         Raises:
             UsageError: a configured table is one that the roles may not use.
@@ -306,7 +306,7 @@ class Project:
         return self.env.kek
 
     def refuse_incomplete(self) -> None:
-        """Read all that wrapping will need from the configuration, before anything is changed.
+        """Check all settings that wrapping will need, before anything is changed.
 
         Raises:
             UsageError: something is missing or wrong.
@@ -326,10 +326,10 @@ class Project:
         return [*generations, *(kek for table in self.config.tables for kek in table.keks)]
 
     def find_kek(self, name: str) -> str:
-        """The KEK that a person named, as rows name it: a generation or an alias becomes an ARN.
+        """A KEK as rows name it: the name of a generation or an alias becomes an ARN.
 
         Raises:
-            UsageError: the name means no KEK of this environment.
+            UsageError: this environment has no such KEK.
             KMSError: KMS cannot be asked what it means.
         """
         kek = self.resolve_kek(name)
@@ -338,7 +338,7 @@ class Project:
             return kek
         if spec is None or not self.uses_aws:
             raise UsageError(
-                f"{name} is no KEK of this environment",
+                f"this environment has no KEK {name}",
                 hint="see the KEKs in use with: dekctl status",
             )
         return self.described_kek(kek)
@@ -374,6 +374,6 @@ class Project:
 
 _NEXT = {
     Stage.LEGACY: "expand the schema first: dekctl migrate",
-    Stage.EXPANDED: "see where it stands with: dekctl status",
-    Stage.CONTRACTED: "bring the plaintext column back first: dekctl schema rollback",
+    Stage.EXPANDED: "see what is left to do with: dekctl status",
+    Stage.CONTRACTED: "add the plaintext column again first: dekctl schema rollback",
 }
