@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-# Set, it makes every dekctl process compile its modules anew: a second each.
+# If set, every dekctl process compiles its modules again, which takes a second.
 unexport PYTHONDONTWRITEBYTECODE
 
 ENV ?= local
@@ -41,56 +41,56 @@ define INSTALL
 endef
 
 .PHONY: install
-install: $(VENV)/.installed ## Install the locked dependencies and dekctl into .venv
+install: $(VENV)/.installed ## Install dekctl and its locked dependencies into .venv
 
 LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url -q --custom-compile-command "make lock"
 
 .PHONY: lock
-lock: ## Resolve the dependencies again, into requirements/*.txt (needs uv)
+lock: ## Update the locked dependencies in requirements/*.txt (needs uv)
 	$(LOCK) pyproject.toml --extra dev --extra postgresql --extra mysql --extra fast --extra cluster -o requirements/dev.txt
 	$(LOCK) requirements/checkov.in -o requirements/checkov.txt
 	$(LOCK) pyproject.toml --extra demo --extra fast --constraint requirements/dev.txt -o requirements/demo.txt
 
 .PHONY: demo
-demo: $(VENV)/.demo ## The main job from raw DEKs to a second KEK, on moto's server and SQLite
+demo: $(VENV)/.demo ## Guided demo: wrap a sample table, then rotate its key (moto and SQLite)
 	@$(TOOL) -m demo
 
 # Each process starts its own servers.
 TEST_PROCESSES ?= 2
 
 .PHONY: unit
-unit: install ## Unit tests: no server, half a minute at most
+unit: install ## Run the unit tests: no server, half a minute at most
 	@$(VENV)/bin/python -m pytest -q -n $(TEST_PROCESSES) tests/unit $(ARGS)
 
 .PHONY: test
-test: install ## All tests that need neither cloud nor Docker
+test: install ## Run all tests that need neither a cloud account nor Docker
 	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-localstack
-test-localstack: install ## The whole story on a real LocalStack and a real PostgreSQL
+test-localstack: install ## Run the complete operator workflow on a real LocalStack and PostgreSQL
 	@$(TOOL) -m demo.full localstack
 
 .PHONY: test-local
-test-local: install ## The same on moto's server, the audit trail included; needs Terraform, no other server
+test-local: install ## Run the complete operator workflow on moto, with the audit trail (needs Terraform)
 	@$(TOOL) -m demo.full local
 
 .PHONY: bench
-bench: install ## Measure dekctl beside the seed's loop and boto3; writes docs/performance.md
+bench: install ## Benchmark dekctl against an ORM loop and boto3; writes docs/performance.md
 	@PYTHONPATH=tooling:tests $(VENV)/bin/python -m bench $(ARGS)
 
 .PHONY: lint
-lint: lint-python ## All static checks; those of Terraform only where Terraform is installed
+lint: lint-python ## Run all static checks; those of Terraform only if it is installed
 	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-lint; else echo "skipped: tf-lint (terraform is not on PATH)"; fi
 
 .PHONY: lint-python
-lint-python: install ## Formatter, linter, strict types, and the layers of ARCHITECTURE.md
+lint-python: install ## Check format, lint, types and the layers of ARCHITECTURE.md
 	@$(VENV)/bin/ruff format --check -q tooling tests migrations
 	@$(VENV)/bin/ruff check -q tooling tests migrations
 	@$(VENV)/bin/mypy
 	@found=$$($(VENV)/bin/lint-imports --no-cache --no-logo) || { echo "$$found" >&2; exit 1; }
 
 .PHONY: fmt
-fmt: install ## Format the code and the Terraform files
+fmt: install ## Format the Python and Terraform files
 	@$(VENV)/bin/ruff format -q tooling tests migrations
 	@$(VENV)/bin/ruff check -q --fix tooling tests migrations
 	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-fmt; fi
@@ -104,7 +104,7 @@ STATE_DIR ?= $(CURDIR)/.dekctl/$(ENV)
 # A file of variables that override the environment's own, e.g. the generations of a KEK.
 TF_VAR_FILE ?=
 
-# Terraform warns at every command about a configuration file that is not there.
+# Terraform warns at every command about a missing configuration file.
 ifneq ($(TF_CLI_CONFIG_FILE),)
 ifeq ($(wildcard $(TF_CLI_CONFIG_FILE)),)
 unexport TF_CLI_CONFIG_FILE
@@ -149,7 +149,7 @@ tf-init: tf-found
 	@$(TF) init -input=false -no-color -reconfigure $(if $(TF_PLUGIN_DIR),-plugin-dir=$(TF_PLUGIN_DIR)) -backend-config=$(TF_BACKEND_CONFIG) > $(STATE_DIR)/init.log 2>&1 || { cat $(STATE_DIR)/init.log >&2; echo "hint: see terraform/README.md, \"A real environment\" and \"Provider versions\"" >&2; exit 1; }
 
 .PHONY: plan
-plan: tf-init ## Show what Terraform would change in ENV; apply plans anew
+plan: tf-init ## Show what Terraform would change in ENV (apply makes a plan of its own)
 	@$(TF) plan -input=false $(TF_VARS) -out=$(STATE_DIR)/plan.tfplan
 	@$(TF) show -json $(STATE_DIR)/plan.tfplan > $(STATE_DIR)/plan.json
 
@@ -169,13 +169,13 @@ $(TF) apply -input=false $(TF_COLOR) "$$own/plan.tfplan"
 endef
 
 .PHONY: apply
-apply: $(if $(filter local,$(ENV)),$(VENV)/.demo,install) tf-init ## Plan, guard and apply ENV; a real environment asks first, unless YES=1; ALLOW=FINDING accepts one
+apply: $(if $(filter local,$(ENV)),$(VENV)/.demo,install) tf-init ## Plan, check with dekctl guard, ask, apply (YES=1: do not ask; ALLOW=FINDING: accept it)
 	$(call PLAN_GUARD_APPLY,,Apply this plan to)
 	@$(TF) output -json > $(STATE_DIR)/outputs.json
 
 .PHONY: destroy
 ifeq ($(filter $(ENV),$(EMULATORS)),)
-destroy: install tf-init ## Destroy ENV; a real environment goes through the guard and asks first
+destroy: install tf-init ## Destroy ENV; in a real ENV, checks with dekctl guard and asks first
 	$(call PLAN_GUARD_APPLY,-destroy,Destroy)
 else
 destroy: tf-init
@@ -201,7 +201,7 @@ KEEP = $(TOOL) -m sandbox.keep
 KEEP_OPTIONS = $(ENV) --port $(lastword $(subst :, ,$(DEKCTL_ENDPOINT))) --directory $(STATE_DIR)/emulator
 
 .PHONY: up
-up: install ## Start the emulator of ENV=local or ENV=localstack; local gets a database of 1,000 files
+up: install ## Start the emulator (ENV=local or localstack); local gets a sample table of 1,000 rows
 ifeq ($(filter $(ENV),$(EMULATORS)),)
 	@echo "error: $(ENV) is a real environment, there is nothing to start" >&2; exit 2
 endif
@@ -211,7 +211,7 @@ ifeq ($(ENV),local)
 endif
 
 .PHONY: down
-down: install ## Stop the emulator of ENV, and forget what it held
+down: install ## Stop the emulator of ENV and delete its data
 ifeq ($(filter $(ENV),$(EMULATORS)),)
 	@echo "error: $(ENV) is a real environment, there is nothing to stop" >&2; exit 2
 endif
@@ -219,53 +219,53 @@ endif
 	@rm -rf $(STATE_DIR)
 
 .PHONY: migrate
-migrate: outputs ## Schema expand, wrap and verify in ENV; never scrubs
+migrate: outputs ## Run schema expand, wrap and verify; plaintext keys stay in place
 	@$(DEKCTL) migrate $(ARGS)
 
 .PHONY: retire
-retire: outputs ## Say whether a KEK may go: make retire KEK=g1
+retire: outputs ## Check whether a KEK can be retired: make retire KEK=g1
 	@$(DEKCTL) retire $(KEK) $(ARGS)
 
 .PHONY: status
-status: outputs ## Stage, rows by state, census by KEK
+status: outputs ## Show the stage, the rows by state, and how many rows each KEK wraps
 	@$(DEKCTL) status $(ARGS)
 
 .PHONY: doctor
-doctor: outputs ## Check configuration, database, KEK and each role's rights
+doctor: outputs ## Check configuration, database, KEKs and each role's permissions
 	@$(DEKCTL) doctor $(ARGS)
 
 .PHONY: verify
-verify: outputs ## Open every wrapped key and compare
+verify: outputs ## Decrypt every wrapped key and compare it with its plaintext
 	@$(DEKCTL) verify $(ARGS)
 
 .PHONY: scrub
-scrub: outputs ## Remove proved plaintexts; asks, or ARGS=--yes
+scrub: outputs ## Remove plaintext keys, each after verification; asks first (ARGS=--yes: do not ask)
 	@$(DEKCTL) scrub $(ARGS)
 
 .PHONY: restore
-restore: outputs ## The way back from scrub: plaintexts again; asks, or ARGS=--yes
+restore: outputs ## Undo scrub: decrypt each key into the plaintext column; asks first
 	@$(DEKCTL) restore $(ARGS)
 
 .PHONY: rollback
-rollback: outputs ## The whole way back to the legacy schema; rehearse with ARGS=--dry-run
+rollback: outputs ## Undo everything: plaintext keys and legacy schema (ARGS=--dry-run: try it)
 	@$(DEKCTL) rollback $(ARGS)
 
 .PHONY: contract
-contract: outputs ## Drop the plaintext column; asks, or ARGS=--yes
+contract: outputs ## Drop the plaintext column; asks first
 	@$(DEKCTL) schema contract $(ARGS)
 
 .PHONY: rewrap
-rewrap: outputs ## Move every row to the active KEK
+rewrap: outputs ## Move every wrapped key to the active KEK
 	@$(DEKCTL) rewrap $(ARGS)
 
 .PHONY: audit
-audit: outputs ## Match CloudTrail's KMS events with the ledger and the roles
+audit: outputs ## Compare CloudTrail's KMS events with the run ledger and the roles
 	@$(DEKCTL) audit $(ARGS)
 
 REPORT ?= $(STATE_DIR)/report.html
 
 .PHONY: report
-report: outputs ## Write the state and the history as one HTML page: make report REPORT=FILE
+report: outputs ## Write one HTML page with state and history: make report REPORT=FILE
 	@$(DEKCTL) report --output $(REPORT)
 
 ## ---- Terraform's formatter and linter -----------------------------------------------------------
@@ -274,12 +274,12 @@ report: outputs ## Write the state and the history as one HTML page: make report
 CHECKOV_ENV := $(CURDIR)/.dekctl/checkov
 
 .PHONY: tf-fmt
-tf-fmt: tf-found install ## Format the Terraform files, write the README tables
+tf-fmt: tf-found install ## Format the Terraform files and write their README tables
 	@$(TERRAFORM) fmt -recursive terraform
 	@$(TOOL) -m tfkit.docs
 
 .PHONY: tf-lint
-tf-lint: tf-found install ## Terraform's format, validity and README tables, and Checkov over the plan of every environment
+tf-lint: tf-found install ## Check format, validity and README tables of Terraform; run Checkov on the plans
 	@$(TERRAFORM) fmt -check -diff -recursive terraform
 	@$(TOOL) -m tfkit.docs --check
 	@$(TOOL) -m tfkit.validate
