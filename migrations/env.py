@@ -12,7 +12,10 @@ options = {"version_table": plan.version_table, "version_table_schema": plan.led
 
 if context.is_offline_mode():
     context.configure(
-        dialect_name=plan.dialect, literal_binds=True, output_buffer=attributes["output"], **options
+        dialect_name=plan.table.database.dialect.name,
+        literal_binds=True,
+        output_buffer=attributes["output"],
+        **options,
     )
     with context.begin_transaction():
         context.run_migrations(plan=plan)

@@ -44,7 +44,7 @@ def upgrade(plan: SchemaPlan) -> None:
         "dekctl_branch_keys",
         sa.Column("branch_id", sa.String(32), primary_key=True),
         sa.Column("context_name", sa.String(255), nullable=False),
-        sa.Column("wrapped", plan.blob_type, nullable=False),
+        sa.Column("wrapped", plan.dialect.blob_type, nullable=False),
         sa.Column("kek_id", sa.String(2048), nullable=False),
         sa.Column("created_at", sa.String(32), nullable=False),
         sa.Column("max_uses", sa.BigInteger, nullable=False),

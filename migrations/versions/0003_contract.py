@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
+from dekctl.schema import actions
 from dekctl.schema.plan import SchemaPlan
 
 revision = "0003"
@@ -11,7 +12,7 @@ down_revision = "0002"
 
 
 def upgrade(plan: SchemaPlan) -> None:
-    plan.refuse_lost_plaintexts()
+    actions.refuse_lost_plaintexts(plan)
     if plan.config.plaintext_column in plan.columns:
         op.drop_column(
             plan.config.bare_name, plan.config.plaintext_column, schema=plan.config.schema
@@ -20,4 +21,4 @@ def upgrade(plan: SchemaPlan) -> None:
 
 def downgrade(plan: SchemaPlan) -> None:
     if plan.config.plaintext_column not in plan.columns:
-        plan.add_plaintext()
+        actions.add_plaintext(plan)

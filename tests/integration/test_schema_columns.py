@@ -71,7 +71,7 @@ def test_contract_is_refused_while_an_index_uses_the_column(
     assert app.counts()["wrapped_only"] == 2
 
 
-# -- the fence of PostgreSQL -----------------------------------------------------------------------
+# -- the guards of PostgreSQL ----------------------------------------------------------------------
 
 
 def insert_the_old_way(database: AppDatabase, number: int) -> None:
@@ -94,19 +94,20 @@ def test_a_contract_that_fails_lets_the_application_write_again(
     assert dekctl.json("status")["constraints"] == []
 
 
-def test_doctor_and_status_tell_of_a_fence_that_stands(
+def test_doctor_and_status_report_a_guard_that_is_left(
     postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
 ) -> None:
     make_app(postgres_database, rows=2)
     scrubbed(dekctl)
     postgres_database.sql(
-        "ALTER TABLE encrypted_files ADD CONSTRAINT dekctl_fence CHECK (encryption_key IS NULL)"
+        "ALTER TABLE encrypted_files ADD CONSTRAINT dekctl_contract_guard "
+        "CHECK (encryption_key IS NULL)"
     )
-    assert dekctl.json("status")["constraints"] == ["dekctl_fence"]
-    assert "dekctl_fence" in dekctl("status").expect(0).stdout
+    assert dekctl.json("status")["constraints"] == ["dekctl_contract_guard"]
+    assert "dekctl_contract_guard" in dekctl("status").expect(0).stdout
     checked = dekctl("doctor")
     assert checked.exit_code != 0
-    assert "dekctl_fence" in checked.stdout + checked.stderr
+    assert "dekctl_contract_guard" in checked.stdout + checked.stderr
     dekctl("schema", "contract", "--yes").expect(0)
     dekctl("doctor").expect(0)
 
@@ -129,6 +130,6 @@ def test_a_rollback_looks_at_the_rows_before_it_locks_the_table(
     [locked] = [i for i, s in enumerate(seen) if "IN ACCESS EXCLUSIVE MODE" in s]
     assert any("VALIDATE CONSTRAINT" in s for s in seen[:locked])
     assert not [s for s in seen[locked:] if s.startswith("SELECT 1 FROM encrypted_files")]
-    left = "SELECT conname FROM pg_constraint WHERE conname LIKE 'dekctl_fence%'"
+    left = "SELECT conname FROM pg_constraint WHERE conname LIKE 'dekctl_%_guard'"
     assert postgres_database.sql(left) == []
     assert {r["encryption_key"] for r in app.rows().values()} == set(app.deks.values())

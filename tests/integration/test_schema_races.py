@@ -69,7 +69,7 @@ class Straggler:
 
         def look(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
             nonlocal armed
-            if "DROP CONSTRAINT IF EXISTS dekctl_fence" in statement:
+            if "DROP CONSTRAINT IF EXISTS dekctl_contract_guard" in statement:
                 armed = True  # it takes a short lock of its own; what follows is the step itself
                 return
             waits = statement.startswith(("LOCK TABLE", "ALTER TABLE"))

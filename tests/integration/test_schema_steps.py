@@ -300,7 +300,7 @@ def test_contract_never_drops_a_plaintext_that_a_legacy_writer_leaves_meanwhile(
                 )
                 written.append(number)
             except sa.exc.DBAPIError:
-                refused.set()  # the fence is up, or the column is gone
+                refused.set()  # the guard is there, or the column is gone
 
     writer = threading.Thread(target=legacy_writer)
     writer.start()
@@ -318,7 +318,7 @@ def test_contract_never_drops_a_plaintext_that_a_legacy_writer_leaves_meanwhile(
     assert dekctl.json("status")["stage"] == "expanded"
     kept = "SELECT count(*) FROM encrypted_files WHERE id > 1000 AND encryption_key IS NOT NULL"
     assert app_database.sql(kept) == [(len(written),)]
-    # The fence is down again: the legacy application goes on.
+    # The guard is gone again: the legacy application goes on.
     app_database.sql(
         "INSERT INTO encrypted_files (id, filename, encryption_key, ciphertext) "
         "VALUES (5000, 'later', :dek, :text)",

@@ -17,7 +17,6 @@ from dekctl.kms.context import row_context
 from dekctl.lifecycle.rotation import rotation
 from dekctl.project import Project
 from dekctl.schema import steps as schema
-from dekctl.schema.dialects import postgresql as fence
 from dekctl.schema.plan import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
@@ -77,10 +76,10 @@ def _table(project: Project, config: Any) -> str:
             else "finish the step, or take the table over, with: dekctl schema expand",
         )
     with project.database.transaction() as connection:
-        fences = fence.standing(connection, plan.table)
-    if fences:
+        guards = plan.dialect.guards(connection, plan.table)
+    if guards:
         raise DekctlError(
-            f"the constraint {next(iter(fences))} exists and rejects some of the application's "
+            f"the constraint {next(iter(guards))} exists and rejects some of the application's "
             "writes; a schema step is running, or was killed",
             hint="finish the step with: dekctl schema contract (or rollback); both remove the "
             "constraint",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dekctl import __version__
+from dekctl.db.dialect import ResiduePlace
 from dekctl.db.shape import Shard
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError, RowRejectedError, UsageError
@@ -32,6 +33,26 @@ CHUNK_BYTES = 8 * 1024 * 1024
 FORMS = ("raw", "hex", "base64")
 
 Progress = Callable[[Path, int], None]
+
+
+BACKUPS = ResiduePlace(
+    "backups, snapshots, dumps and replicas taken before now",
+    "let them expire, and set backup_retention_days so that `retire` waits for them",
+)
+DEVICE = ResiduePlace(
+    "the block device under the files",
+    "encrypted volumes; a rewritten file frees its old blocks without erasing them",
+)
+
+
+def places_left(table: DekTable) -> list[ResiduePlace]:
+    """Where a scrubbed key of this table may still be stored, and what helps.
+
+    Nothing here erases a key for certain: if a key may have been seen, encrypt the data again with
+    a new one.
+    """
+    own = table.database.dialect.residue_places(table.quoted_name)
+    return [*own, BACKUPS, DEVICE]
 
 
 @dataclass(slots=True)

@@ -22,12 +22,12 @@ from dekctl.db.table import DekTable
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import refuse_other_columns
 from dekctl.project import Project
-from dekctl.schema import guards as schema_guards
-from dekctl.schema.dialects import postgresql as schema_fence
+from dekctl.schema import preconditions
+from dekctl.schema.dialects import schema_dialect
+from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
+from dekctl.schema.guard_constraint import guarded
 from dekctl.schema.ledger_entry import entered
 from dekctl.schema.plan import REVISIONS, SchemaPlan
-
-lower_fence = schema_fence.lower_fence
 
 
 def plan_for(database: Database, config: Config, table_config: TableConfig) -> SchemaPlan:
@@ -47,10 +47,10 @@ def plan_for(database: Database, config: Config, table_config: TableConfig) -> S
     plan = SchemaPlan(
         config=table_config,
         table=table,
-        dialect=database.dialect.name,
+        dialect=schema_dialect(database),
         ledger_schema=ledger_schema,
         ledger_exists=ledger_exists,
-        facts=facts,
+        metadata=facts,
         env=config.env.name,
         columns=table.columns,
     )
@@ -70,7 +70,7 @@ def plans_left(project: Project, step: str, table_name: str | None) -> list[Sche
         plan_for(project.database, project.config, config)
         for config in project.table_configs(table_name)
     ]
-    return [plan for plan in plans if not plan.past(step)] or plans
+    return [plan for plan in plans if not plan.is_past(step)] or plans
 
 
 def expand(plan: SchemaPlan) -> bool:
@@ -79,15 +79,15 @@ def expand(plan: SchemaPlan) -> bool:
     Raises:
         RefusedError: the table is contracted, or a column in the way is of a wrong type.
     """
-    schema_guards.check(plan, "expand")
+    preconditions.check(plan, "expand")
     _reconcile(plan)
     done = plan.revision == REVISIONS[Stage.EXPANDED] and plan.table.stage is Stage.EXPANDED
-    if done and plan.facts:
+    if done and plan.metadata:
         return False
     with entered(plan, "expand"):
         if plan.revision == REVISIONS[Stage.EXPANDED]:
             # The ledger was removed, or columns were, by hand or by a rollback that died half-way.
-            _migrate(plan, "stamp", "base" if not plan.facts else REVISIONS[Stage.LEGACY])
+            _migrate(plan, "stamp", "base" if not plan.metadata else REVISIONS[Stage.LEGACY])
         _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
     return True
 
@@ -104,9 +104,9 @@ def contract(plan: SchemaPlan) -> bool:
     """
     if plan.table.stage is Stage.CONTRACTED:
         return _reconcile(plan)
-    schema_guards.check(plan, "contract")
+    preconditions.check(plan, "contract")
     _reconcile(plan)
-    with entered(plan, "contract"), schema_fence.fenced(plan, schema_fence.CONTRACT):
+    with entered(plan, "contract"), guarded(plan, CONTRACT_GUARD):
         _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
     return True
 
@@ -122,19 +122,28 @@ def rollback(plan: SchemaPlan) -> bool:
     Raises:
         RefusedError: a key would be lost, or there is no step to take back.
     """
-    if plan.taken_back:
+    if plan.is_rolled_back:
         return False
-    schema_guards.check(plan, "rollback")
+    preconditions.check(plan, "rollback")
     _reconcile(plan)
     with entered(plan, "rollback"):
         if plan.table.stage is Stage.CONTRACTED:
             _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
-        elif plan.half_way_back:  # its wrapped keys are gone
+        elif plan.is_half_rolled_back:  # its wrapped keys are gone
             _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
         else:
-            with schema_fence.fenced(plan, schema_fence.ROLLBACK):
+            with guarded(plan, ROLLBACK_GUARD):
                 _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
     return True
+
+
+def drop_guards(table: DekTable) -> None:
+    """Drop the constraints that an interrupted step left, which refuse the application's writes.
+
+    Raises:
+        DatabaseError: the database refused.
+    """
+    schema_dialect(table.database).drop_guards(table)
 
 
 def _reconcile(plan: SchemaPlan) -> bool:
@@ -146,10 +155,11 @@ def _reconcile(plan: SchemaPlan) -> bool:
     Raises:
         RefusedError: the columns look contracted, and nothing says that a contract was under way.
     """
-    plan.refuse_seeming_contract()
-    told = {Stage.CONTRACTED: Stage.EXPANDED, Stage.EXPANDED: Stage.CONTRACTED}
+    preconditions.refuse_apparent_contract(plan)
+    recorded = {Stage.CONTRACTED: Stage.EXPANDED, Stage.EXPANDED: Stage.CONTRACTED}
     stage = plan.table.stage
-    if stage not in told or plan.revision != REVISIONS[told[stage]] or not plan.facts:
+    other = recorded.get(stage)
+    if other is None or plan.revision != REVISIONS[other] or not plan.metadata:
         return False
     _migrate(plan, "stamp", REVISIONS[stage])
     return True
@@ -177,7 +187,7 @@ def sql_of(plan: SchemaPlan, step: str) -> str:
     Raises:
         RefusedError: the table is at the wrong stage.
     """
-    schema_guards.check(plan, step, rows=False)
+    preconditions.check(plan, step, rows=False)
     plan.offline = True
     if step == "expand":
         text = _offline(plan, "upgrade", f"{plan.revision or 'base'}:{REVISIONS[Stage.EXPANDED]}")
@@ -190,11 +200,7 @@ def sql_of(plan: SchemaPlan, step: str) -> str:
             "-- Only after `dekctl verify` ended with 0: this drops the wrapped keys unopened.\n\n"
         )
         text += _offline(plan, "downgrade", "0002:0001")
-    if plan.dialect == "sqlite":  # its client goes on after an error unless it is told not to
-        return f".bail on\nBEGIN IMMEDIATE;\n\n{text}COMMIT;\n"
-    if plan.dialect == "mysql" and step != "expand":
-        return f"{text}UNLOCK TABLES;\n"
-    return text
+    return plan.dialect.script(text, locks=step != "expand")
 
 
 # -- how a step is run ---------------------------------------------------------------------------
@@ -221,15 +227,16 @@ def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:
         fresh = DekTable(database, plan.config)  # a retry must see what the last try left
         plan.table, plan.columns = fresh, fresh.columns
         if (direction, revision) in _under_lock(plan):
-            for statement in schema_guards.lock(plan):
+            for statement in preconditions.lock(plan):
                 connection.exec_driver_sql(statement)
         config = _alembic(plan)
         config.attributes["connection"] = connection
         try:
             getattr(command, direction)(config, revision)
         finally:
-            if plan.dialect == "mysql" and not connection.invalidated:  # else it is closed
-                connection.exec_driver_sql("UNLOCK TABLES")
+            if not connection.invalidated:  # else it is closed
+                for statement in plan.dialect.unlock():
+                    connection.exec_driver_sql(statement)
 
     database.run(work, write=True, patient=True)
     fresh = DekTable(database, plan.config)
@@ -239,7 +246,7 @@ def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:
 def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
     """The steps that drop keys, whose guard and drop are under one lock on the table."""
     steps = [("downgrade", REVISIONS[Stage.LEGACY])]
-    if plan.dialect != "postgresql":  # there the fence spares contract the long lock
+    if not plan.dialect.has_guards:  # a guard spares contract the long lock
         steps.append(("upgrade", REVISIONS[Stage.CONTRACTED]))
     return steps
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dekctl.config import TableConfig
 from dekctl.project import Project
+from dekctl.residue import places_left
 from dekctl.schema import steps
-from dekctl.traces import traces
 from dekctl.walk.run import RowOptions, RunResult, configs_of, ready, run_rows
 from dekctl.workflows.callbacks import Confirm, RunVerb
 
@@ -28,9 +28,9 @@ def scrub(
     _ask(project, "scrub", options, confirm)
     result = run(project, "scrub", options)
     result.extra["traces"] = [
-        {"table": config.name, "place": trace.place, "help": trace.help}
+        {"table": config.name, "place": left.place, "help": left.help}
         for config in configs_of(project, "scrub", options)
-        for trace in traces(project.table(config))
+        for left in places_left(project.table(config))
     ]
     return result
 
@@ -57,7 +57,7 @@ def restore(
 def allow_plaintexts(project: Project, configs: list[TableConfig]) -> None:
     """Drop the constraint with which an interrupted contract keeps plaintexts out."""
     for config in configs:
-        steps.lower_fence(steps.plan_for(project.database, project.config, config))
+        steps.drop_guards(project.table(config))
 
 
 def _ask(project: Project, verb: str, options: RowOptions, confirm: Confirm | None) -> None:

@@ -35,10 +35,10 @@ def rollback(
     """
     plans = steps.plans_left(project, "rollback", options.table)
     nothing = RunResult("rollback", project.env.name, options.walk.dry_run)
-    if all(plan.taken_back for plan in plans):
+    if all(plan.is_rolled_back for plan in plans):
         return _at_legacy(nothing)
     # Their keys are restored; then a step of MariaDB or MySQL died.
-    half_way = [plan for plan in plans if plan.half_way_back]
+    half_way = [plan for plan in plans if plan.is_half_rolled_back]
     whole = [plan for plan in plans if plan not in half_way]
     for plan in whole:
         project.table_at(plan.config, Stage.EXPANDED, Stage.CONTRACTED)

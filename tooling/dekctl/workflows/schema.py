@@ -8,8 +8,8 @@ from typing import Any, Literal
 from dekctl.db.shape import Stage
 from dekctl.project import Project
 from dekctl.schema import steps
-from dekctl.schema.guards import check
 from dekctl.schema.plan import SchemaPlan
+from dekctl.schema.preconditions import check
 from dekctl.walk.run import run_rows
 from dekctl.workflows.callbacks import Confirm, RunVerb
 from dekctl.workflows.proof import prove_wrapped

@@ -6,7 +6,7 @@ from typing import Any
 
 from dekctl.lifecycle import census
 from dekctl.project import Project
-from dekctl.schema.dialects import postgresql
+from dekctl.schema.dialects import schema_dialect
 
 
 def status(project: Project, table: str | None = None) -> dict[str, Any]:
@@ -21,10 +21,10 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
         DatabaseError: the database refused or cannot be reached.
     """
     value = census.status(project, table)
+    dialect = schema_dialect(project.database)
     with project.database.transaction() as connection:
         for config, entry in zip(
             project.table_configs(table), value.get("tables", [value]), strict=True
         ):
-            standing = postgresql.standing(connection, project.table(config))
-            entry["constraints"] = sorted(standing)
+            entry["constraints"] = sorted(dialect.guards(connection, project.table(config)))
     return value

@@ -1,25 +1,94 @@
-"""MariaDB and MySQL: a column's definition in the server's own words.
+"""MariaDB and MySQL: DDL commits at once, and a column is altered by its whole definition.
 
-``MODIFY`` and ``ADD COLUMN`` take a whole definition, and what it leaves out is dropped: a CHECK, a
-comment, INVISIBLE, the place in the table. So it is taken from ``SHOW CREATE TABLE``.
+``MODIFY`` and ``ADD COLUMN`` drop what the definition leaves out: a CHECK, a comment, INVISIBLE,
+the position in the table. So the definition is taken from ``SHOW CREATE TABLE``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import sqlalchemy as sa
+from alembic import op
 from sqlalchemy import Connection
 
+from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError
+from dekctl.schema.dialects.base import SchemaDialect, step_connection
 
-_ASIDE = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
-"""Strings, names, and parentheses without others inside."""
+_NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
+"""Strings, names, and innermost parentheses."""
+
+
+class MySQLSchema(SchemaDialect):
+    """MariaDB 10.6 or MySQL 8 or newer."""
+
+    blob_type = sa.VARBINARY(6144)  # stored in the row: no overflow page for each key
+    drop_temporary_table = "DROP TEMPORARY TABLE"
+
+    def plaintext_metadata(self, table: DekTable, *, offline: bool) -> dict[str, Any]:
+        definition = _plaintext(table, offline=offline)
+        return {"plaintext_definition": definition.text, "plaintext_after": definition.after}
+
+    def plaintext_allows_null(self, table: DekTable, *, offline: bool) -> bool:
+        # Reflection takes a COMPRESSED column for one that may be NULL.
+        definition = _plaintext(table, offline=offline)
+        return definition.nullable() == definition.text
+
+    def set_plaintext_nullable(
+        self, table: DekTable, metadata: Mapping[str, Any], *, nullable: bool, offline: bool
+    ) -> None:
+        saved = metadata.get("plaintext_definition")
+        if nullable:
+            _alter(table, "MODIFY", _plaintext(table, offline=offline).nullable())
+        elif saved:
+            _alter(table, "MODIFY", saved)
+        else:
+            super().set_plaintext_nullable(table, metadata, nullable=nullable, offline=offline)
+
+    def add_plaintext(self, table: DekTable, metadata: Mapping[str, Any]) -> None:
+        saved, after = metadata.get("plaintext_definition"), metadata.get("plaintext_after")
+        if not saved:
+            super().add_plaintext(table, metadata)
+            return
+        position = " FIRST" if after is None else ""
+        if after in table.columns:
+            position = f" AFTER `{after}`"
+        _alter(table, "ADD COLUMN", Definition(saved, after).nullable() + position)
+
+    def drop_index(self, index: str, table: str) -> str:
+        return f"DROP INDEX {index} ON {table}"
+
+    def lock(self, table: str, others: Sequence[str]) -> list[str]:
+        # Under LOCK TABLES no other table may be used.
+        return [f"LOCK TABLES {', '.join(f'{name} WRITE' for name in (table, *others))}"]
+
+    def unlock(self) -> list[str]:
+        return ["UNLOCK TABLES"]
+
+    def script(self, text: str, *, locks: bool) -> str:
+        return f"{text}UNLOCK TABLES;\n" if locks else text
+
+
+DIALECT = MySQLSchema()
+
+
+def _plaintext(table: DekTable, *, offline: bool) -> Definition:
+    with step_connection(table, offline=offline) as connection:
+        return definition_of(connection, table.quoted_name, table.config.plaintext_column)
+
+
+def _alter(table: DekTable, how: str, definition: str) -> None:
+    statement = f"ALTER TABLE {table.quoted_name} {how} {table.quoted('plaintext')} {definition}"
+    op.execute(sa.text(statement.replace(":", r"\:")))  # a colon is no parameter here
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A column: all that stands behind its name, and behind which column it stands."""
+    """A column: the text that follows its name, and the column before it (None: it is first)."""
 
     text: str
     after: str | None
@@ -54,7 +123,7 @@ def definition_of(connection: Connection, quoted_table: str, column: str) -> Def
 def _top_level(text: str) -> str:
     """The text with strings, names and parentheses blanked out, at its full length."""
     while True:
-        blank = _ASIDE.sub(lambda found: " " * len(found[0]), text)
+        blank = _NESTED.sub(lambda found: " " * len(found[0]), text)
         if blank == text:
             return text
         text = blank

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,17 +18,46 @@ from sqlalchemy import Connection
 
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
+from dekctl.schema.dialects.base import SchemaDialect
 
 _WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE", "STRICT")
 """Words of a definition of which the copy must have as many: the pragmas do not tell of them."""
 
 
-def rebuild(name: str, column: str, *, nullable: bool, offline: bool, table: DekTable) -> None:
+class SQLiteSchema(SchemaDialect):
+    """SQLite."""
+
+    def text_type(self, length: int) -> sa.types.TypeEngine[str]:  # noqa: ARG002
+        return sa.Text()  # the only type for texts in a STRICT table
+
+    def set_plaintext_nullable(
+        self,
+        table: DekTable,
+        metadata: Mapping[str, Any],  # noqa: ARG002
+        *,
+        nullable: bool,
+        offline: bool,
+    ) -> None:
+        rebuild(table, table.config.plaintext_column, nullable=nullable, offline=offline)
+
+    def lock(self, table: str, others: Sequence[str]) -> list[str]:  # noqa: ARG002
+        return []  # one writer at a time, and the step is the writer
+
+    def script(self, text: str, *, locks: bool) -> str:  # noqa: ARG002
+        # Its client continues after an error unless it is told not to.
+        return f".bail on\nBEGIN IMMEDIATE;\n\n{text}COMMIT;\n"
+
+
+DIALECT = SQLiteSchema()
+
+
+def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> None:
     """Let a column be NULL, or forbid it.
 
     Raises:
         RefusedError: the copy would lose something.
     """
+    name = table.config.bare_name
     if offline:
         with op.batch_alter_table(name, recreate="always", copy_from=_reflect(table)) as batch:
             batch.alter_column(column, nullable=nullable)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -14,9 +13,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import named_columns
-
-if TYPE_CHECKING:
-    from dekctl.schema.plan import SchemaPlan
+from dekctl.schema.plan import REVISIONS, SchemaPlan
 
 WRAPPED_BYTES = 200
 """Least room for a wrapped key: KMS's blob of a 32-byte key has about 184 bytes."""
@@ -32,7 +29,7 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
             lose its only key.
     """
     stage = plan.table.stage
-    if step == "rollback" and plan.taken_back:
+    if step == "rollback" and plan.is_rolled_back:
         return
     if rows and step != "expand" and plan.ledger_exists:
         ledger = Ledger(plan.table.database, plan.ledger_schema, env="")
@@ -49,7 +46,7 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
         if rows and stage is not Stage.CONTRACTED:
             with plan.table.database.transaction(patient=True) as connection:
                 refuse_lost_wrapped_keys(plan, connection)
-                refuse_nameless_values(plan, connection)
+                refuse_unnamed_values(plan, connection)
 
 
 def _check_expand(plan: SchemaPlan) -> None:
@@ -69,18 +66,18 @@ def _check_contract(plan: SchemaPlan) -> None:
             hint="begin with: dekctl migrate",
         )
     refuse_unmanaged(plan)
-    plan.refuse_seeming_contract()
+    refuse_apparent_contract(plan)
     _refuse_index(plan)
 
 
 def _check_rollback(plan: SchemaPlan) -> None:
-    if plan.table.stage is Stage.LEGACY and not plan.half_way_back:
+    if plan.table.stage is Stage.LEGACY and not plan.is_half_rolled_back:
         raise RefusedError(
             f"{plan.config.name} is at the legacy schema already",
             hint="see where it stands with: dekctl status",
         )
     refuse_unmanaged(plan)
-    plan.refuse_seeming_contract()
+    refuse_apparent_contract(plan)
 
 
 def refuse_unmanaged(plan: SchemaPlan) -> None:
@@ -89,7 +86,7 @@ def refuse_unmanaged(plan: SchemaPlan) -> None:
     Raises:
         RefusedError: they are.
     """
-    if plan.facts:
+    if plan.metadata:
         return
     hint = "take it over with: dekctl schema expand"
     if plan.table.stage is Stage.CONTRACTED:
@@ -98,6 +95,27 @@ def refuse_unmanaged(plan: SchemaPlan) -> None:
     raise RefusedError(
         f"{plan.config.name} has the columns of dekctl, but the ledger knows nothing of it",
         hint=hint,
+    )
+
+
+def refuse_apparent_contract(plan: SchemaPlan) -> None:
+    """Refuse a table that only looks contracted: [table] may name a wrong plaintext column.
+
+    Raises:
+        RefusedError: no contract ended there, and none is known to have died half-way.
+    """
+    contracted = REVISIONS[Stage.CONTRACTED]
+    if plan.table.stage is not Stage.CONTRACTED or plan.revision == contracted:
+        return
+    refuse_unmanaged(plan)
+    # With the name saved, and equal to the configured one, the column is really gone.
+    if "columns" in plan.metadata and plan.revision == REVISIONS[Stage.EXPANDED]:
+        return
+    raise RefusedError(
+        f"{plan.config.name} has no plaintext_column {plan.config.plaintext_column}, but was "
+        f"never contracted: Alembic's revision is {plan.revision or 'none'}",
+        hint="correct plaintext_column in [table]; if that column is really gone, a contract "
+        f"died half-way: UPDATE {plan.version_table} SET version_num = '{contracted}'",
     )
 
 
@@ -110,8 +128,8 @@ def _refuse_index(plan: SchemaPlan) -> None:
         raise RefusedError(
             f"the index {names[0]} of {config.name} uses {config.plaintext_column}, would go with "
             "it, and a rollback would not bring it back",
-            hint=f"drop it first, as no row has a plaintext any more: DROP INDEX {names[0]}"
-            + (f" ON {config.name}" if plan.dialect == "mysql" else ""),
+            hint="drop it first, as no row has a plaintext any more: "
+            + plan.dialect.drop_index(names[0], config.name),
         )
 
 
@@ -155,7 +173,7 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
             hint="put the plaintexts back first: dekctl restore (or do both: dekctl rollback)",
         )
     nothing = f"{table.quoted('plaintext')} IS NULL"
-    if not plan.facts["plaintext_nullable"] and _exists(connection, table, nothing):
+    if not plan.metadata["plaintext_nullable"] and _exists(connection, table, nothing):
         raise RefusedError(
             f"rows of {name} have no key at all, and the legacy schema has "
             f"{plan.config.plaintext_column} NOT NULL",
@@ -163,15 +181,15 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
         )
 
 
-def refuse_nameless_values(plan: SchemaPlan, connection: Connection) -> None:
+def refuse_unnamed_values(plan: SchemaPlan, connection: Connection) -> None:
     """Refuse a rollback that would drop a column which holds something and which nobody names.
 
     Raises:
         RefusedError: there is one.
     """
     quote = plan.table.database.engine.dialect.identifier_preparer.quote
-    named = {*named_columns(plan.config).values(), *plan.facts.get("columns", {}).values()}
-    for column in plan.facts["added"]:
+    named = {*named_columns(plan.config).values(), *plan.metadata.get("columns", {}).values()}
+    for column in plan.metadata["added"]:
         nameless = column in plan.columns and column not in named
         if nameless and _exists(connection, plan.table, f"{quote(column)} IS NOT NULL"):
             raise RefusedError(
@@ -197,27 +215,20 @@ def lock(plan: SchemaPlan) -> list[str]:
     A count does not see a row that is not committed yet; the lock waits for it. SQLite has one
     writer at a time, which is the step.
     """
-    name = plan.table.quoted_name
-    if plan.dialect == "postgresql":
-        return [f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"]
-    if plan.dialect == "mysql":
-        quote = plan.table.database.engine.dialect.identifier_preparer.quote
-        prefix = f"{quote(plan.ledger_schema)}." if plan.ledger_schema else ""
-        # All that the step touches: under LOCK TABLES nothing else may be.
-        names = (name, f"{prefix}{quote(plan.version_table)}", f"{prefix}dekctl_tables")
-        return [f"LOCK TABLES {', '.join(f'{each} WRITE' for each in names)}"]
-    return []
+    quote = plan.table.database.engine.dialect.identifier_preparer.quote
+    prefix = f"{quote(plan.ledger_schema)}." if plan.ledger_schema else ""
+    others = [f"{prefix}{quote(plan.version_table)}", f"{prefix}dekctl_tables"]
+    return plan.dialect.lock(plan.table.quoted_name, others)
 
 
 def script(plan: SchemaPlan, condition: str) -> list[str]:
     """SQL that fails while a row meets a condition: the guard of a step that others will run."""
     table = plan.table
-    temporary = "TEMPORARY " if plan.dialect == "mysql" else ""  # without it MySQL commits
     return [
         *lock(plan),
         "CREATE TEMPORARY TABLE dekctl_guard (rows_left INTEGER NOT NULL CHECK (rows_left = 0))",
         f"INSERT INTO dekctl_guard SELECT count(*) FROM {table.quoted_name} WHERE {condition}",
-        f"DROP {temporary}TABLE dekctl_guard",
+        f"{plan.dialect.drop_temporary_table} dekctl_guard",
     ]
 
 

@@ -1,0 +1,98 @@
+"""What the steps in ``migrations/`` call to change a table, and to check it a last time."""
+
+from __future__ import annotations
+
+import json
+
+from alembic import op
+
+from dekctl.ledger import tables as ledger_tables
+from dekctl.ledger.managed_columns import named_columns
+from dekctl.schema import preconditions
+from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
+from dekctl.schema.plan import SchemaPlan
+
+
+def save_metadata(plan: SchemaPlan, added: list[str]) -> None:
+    """Save what a rollback needs: the plaintext column's type, and which columns dekctl added."""
+    dialect = plan.table.database.engine.dialect
+    if not plan.metadata:
+        plan.metadata = {
+            "plaintext_type": plan.table.column("plaintext").type.compile(dialect=dialect),
+            "plaintext_nullable": allows_null(plan),
+            "added": added,
+            "columns": named_columns(plan.config),
+            **plan.dialect.plaintext_metadata(plan.table, offline=plan.offline),
+        }
+    delete_metadata(plan)
+    saved = ledger_tables(plan.ledger_schema)["tables"]
+    op.execute(
+        saved.insert().values(
+            table_name=plan.config.context_name, facts=json.dumps(plan.metadata, sort_keys=True)
+        )
+    )
+
+
+def delete_metadata(plan: SchemaPlan) -> None:
+    """Delete what was saved about a table that is back at its legacy schema."""
+    saved = ledger_tables(plan.ledger_schema)["tables"]
+    op.execute(saved.delete().where(saved.c.table_name == plan.config.context_name))
+
+
+def allows_null(plan: SchemaPlan) -> bool:
+    """Whether the plaintext column may be NULL now."""
+    return plan.dialect.plaintext_allows_null(plan.table, offline=plan.offline)
+
+
+def set_plaintext_nullable(plan: SchemaPlan, *, nullable: bool) -> None:
+    """Let the plaintext column be NULL, or forbid it again."""
+    plan.dialect.set_plaintext_nullable(
+        plan.table, plan.metadata, nullable=nullable, offline=plan.offline
+    )
+
+
+def add_plaintext(plan: SchemaPlan) -> None:
+    """Create the plaintext column again, empty."""
+    plan.dialect.add_plaintext(plan.table, plan.metadata)
+
+
+def refuse_lost_plaintexts(plan: SchemaPlan) -> None:
+    """Stop a contract while a row still has a plaintext.
+
+    Raises:
+        RefusedError: one has.
+    """
+    if plan.offline:
+        _write_check(plan, preconditions.has_plaintext(plan.table))
+    elif not _is_proved(plan, CONTRACT_GUARD):
+        preconditions.refuse_lost_plaintexts(plan, op.get_bind())
+
+
+def refuse_lost_wrapped_keys(plan: SchemaPlan) -> None:
+    """Stop a rollback while a row's only key is the wrapped one.
+
+    Raises:
+        RefusedError: there is such a row, or a column with values that [table] does not name.
+    """
+    if plan.offline:
+        _write_check(plan, preconditions.has_only_wrapped(plan.table))
+        return
+    preconditions.refuse_unnamed_values(plan, op.get_bind())
+    if not _is_proved(plan, ROLLBACK_GUARD):
+        preconditions.refuse_lost_wrapped_keys(plan, op.get_bind())
+
+
+def drop_rollback_guard(plan: SchemaPlan) -> None:
+    """Drop the guard of a rollback, in the transaction that no longer needs it."""
+    if not plan.offline:
+        plan.dialect.drop_guard(plan.table, ROLLBACK_GUARD)
+
+
+def _is_proved(plan: SchemaPlan, guard: str) -> bool:
+    """Whether a guard has proved the rows already, so that they need not be read under a lock."""
+    return plan.dialect.guards(op.get_bind(), plan.table).get(guard, False)
+
+
+def _write_check(plan: SchemaPlan, condition: str) -> None:
+    for statement in preconditions.script(plan, condition):
+        op.execute(statement)
