@@ -16,6 +16,7 @@ from dekctl.audit.work_windows import CLOCKS, WorkWindow, work_windows
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
+from dekctl.kms.aws.botocore_private import botocore_session
 from dekctl.project import Project
 
 
@@ -161,7 +162,7 @@ def _bucket(project: Project, outputs: Outputs) -> Bucket:
 
 def _client(project: Project, service: str) -> Any:
     # botocore's own session: boto3's types know only the services that are installed for them.
-    session = project.session(Role.AUDITOR)._session
+    session = botocore_session(project.session(Role.AUDITOR))
     return session.create_client(
         service, region_name=project.region, endpoint_url=project.env.endpoint_url
     )

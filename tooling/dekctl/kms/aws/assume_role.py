@@ -15,6 +15,7 @@ from botocore.credentials import (
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
+from dekctl.kms.aws.botocore_private import botocore_session, set_credentials
 
 
 class RoleRefusedError(KMSRefusedError):
@@ -70,7 +71,7 @@ def assumed_session(
         )
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=partial(
-            base._session.create_client,
+            botocore_session(base).create_client,
             region_name=region,
             endpoint_url=endpoint_url,
         ),
@@ -82,8 +83,11 @@ def assumed_session(
         },
     )
     session = botocore.session.get_session()
-    session._credentials = DeferredRefreshableCredentials(  # type: ignore[attr-defined]
-        method="assume-role", refresh_using=partial(_fetch, fetcher, role_arn)
+    set_credentials(
+        session,
+        DeferredRefreshableCredentials(
+            method="assume-role", refresh_using=partial(_fetch, fetcher, role_arn)
+        ),
     )
     return boto3.Session(botocore_session=session, region_name=region)
 

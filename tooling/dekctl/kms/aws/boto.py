@@ -179,7 +179,7 @@ class BotoTransport:
         except TypeError:
             # Not chained and without details: they might repeat a value.
             return error_for(operation, "ValidationException", WRONG_TYPE), None
-        except (AttributeError, ValueError, ResponseParserError):  # JSON, but not an object
+        except (AttributeError, ValueError, RecursionError, ResponseParserError):  # no object
             return error_for(operation, None, NOT_KMS), Fault.RETRY
         self._contacted = True
         # Only ResponseMetadata: botocore drops what it cannot read.

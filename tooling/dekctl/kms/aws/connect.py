@@ -1,7 +1,10 @@
-"""Which transport a run uses."""
+"""Which transport carries the KMS calls: libcurl's where it can run, else boto3's."""
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 import threading
 from typing import Literal
 
@@ -16,6 +19,50 @@ from dekctl.kms.limiter import RateLimiter
 TransportKind = Literal["auto", "boto3", "curl"]
 
 
+def curl_obstacle() -> str | None:
+    """Why libcurl's transport cannot run in this process, pycurl or not; None where it can."""
+    green = _green_threads()
+    if green is not None:  # asked first: they take epoll away
+        return f"{green} has replaced threads and sockets in this process, and libcurl blocks them"
+    if not (hasattr(select, "epoll") and hasattr(os, "eventfd")):
+        return f"it needs Linux, and this is {sys.platform}"
+    return None
+
+
+def _green_threads() -> str | None:
+    """The library that has replaced the standard library's threads, if one has."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and any(map(gevent.is_module_patched, ("threading", "select", "socket"))):
+        return "gevent"
+    eventlet = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and any(
+        map(eventlet.is_monkey_patched, ("thread", "select", "socket"))
+    ):
+        return "eventlet"
+    return None
+
+
+def _transport_of(kind: TransportKind) -> type[Transport]:
+    """The transport that a kind means here.
+
+    Raises:
+        UsageError: ``curl`` was asked for and cannot run.
+    """
+    if kind == "boto3":
+        return BotoTransport
+    obstacle, hint = curl_obstacle(), 'use transport="auto", which takes boto3 here'
+    if obstacle is None:
+        try:
+            from dekctl.kms.aws.curl.transport import CurlTransport  # noqa: PLC0415 (pycurl is optional)
+        except ImportError as error:
+            obstacle, hint = f"pycurl is not installed ({error})", 'run: pip install "dekctl[fast]"'
+        else:
+            return CurlTransport
+    if kind == "curl":
+        raise UsageError(f"the fast KMS client cannot run here: {obstacle}", hint=hint)
+    return BotoTransport
+
+
 def make_transport(
     kind: TransportKind,
     session: Session,
@@ -28,25 +75,13 @@ def make_transport(
     cancel: threading.Event | None = None,
     policy: RetryPolicy | None = None,
 ) -> Transport:
-    """Make a transport: ``auto`` is libcurl where pycurl is installed, else boto3.
+    """Make a transport: ``auto`` is libcurl's where pycurl is installed and can run, else boto3's.
 
     Raises:
-        UsageError: ``curl`` was asked for and is not installed; or the Region or endpoint is
-            missing or wrong.
+        UsageError: ``curl`` was asked for and cannot run; or the Region or endpoint is missing or
+            wrong.
     """
-    transport: type[Transport] = BotoTransport
-    if kind != "boto3":
-        try:
-            from dekctl.kms.aws.curl.transport import CurlTransport  # noqa: PLC0415 (pycurl is optional)
-        except ImportError as error:
-            if kind == "curl":
-                raise UsageError(
-                    f"the fast KMS client is not installed: {error}",
-                    hint='run: pip install "dekctl[fast]"',
-                ) from error
-        else:
-            transport = CurlTransport
-    return transport(  # type: ignore[call-arg]
+    return _transport_of(kind)(  # type: ignore[call-arg] # the protocol has no constructor
         session,
         region=region,
         endpoint_url=endpoint_url,

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import boto3
+from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kek_id import in_region, is_key_arn, is_multi_region
 from dekctl.kms.aws.assume_role import base_session
+from dekctl.kms.aws.botocore_private import botocore_session
 from dekctl.kms.aws.connect import TransportKind, make_transport
 from dekctl.kms.aws.faults import Fault, classify, error_for
 from dekctl.kms.aws.quota import live_quota
@@ -95,6 +97,7 @@ class AWSKMS(KMSInterface):
         super().__init__()
         self.key_id = key_id
         self._session = session or base_session(None)
+        self._botocore = botocore_session(self._session)
         self._region = region
         self._endpoint_url = endpoint_url
         self._known = tuple(dict.fromkeys((key_id, *known_keks)))
@@ -135,7 +138,7 @@ class AWSKMS(KMSInterface):
 
     def live_quota(self) -> float | None:
         """How many calls a second KMS allows the account here; None where nobody says."""
-        return live_quota(self._session._session, self._region, self._endpoint_url)
+        return live_quota(self._botocore, self._region, self._endpoint_url)
 
     def call(self, operation: str, request: Request) -> Response:
         """Make one KMS call that is not about a row, through boto3.
@@ -144,16 +147,15 @@ class AWSKMS(KMSInterface):
             KMSError: KMS refused or cannot be reached.
         """
         policy = self._transport_options["policy"] or CALL_RETRY
-        client = create_client(
-            self._session._session, self._region, self._endpoint_url, 1, policy.answer
-        )
+        client = create_client(self._botocore, self._region, self._endpoint_url, 1, policy.answer)
+        method = getattr(client, xform_name(operation))
         retries = Retries(policy, until=deadline_at())
         stop = self._transport_options["cancel"] or threading.Event()
         while True:
             self._count(operation)
             try:
                 with unlogged():
-                    response: Response = client._make_api_call(operation, dict(request))
+                    response: Response = method(**request)
             except ClientError as error:
                 detail = error.response["Error"]
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -344,7 +346,7 @@ class AWSKMS(KMSInterface):
         with self._transport_lock:
             if self._transport_made is None:
                 self._transport_made = make_transport(
-                    session=self._session._session,
+                    session=self._botocore,
                     region=self._region,
                     endpoint_url=self._endpoint_url,
                     count=self._count,

@@ -15,7 +15,7 @@ from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.session import Session
 
-from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
+from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, UsageError
 from dekctl.kms.aws.retry import ANSWER_SECONDS
 
 CONNECT_SECONDS = 5.0
@@ -126,6 +126,14 @@ def credentials_error(error: Exception) -> KMSRefusedError:
 def closed_error() -> KMSRefusedError:
     """Build the error for a call after ``close``."""
     return KMSRefusedError("the connection to KMS is closed")
+
+
+def unexpected_error(error: BaseException) -> KMSError:
+    """Build the error for a defect in the transport. It names no value: values may be keys."""
+    return KMSUnavailableError(
+        f"the KMS client failed unexpectedly: {type(error).__name__}",
+        hint="run the same command again; if it happens again, please report it",
+    )
 
 
 def tls_error(operation: str, detail: str) -> KMSUnavailableError:

@@ -65,7 +65,7 @@ class Decoder:
                 value = values.get(name)
                 if value is not None:
                     answer[name] = a2b_base64(value, strict_mode=True) if is_blob else value
-        except (ValueError, TypeError):  # not JSON, not base64, not a string
+        except (ValueError, TypeError, RecursionError):  # no JSON, no base64, no string; too deep
             return None
         return answer or None
 
@@ -78,7 +78,7 @@ def decode_error(body: bytes, status: int, error_type: str = "") -> tuple[str, s
     """
     try:
         values = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         values = None
     if not isinstance(values, dict):
         values = {}

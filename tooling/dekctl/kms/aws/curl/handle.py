@@ -92,7 +92,7 @@ def proxy_for(url: str) -> str:
     return proxies.get(url.split(":", 1)[0].lower(), "")
 
 
-class Slot:
+class Handle:
     """A libcurl handle, used for one call after the other."""
 
     __slots__ = ("_answer_ms", "_chunks", "_headers", "_loaded", "easy")

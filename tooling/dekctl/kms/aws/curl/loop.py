@@ -21,11 +21,11 @@ from botocore.credentials import ReadOnlyCredentials
 from dekctl.errors import KMSError
 from dekctl.kms.aws.curl.batch import Batch, Call
 from dekctl.kms.aws.curl.credentials import FreshCredentials
-from dekctl.kms.aws.curl.handle import TLS_ERRORS, Service, Slot
+from dekctl.kms.aws.curl.handle import TLS_ERRORS, Handle, Service
 from dekctl.kms.aws.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, Fault, classify, error_for
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
-from dekctl.kms.aws.session import closed_error, tls_error
+from dekctl.kms.aws.session import closed_error, tls_error, unexpected_error
 from dekctl.kms.aws.sigv4 import Signer
 from dekctl.kms.aws.transport import CountCall
 from dekctl.kms.aws.wire import Decoder, decode_error, encode
@@ -72,8 +72,8 @@ class Loop:
         self._contacted = False
         self._abort_at: float | None = None
 
-        self._busy: dict[pycurl.Curl, tuple[Slot, Call]] = {}
-        self._free: list[Slot] = []
+        self._busy: dict[pycurl.Curl, tuple[Handle, Call]] = {}
+        self._free: list[Handle] = []
         self._cached = 0  # how many connections libcurl was told to keep
         self._multi = pycurl.CurlMulti()
         self._epoll = select.epoll()
@@ -81,6 +81,11 @@ class Loop:
         self._epoll.register(self._wake, select.EPOLLIN | select.EPOLLET)
 
     # From any thread.
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the thread has ended, or is about to."""
+        return self._over is not None
 
     def submit(self, batch: Batch) -> None:
         """Take a batch on; its ``done`` is set when all its answers are there."""
@@ -112,13 +117,18 @@ class Loop:
     # In the thread.
 
     def run(self) -> None:
-        """Work until :meth:`stop`."""
+        """Work until :meth:`stop`. A defect fails the calls in hand; the next ones start afresh."""
         try:
             while self._over is None:
-                self._step()
+                try:
+                    self._step()
+                except Exception as error:
+                    if not self._has_work():
+                        raise
+                    self._fail_all(unexpected_error(error))
         except BaseException as error:
             with self._gate:
-                self._over = error
+                self._over = unexpected_error(error)
         self.release()
 
     def release(self) -> None:
@@ -131,12 +141,12 @@ class Loop:
             batch.fail(error)
         for call in (*self._again, *(entry[2] for entry in self._retries)):
             call.batch.fail(error)
-        for easy, (slot, call) in self._busy.items():
+        for easy, (handle, call) in self._busy.items():
             self._multi.remove_handle(easy)
             call.batch.fail(error)
-            self._free.append(slot)
-        for slot in self._free:
-            slot.easy.close()
+            self._free.append(handle)
+        for handle in self._free:
+            handle.easy.close()
         self._multi.close()
         self._epoll.close()
 
@@ -161,7 +171,7 @@ class Loop:
             try:
                 credentials = self._credentials.current()
             except KMSError as error:
-                self._fail_all(error)
+                self._fail_unsent(error)
                 return 0.0
             if credentials is not None:
                 granted, limited = self._limiter.reserve(room)
@@ -171,9 +181,12 @@ class Loop:
                     call = self._next_call()
                     if call is None:
                         break
-                    self._send(call, credentials)
-        for slot in reversed(self._free):  # the last used are at the end
-            if not slot.unload():
+                    try:
+                        self._send(call, credentials)
+                    except Exception as error:
+                        call.batch.fail(unexpected_error(error))
+        for handle in reversed(self._free):  # the last used are at the end
+            if not handle.unload():
                 break
         return wait
 
@@ -208,13 +221,13 @@ class Loop:
             # Not chained and without details: they might repeat a value.
             call.answer(error_for(operation, "ValidationException", WRONG_TYPE))
             return
-        slot = self._free.pop() if self._free else self._new_slot()
+        handle = self._free.pop() if self._free else self._new_handle()
         answer = seconds_left_until(call.batch.until, self._policy.answer)
         headers = self._signer.headers(f"TrentService.{operation}", body, credentials)
-        slot.load(headers, body, answer)
+        handle.load(headers, body, answer)
         call.skew = self._signer.skew
-        self._multi.add_handle(slot.easy)
-        self._busy[slot.easy] = (slot, call)
+        self._multi.add_handle(handle.easy)
+        self._busy[handle.easy] = (handle, call)
         if self._count is not None:
             self._count(operation)
 
@@ -225,13 +238,15 @@ class Loop:
         while queued:
             queued, answered, broken = self._multi.info_read()
             for easy in answered:
-                slot, call = self._release_slot(easy)
-                status, body = slot.take()
-                self._answered(slot, call, status, body)
-                slot.forget_headers()
+                handle, call = self._release_handle(easy)
+                try:
+                    self._answered(handle, call, *handle.take())
+                except Exception as error:
+                    call.batch.fail(unexpected_error(error))
+                handle.forget_headers()
             for easy, code, message in broken:
-                slot, call = self._release_slot(easy)
-                slot.unload()
+                handle, call = self._release_handle(easy)
+                handle.unload()
                 operation = call.batch.operation
                 if code in TLS_ERRORS:
                     call.answer(tls_error(operation, message))
@@ -240,13 +255,13 @@ class Loop:
             ended = ended or bool(answered or broken)
         return ended
 
-    def _release_slot(self, easy: pycurl.Curl) -> tuple[Slot, Call]:
+    def _release_handle(self, easy: pycurl.Curl) -> tuple[Handle, Call]:
         self._multi.remove_handle(easy)
-        slot, call = self._busy.pop(easy)
-        self._free.append(slot)
-        return slot, call
+        handle, call = self._busy.pop(easy)
+        self._free.append(handle)
+        return handle, call
 
-    def _answered(self, slot: Slot, call: Call, status: int, body: bytes) -> None:
+    def _answered(self, handle: Handle, call: Call, status: int, body: bytes) -> None:
         operation = call.batch.operation
         self._contacted = True
         if status == 200:
@@ -259,8 +274,8 @@ class Loop:
             error = error_for(operation, None, NOT_KMS)
             self._failed(call, Fault.RETRY, error)
             return
-        code, message = decode_error(body, status, slot.header(b"x-amzn-errortype"))
-        if code in CLOCK_CODES and self._set_clock(call, slot.header(b"date")):
+        code, message = decode_error(body, status, handle.header(b"x-amzn-errortype"))
+        if code in CLOCK_CODES and self._set_clock(call, handle.header(b"date")):
             self._again.append(call)
             return
         fault = classify(code, status)
@@ -294,7 +309,7 @@ class Loop:
 
     def _sleep(self, wait: float) -> None:
         """Wait for the network, a new batch, or the time of the next thing to do."""
-        if not (self._busy or self._again or self._batches or self._retries):
+        if not self._has_work():
             self._epoll.poll()
             return
         if self._retries:
@@ -320,17 +335,36 @@ class Loop:
             self._abort_at = now + CANCEL_GRACE_SECONDS
         elif now >= self._abort_at:
             for easy in list(self._busy):
-                slot, call = self._release_slot(easy)
-                slot.unload()
+                handle, call = self._release_handle(easy)
+                handle.unload()
                 waiting.append(call)
         for call in waiting:
             call.answer(CancelledError(call.batch.operation))
 
-    def _fail_all(self, error: KMSError) -> None:
+    def _fail_unsent(self, error: KMSError) -> None:
+        """Fail what was not sent yet: nothing can be signed."""
         for batch in (*self._batches, *(call.batch for call in self._again)):
             batch.fail(error)
         self._batches.clear()
         self._again.clear()
+
+    def _has_work(self) -> bool:
+        return bool(self._busy or self._again or self._batches or self._retries or self._inbox)
+
+    def _fail_all(self, error: KMSError) -> None:
+        """Fail everything in hand, on its way or not."""
+        while self._inbox:
+            self._batches.append(self._inbox.popleft())
+        for easy in list(self._busy):
+            handle, call = self._release_handle(easy)
+            handle.unload()
+            self._again.append(call)
+        waiting = (*self._again, *(entry[2] for entry in self._retries))
+        for batch in (*self._batches, *(call.batch for call in waiting)):
+            batch.fail(error)
+        self._batches.clear()
+        self._again.clear()
+        self._retries.clear()
 
     def _decoder(self, operation: str) -> Decoder:
         decoder = self._decoders.get(operation)
@@ -339,13 +373,13 @@ class Loop:
             self._decoders[operation] = decoder
         return decoder
 
-    def _new_slot(self) -> Slot:
+    def _new_handle(self) -> Handle:
         """Make a handle, and let libcurl keep a connection for it."""
-        slots = len(self._busy) + 1
-        if slots > self._cached:
-            self._cached = slots + 16
+        handles = len(self._busy) + 1
+        if handles > self._cached:
+            self._cached = handles + 16
             self._multi.setopt(pycurl.M_MAXCONNECTS, self._cached)
-        return Slot(self._service, self._watch)
+        return Handle(self._service, self._watch)
 
     def _watch(self, descriptor: int, _purpose: int) -> int:
         """Watch a new socket. The kernel forgets it when libcurl closes it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from botocore.session import Session
@@ -53,14 +54,16 @@ class CurlTransport:
         client: Any = create_client(session, region, endpoint_url, 1)
         service = Service.of(client, session)
         client.close()
-        self._loop = Loop(
+        self._concurrency = concurrency
+        self._make_loop = partial(
+            Loop,
             service,
-            concurrency=concurrency,
             limiter=limiter or RateLimiter(),
             count=count,
             cancel=cancel or threading.Event(),
             policy=policy or RetryPolicy(),
         )
+        self._loop = self._make_loop(concurrency=concurrency)
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._closed = False
@@ -73,10 +76,14 @@ class CurlTransport:
                 raise closed_error()
             if not requests:
                 return []
+            if self._loop.is_over:  # a defect ended its thread
+                self._loop = self._make_loop(concurrency=self._concurrency)
+                self._thread = None
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop.run, name="kms-curl", daemon=True)
                 self._thread.start()
-        self._loop.submit(batch)
+            loop = self._loop
+        loop.submit(batch)
         try:
             in_time = batch.done.wait(seconds_left_until(batch.until, threading.TIMEOUT_MAX))
         finally:
@@ -88,7 +95,9 @@ class CurlTransport:
 
     def set_concurrency(self, concurrency: int) -> None:
         """Change how many calls may be in flight. Calls already sent are not taken back."""
-        self._loop.set_concurrency(concurrency)
+        with self._start_lock:
+            self._concurrency = concurrency
+            self._loop.set_concurrency(concurrency)
 
     def close(self) -> None:
         """Drop connections; calls that wait are given up."""
