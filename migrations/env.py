@@ -1,18 +1,18 @@
-"""Alembic's entry: runs the steps on the connection that dekctl hands over.
+"""Alembic's entry for both lineages: runs the steps on the connection that dekctl hands over.
 
-Not for ``alembic upgrade`` by hand: the table, the columns and what was found in the database come
-from :class:`dekctl.schema.plan.SchemaPlan`, which that module puts into the attributes.
+Not for ``alembic upgrade`` by hand: which lineage, and what its steps have to know about the
+database, comes from :mod:`dekctl.db.lineage` by way of the attributes.
 """
 
 from alembic import context
 
 attributes = context.config.attributes
-plan = attributes["plan"]
-options = {"version_table": plan.version_table, "version_table_schema": plan.ledger_schema}
+lineage, plan = attributes["lineage"], attributes["plan"]
+options = {"version_table": lineage.version_table, "version_table_schema": lineage.schema}
 
 if context.is_offline_mode():
     context.configure(
-        dialect_name=plan.table.database.dialect.name,
+        dialect_name=attributes["dialect"],
         literal_binds=True,
         output_buffer=attributes["output"],
         **options,

@@ -428,10 +428,11 @@ def test_rows_that_a_policy_hides_stop_every_command(
     [(kek,)] = postgres_database.sql("SELECT DISTINCT kek_id FROM encrypted_files")
     role = f"hidden_{make_url(postgres_database.url).database}"
     owned = ("encrypted_files", "dekctl_tables", "dekctl_runs", "dekctl_quarantine")
+    besides = ("dekctl_branch_keys", "dekctl_version_encrypted_files", "dekctl_ledger_version")
     postgres_database.sql(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
     try:
         postgres_database.sql(f"GRANT ALL ON SCHEMA public TO {role}")
-        for table in (*owned, "dekctl_branch_keys", "dekctl_version_encrypted_files"):
+        for table in (*owned, *besides):
             postgres_database.sql(f"ALTER TABLE {table} OWNER TO {role}")
         postgres_database.sql("ALTER TABLE encrypted_files ENABLE ROW LEVEL SECURITY")
         postgres_database.sql("ALTER TABLE encrypted_files FORCE ROW LEVEL SECURITY")

@@ -17,7 +17,7 @@ from dekctl.kms.context import row_context
 from dekctl.lifecycle.rotation import rotation
 from dekctl.project import Project
 from dekctl.schema import steps as schema
-from dekctl.schema.plan import REVISIONS
+from dekctl.schema.revisions import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
 """Takes the place of a row's primary key in the encryption context of a probe."""
@@ -65,7 +65,7 @@ def _database(project: Project) -> str:
 
 def _table(project: Project, config: Any) -> str:
     plan = schema.plan_for(project.database, project.config, config)
-    revision = schema.current(plan)
+    revision = plan.revision
     stage = plan.table.stage
     if stage is not Stage.LEGACY and revision != REVISIONS[stage]:
         raise RefusedError(

@@ -61,6 +61,7 @@ class Project:
         self._outputs: Outputs | None = None
         self._outputs_read = False
         self._database: Database | None = None
+        self._ledger: Ledger | None = None
 
     def __enter__(self) -> Project:
         return self
@@ -130,7 +131,9 @@ class Project:
     @property
     def ledger(self) -> Ledger:
         """The run ledger."""
-        return Ledger(self.database, self.config.table.schema, self.env.name)
+        if self._ledger is None:
+            self._ledger = Ledger(self.database, self.config.table.schema, self.env.name)
+        return self._ledger
 
     def table_configs(self, name: str | None = None) -> list[TableConfig]:
         """The configured tables, or the one with this name or context name.

@@ -119,12 +119,17 @@ class Database:
         if self.dialect.is_timeout(error):
             hint = "use a smaller --batch-size, or raise statement_timeout_seconds in [env]"
         hint = self.dialect.advice(error) or hint
-        return DatabaseError(f"the database {where} refused: {text}", hint=hint)
+        kind = DeniedDatabaseError if self.dialect.is_denied(error) else DatabaseError
+        return kind(f"the database {where} refused: {text}", hint=hint)
 
     def now(self, connection: Connection) -> datetime:
         """The database's own clock, UTC, without zone."""
         value = connection.execute(sa.text(f"SELECT {self.dialect.clock}")).scalar_one()
         return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+class DeniedDatabaseError(DatabaseError):
+    """The database role may not do this."""
 
 
 class TransientDatabaseError(DatabaseError):

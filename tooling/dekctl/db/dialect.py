@@ -7,7 +7,8 @@ asks which database it is connected to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -175,6 +176,18 @@ class Dialect(ABC):
     @abstractmethod
     def is_transient(self, error: Exception) -> bool:
         """Whether the same transaction may succeed when it is retried."""
+
+    @abstractmethod
+    def is_denied(self, error: Exception) -> bool:
+        """Whether the role may not do this here: it lacks a right, or all is read-only."""
+
+    @contextmanager
+    def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:  # noqa: ARG002
+        """Keep every other process from the same ``task``, at least while the block lasts.
+
+        SQLite has one writer at a time anyway.
+        """
+        yield
 
     @abstractmethod
     def is_timeout(self, error: Exception) -> bool:

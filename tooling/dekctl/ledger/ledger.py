@@ -30,6 +30,7 @@ from dekctl.kms.context import primary_key_text
 from dekctl.ledger.heartbeat import process_started, this_machine
 from dekctl.ledger.quarantine import Quarantine
 from dekctl.ledger.tables import stamp, tables
+from dekctl.ledger.upgrade import upgrade
 
 LEASE_SECONDS = 20.0
 
@@ -59,11 +60,18 @@ class Ledger:
         made = tables(schema)
         self._tables, self._runs = made["tables"], made["runs"]
         self.quarantine = Quarantine(database, schema)
+        self._exists = False
 
     def exists(self) -> bool:
-        """Whether the schema step that makes the ledger has run."""
-        with self.database.transaction() as connection:
-            return sa.inspect(connection).has_table(self._runs.name, schema=self.schema)
+        """Whether there is a ledger. The first look upgrades one that an older dekctl made.
+
+        Raises:
+            RefusedError: a newer dekctl made it, or the database role may not upgrade it.
+            DatabaseError: the database refused or cannot be reached.
+        """
+        if not self._exists:
+            self._exists = upgrade(self.database, self.schema, create=False).exists
+        return self._exists
 
     # -- facts about a table -------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The tables of the ledger, as the migrations make them, and how they hold a moment."""
+"""The tables of the ledger, as ``migrations/ledger`` makes them, and how they hold a moment."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+RUNS = "dekctl_runs"
+
 
 def tables(schema: str | None) -> dict[str, sa.Table]:
-    """The ledger's tables, as migration 0001 makes them."""
+    """The ledger's tables at the newest revision."""
     metadata = sa.MetaData(schema=schema)
     return {
         "tables": sa.Table(
@@ -18,7 +20,7 @@ def tables(schema: str | None) -> dict[str, sa.Table]:
             sa.Column("facts", sa.Text, nullable=False),
         ),
         "runs": sa.Table(
-            "dekctl_runs",
+            RUNS,
             metadata,
             sa.Column("run_id", sa.String(36), primary_key=True),
             sa.Column("operation", sa.String(32), nullable=False),

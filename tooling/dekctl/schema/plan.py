@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dekctl.config import TableConfig
+from dekctl.db.lineage import Lineage
 from dekctl.db.shape import Column, Stage
 from dekctl.db.table import DekTable
 from dekctl.schema.dialects.base import SchemaDialect
-
-REVISIONS = {Stage.LEGACY: "0001", Stage.EXPANDED: "0002", Stage.CONTRACTED: "0003"}
+from dekctl.schema.revisions import REVISIONS
 
 
 @dataclass(slots=True)
@@ -30,9 +30,9 @@ class SchemaPlan:
     columns: dict[str, Column] = field(default_factory=dict)
 
     @property
-    def version_table(self) -> str:
-        """Name of Alembic's version table for this table."""
-        return self.config.version_table
+    def lineage(self) -> Lineage:
+        """The table's Alembic lineage."""
+        return Lineage("table", self.config.version_table, self.ledger_schema)
 
     @property
     def is_rolled_back(self) -> bool:

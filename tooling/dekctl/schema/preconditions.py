@@ -13,7 +13,8 @@ from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import named_columns
-from dekctl.schema.plan import REVISIONS, SchemaPlan
+from dekctl.schema.plan import SchemaPlan
+from dekctl.schema.revisions import REVISIONS
 
 WRAPPED_BYTES = 200
 """Least room for a wrapped key: KMS's blob of a 32-byte key has about 184 bytes."""
@@ -115,7 +116,7 @@ def refuse_apparent_contract(plan: SchemaPlan) -> None:
         f"{plan.config.name} has no plaintext_column {plan.config.plaintext_column}, but was "
         f"never contracted: Alembic's revision is {plan.revision or 'none'}",
         hint="correct plaintext_column in [table]; if that column is really gone, a contract "
-        f"died half-way: UPDATE {plan.version_table} SET version_num = '{contracted}'",
+        f"died half-way: UPDATE {plan.lineage.version_table} SET version_num = '{contracted}'",
     )
 
 
@@ -217,7 +218,7 @@ def lock(plan: SchemaPlan) -> list[str]:
     """
     quote = plan.table.database.engine.dialect.identifier_preparer.quote
     prefix = f"{quote(plan.ledger_schema)}." if plan.ledger_schema else ""
-    others = [f"{prefix}{quote(plan.version_table)}", f"{prefix}dekctl_tables"]
+    others = [f"{prefix}{quote(plan.lineage.version_table)}", f"{prefix}dekctl_tables"]
     return plan.dialect.lock(plan.table.quoted_name, others)
 
 

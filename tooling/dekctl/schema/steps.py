@@ -1,46 +1,50 @@
-"""The Alembic steps: expand, contract, and the way back. Plain functions; nothing is printed.
+"""The Alembic steps of a table: expand, contract, rollback. Plain functions; nothing is printed.
 
-Alembic keeps a version table per managed table, of dekctl's own, because the application has an
-Alembic history already. What a step needs to know about the database is gathered beforehand in a
-:class:`SchemaPlan`, so that the steps themselves also work offline, for ``--sql``.
+Each managed table has a version table of dekctl's own, because the application has an Alembic
+history already; the ledger has another one (:mod:`dekctl.ledger.upgrade`). What a step needs to
+know about the database is gathered beforehand in a :class:`SchemaPlan`, so that the steps also work
+offline, for ``--sql``.
 """
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
 from dekctl.config import Config, TableConfig
 from dekctl.db.database import Database
+from dekctl.db.lineage import Direction
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.ledger import Ledger
 from dekctl.ledger.managed_columns import refuse_other_columns
+from dekctl.ledger.upgrade import LedgerVersion, ledger_version, upgrade, upgrade_sql
 from dekctl.project import Project
 from dekctl.schema import preconditions
 from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
 from dekctl.schema.guard_constraint import guarded
 from dekctl.schema.ledger_entry import entered
-from dekctl.schema.plan import REVISIONS, SchemaPlan
+from dekctl.schema.plan import SchemaPlan
+from dekctl.schema.revisions import REVISIONS, current, drop_sql, rename, renaming_sql
 
 
-def plan_for(database: Database, config: Config, table_config: TableConfig) -> SchemaPlan:
-    """Inspect the database and gather what the steps need.
+def plan_for(
+    database: Database, config: Config, table_config: TableConfig, *, offline: bool = False
+) -> SchemaPlan:
+    """Inspect the database and gather what the steps need. Upgrades the ledger, if not ``offline``.
 
     Raises:
         UsageError: the table is not as configured.
-        RefusedError: it was expanded with other columns.
+        RefusedError: it was expanded with other columns, or the ledger cannot be used.
         DatabaseError: the database refused or cannot be reached.
     """
     ledger_schema = config.table.schema
     ledger = Ledger(database, ledger_schema, env="")
-    ledger_exists = ledger.exists()
+    if offline:
+        with database.transaction() as connection:
+            ledger_exists = ledger_version(connection, ledger_schema).exists
+    else:
+        ledger_exists = ledger.exists()
     facts = ledger.facts(table_config.context_name) if ledger_exists else {}
     refuse_other_columns(table_config, facts)
     table = DekTable(database, table_config)
@@ -53,12 +57,15 @@ def plan_for(database: Database, config: Config, table_config: TableConfig) -> S
         metadata=facts,
         env=config.env.name,
         columns=table.columns,
+        offline=offline,
     )
-    plan.revision = current(plan)
+    plan.revision = current(database, plan.lineage)
     return plan
 
 
-def plans_left(project: Project, step: str, table_name: str | None) -> list[SchemaPlan]:
+def plans_left(
+    project: Project, step: str, table_name: str | None, *, offline: bool = False
+) -> list[SchemaPlan]:
     """The plans of the chosen tables on which a step has work left, or all where none has.
 
     With several tables, one that is done already does not hold up the others.
@@ -67,7 +74,7 @@ def plans_left(project: Project, step: str, table_name: str | None) -> list[Sche
         UsageError: there is no such table.
     """
     plans = [
-        plan_for(project.database, project.config, config)
+        plan_for(project.database, project.config, config, offline=offline)
         for config in project.table_configs(table_name)
     ]
     return [plan for plan in plans if not plan.is_past(step)] or plans
@@ -84,10 +91,11 @@ def expand(plan: SchemaPlan) -> bool:
     done = plan.revision == REVISIONS[Stage.EXPANDED] and plan.table.stage is Stage.EXPANDED
     if done and plan.metadata:
         return False
+    upgrade(plan.table.database, plan.ledger_schema, create=True)
     with entered(plan, "expand"):
         if plan.revision == REVISIONS[Stage.EXPANDED]:
             # The ledger was removed, or columns were, by hand or by a rollback that died half-way.
-            _migrate(plan, "stamp", "base" if not plan.metadata else REVISIONS[Stage.LEGACY])
+            _migrate(plan, "stamp", REVISIONS[Stage.LEGACY])
         _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
     return True
 
@@ -165,19 +173,6 @@ def _reconcile(plan: SchemaPlan) -> bool:
     return True
 
 
-def current(plan: SchemaPlan) -> str | None:
-    """The revision in dekctl's own version table; None where there is none yet."""
-    with plan.table.database.transaction() as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "version_table": plan.version_table,
-                "version_table_schema": plan.ledger_schema,
-            },
-        )
-        return context.get_current_revision()
-
-
 def sql_of(plan: SchemaPlan, step: str) -> str:
     """The SQL of a step (``expand``, ``contract`` or ``rollback``), for someone else to run.
 
@@ -189,38 +184,52 @@ def sql_of(plan: SchemaPlan, step: str) -> str:
     """
     preconditions.check(plan, step, rows=False)
     plan.offline = True
+    database = plan.table.database
+    legacy, expanded, contracted = (REVISIONS[stage] for stage in Stage)
+    text = renaming_sql(database, plan.lineage)
     if step == "expand":
-        text = _offline(plan, "upgrade", f"{plan.revision or 'base'}:{REVISIONS[Stage.EXPANDED]}")
+        text += upgrade_sql(database, plan.ledger_schema)
+        if plan.revision == legacy:
+            text += drop_sql(database, plan.lineage)
+        text += _offline(plan, "upgrade", f"{plan.revision or legacy}:{expanded}")
     elif step == "contract":
-        text = _offline(plan, "upgrade", "0002:0003")
+        text += _offline(plan, "upgrade", f"{expanded}:{contracted}")
     elif plan.table.stage is Stage.CONTRACTED:
-        text = _offline(plan, "downgrade", "0003:0002")
+        text += _offline(plan, "downgrade", f"{contracted}:{expanded}")
     else:
-        text = (
+        text += (
             "-- Only after `dekctl verify` ended with 0: this drops the wrapped keys unopened.\n\n"
         )
-        text += _offline(plan, "downgrade", "0002:0001")
+        text += _offline(plan, "downgrade", f"{expanded}:{legacy}")
     return plan.dialect.script(text, locks=step != "expand")
+
+
+def upgrade_ledger(project: Project) -> LedgerVersion:
+    """Make dekctl's own tables, or upgrade those that an older dekctl made.
+
+    Raises:
+        RefusedError: a newer dekctl made them, or the database role may not change them.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    return upgrade(project.database, project.config.table.schema, create=True)
+
+
+def ledger_sql(project: Project) -> str:
+    """The SQL that makes or upgrades dekctl's own tables; a comment where they are up to date.
+
+    Raises:
+        RefusedError: a newer dekctl made them.
+    """
+    text = upgrade_sql(project.database, project.config.table.schema)
+    if not text:
+        return "-- Nothing to do: the ledger is up to date.\n"
+    return schema_dialect(project.database).script(text, locks=False)
 
 
 # -- how a step is run ---------------------------------------------------------------------------
 
 
-def _alembic(plan: SchemaPlan) -> AlembicConfig:
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(_script_location()).replace("%", "%%"))
-    config.attributes["plan"] = plan
-    return config
-
-
-def _script_location() -> Path:
-    """``migrations/``: packed into the wheel, or beside ``tooling/`` in a checkout."""
-    here = Path(__file__).resolve()
-    packed = here.parents[1] / "_migrations"
-    return packed if packed.is_dir() else here.parents[3] / "migrations"
-
-
-def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:
+def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
     database = plan.table.database
 
     def work(connection: Connection) -> None:
@@ -229,10 +238,9 @@ def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:
         if (direction, revision) in _under_lock(plan):
             for statement in preconditions.lock(plan):
                 connection.exec_driver_sql(statement)
-        config = _alembic(plan)
-        config.attributes["connection"] = connection
         try:
-            getattr(command, direction)(config, revision)
+            rename(connection, plan.lineage)
+            plan.lineage.run(connection, direction, revision, plan)
         finally:
             if not connection.invalidated:  # else it is closed
                 for statement in plan.dialect.unlock():
@@ -240,7 +248,8 @@ def _migrate(plan: SchemaPlan, direction: str, revision: str) -> None:
 
     database.run(work, write=True, patient=True)
     fresh = DekTable(database, plan.config)
-    plan.table, plan.columns, plan.revision = fresh, fresh.columns, current(plan)
+    plan.table, plan.columns = fresh, fresh.columns
+    plan.revision = current(database, plan.lineage)
 
 
 def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
@@ -251,9 +260,5 @@ def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
     return steps
 
 
-def _offline(plan: SchemaPlan, direction: str, revisions: str) -> str:
-    config = _alembic(plan)
-    output = io.StringIO()
-    config.attributes["output"] = output
-    getattr(command, direction)(config, revisions, sql=True)
-    return output.getvalue()
+def _offline(plan: SchemaPlan, direction: Direction, revisions: str) -> str:
+    return plan.lineage.sql(plan.table.database.dialect.name, direction, revisions, plan)

@@ -70,17 +70,19 @@ def sql_of_step(project: Project, step: Step, table: str | None = None) -> dict[
     Raises:
         RefusedError: a table is at the wrong stage.
     """
-    plans = steps.plans_left(project, step, table)
+    plans = steps.plans_left(project, step, table, offline=True)
     return {plan.config.name: steps.sql_of(plan, step) for plan in plans}
 
 
 def current(project: Project, table: str | None = None) -> list[TableStage]:
     """The stage and the Alembic revision of each chosen table."""
     return [
-        _stage(steps.plan_for(project.database, project.config, config), changed=False)
+        _stage(
+            steps.plan_for(project.database, project.config, config, offline=True), changed=False
+        )
         for config in project.table_configs(table)
     ]
 
 
 def _stage(plan: SchemaPlan, *, changed: bool) -> TableStage:
-    return TableStage(plan.config.name, plan.table.stage.value, steps.current(plan), changed)
+    return TableStage(plan.config.name, plan.table.stage.value, plan.revision, changed)

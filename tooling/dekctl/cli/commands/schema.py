@@ -1,4 +1,4 @@
-"""``dekctl schema``: expand, contract, rollback, current."""
+"""``dekctl schema``: expand, contract, rollback, upgrade, current."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dekctl.cli.execute import with_progress
 from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option, yes_option
+from dekctl.schema import steps
 from dekctl.workflows import schema as workflow
 
 PLACE = Section.MIGRATE, 2
@@ -19,7 +20,7 @@ sql_option = click.option("--sql", is_flag=True, help="Print the SQL instead of 
 
 @click.group(cls=InOrder)
 def schema() -> None:
-    """Run one schema step: expand, contract, or undo the last one.
+    """Run one schema step: expand, contract, or undo the last one; upgrade the ledger.
 
     The steps are Alembic migrations with version tables of their own, separate from the
     application's.
@@ -92,6 +93,28 @@ def rollback(state: State, sql: bool, table: str | None, yes: bool) -> None:
     """
     question = "" if yes else "Undo the last schema step in {env}?"
     _run(state, "rollback", table, sql=sql, question=question)
+
+
+@schema.command()
+@sql_option
+@click.pass_obj
+def upgrade(state: State, sql: bool) -> None:
+    """Upgrade dekctl's own tables to this version of dekctl.
+
+    Other commands do this by themselves where their database role may. The application's tables
+    stay as they are.
+    """
+    value: dict[str, Any] = {"operation": "schema upgrade"}
+    with state.project() as project:
+        value["env"] = project.env.name
+        if sql:
+            value["sql"] = text = steps.ledger_sql(project)
+        else:
+            done = steps.upgrade_ledger(project)
+            value |= {"changed": done.changed, "revision": done.revision}
+            text = f"ledger: revision {done.revision}"
+            text += "" if done.changed else ", nothing to do"
+    state.terminal.result(value, text)
 
 
 @schema.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from sqlalchemy.types import TypeEngine
 from dekctl.db.dialect import Dialect, ResiduePlace, Timeouts
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
+from dekctl.errors import DatabaseError
 
 _TRANSIENT_CODES = frozenset(
     {
@@ -38,7 +40,18 @@ _TRANSIENT_CODES = frozenset(
         4031,  # disconnected by the server because of inactivity
     }
 )
-_SAYS_NO_VALUE = frozenset({1044, 1045, 1049, 1142, 1143, 1146, 1227, 1969, 2002, 2003, 3024, 3159})
+_DENIED_CODES = frozenset(
+    {
+        1044,  # access denied to the database
+        1142,  # command denied on the table
+        1143,  # command denied on the column
+        1227,  # a privilege of the server is needed
+        1290,  # --read-only and other options that forbid the statement
+        1792,  # read-only transaction
+        1836,  # read-only mode
+    }
+)
+_SAYS_NO_VALUE = _DENIED_CODES | {1045, 1049, 1146, 1969, 2002, 2003, 3024, 3159}
 """Codes whose message names accounts, hosts, tables and limits, never a value of a row."""
 
 
@@ -228,6 +241,22 @@ class MySQL(Dialect):
 
     def is_transient(self, error: Exception) -> bool:
         return _code(error) in _TRANSIENT_CODES
+
+    def is_denied(self, error: Exception) -> bool:
+        return _code(error) in _DENIED_CODES
+
+    @contextmanager
+    def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:
+        # A named lock is the server's, not the database's, and its name has 64 characters.
+        lock = {"task": f"{connection.engine.url.database}.{task}"[-64:]}
+        # Its DDL commits, so no lock of a transaction would last.
+        if not connection.execute(sa.text("SELECT GET_LOCK(:task, 60)"), lock).scalar_one():
+            raise DatabaseError(f"another process is at {task} for a minute")
+        try:
+            yield
+        finally:
+            if not connection.invalidated:  # else the server has released it
+                connection.execute(sa.text("SELECT RELEASE_LOCK(:task)"), lock)
 
     def is_timeout(self, error: Exception) -> bool:
         return _code(error) in (1969, 3024)  # MariaDB's and MySQL's

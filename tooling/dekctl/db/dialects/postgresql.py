@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -200,6 +201,16 @@ class PostgreSQL(Dialect):
         if state is None:  # no answer at all: the connection broke, or none could be made
             return type(error).__name__ == "OperationalError"
         return state in _TRANSIENT_STATES or state.startswith("08")  # connection exceptions
+
+    def is_denied(self, error: Exception) -> bool:
+        # insufficient_privilege, read_only_sql_transaction (a standby)
+        return getattr(error, "sqlstate", None) in ("42501", "25006")
+
+    @contextmanager
+    def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:
+        # Of the transaction, so that it works behind a connection pooler too.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:task))"), {"task": task})
+        yield
 
     def is_timeout(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", None) == "57014"  # query_canceled

@@ -132,6 +132,9 @@ class SQLite(Dialect):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
+    def is_denied(self, error: Exception) -> bool:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+
     def is_timeout(self, error: Exception) -> bool:  # noqa: ARG002
         return False  # it has no such limit
 

@@ -7,8 +7,8 @@ from alembic import op
 from dekctl.schema import actions
 from dekctl.schema.plan import SchemaPlan
 
-revision = "0003"
-down_revision = "0002"
+revision = "table_0002"
+down_revision = "table_0001"
 
 
 def upgrade(plan: SchemaPlan) -> None:

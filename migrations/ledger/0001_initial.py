@@ -1,9 +1,8 @@
-"""The ledger: runs, quarantine, and what is known about each table.
+"""dekctl's own tables: runs, quarantine, what is known about each table, and branch keys.
 
-Shared by all tables of the database, so it may be there already. It stays when a table goes back
-to its legacy schema: it is the evidence of what was done. ``dekctl_branch_keys`` holds wrapped
-keys, not evidence: it has to be backed up with the table, and must not be dropped while a row of
-version V3 exists.
+The ledger stays when a table goes back to its legacy schema: it is the evidence of what was done.
+``dekctl_branch_keys`` is no part of it. It holds wrapped keys: it must be backed up with the
+application's tables, and never dropped while a row of version V3 exists.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from dekctl.schema.plan import SchemaPlan
+from dekctl.ledger.upgrade import LedgerPlan
 
-revision = "0001"
+revision = "ledger_0001"
 down_revision = None
 
 
-def upgrade(plan: SchemaPlan) -> None:
-    # MariaDB and MySQL commit every CREATE on its own, and a killed step is run again. The runs
-    # come last: where they are, the others are too.
+def upgrade(plan: LedgerPlan) -> None:
+    # MariaDB and MySQL commit every CREATE on its own, and a step that was killed is run again.
+    # The runs come last: where they are, the other tables are too.
     op.create_table(
         "dekctl_tables",
         sa.Column("table_name", sa.String(255), primary_key=True),
         sa.Column("facts", sa.Text, nullable=False),
-        schema=plan.ledger_schema,
+        schema=plan.schema,
         if_not_exists=True,
     )
     op.create_table(
@@ -36,19 +35,24 @@ def upgrade(plan: SchemaPlan) -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("run_id", sa.String(36), nullable=False),
         sa.Column("since", sa.String(32), nullable=False),
-        schema=plan.ledger_schema,
+        schema=plan.schema,
         if_not_exists=True,
     )
-    # Not a record like the others: rows of version V3 open only with their branch key.
+    # The ledger may be thrown away and made again: this table stays, and is found here.
     op.create_table(
         "dekctl_branch_keys",
         sa.Column("branch_id", sa.String(32), primary_key=True),
         sa.Column("context_name", sa.String(255), nullable=False),
-        sa.Column("wrapped", plan.dialect.blob_type, nullable=False),
+        sa.Column(
+            "wrapped",
+            # On MySQL kept in the row: a BLOB may need an overflow page for each key.
+            sa.LargeBinary().with_variant(sa.VARBINARY(6144), "mysql", "mariadb"),
+            nullable=False,
+        ),
         sa.Column("kek_id", sa.String(2048), nullable=False),
         sa.Column("created_at", sa.String(32), nullable=False),
         sa.Column("max_uses", sa.BigInteger, nullable=False),
-        schema=plan.ledger_schema,
+        schema=plan.schema,
         if_not_exists=True,
     )
     op.create_table(
@@ -72,10 +76,10 @@ def upgrade(plan: SchemaPlan) -> None:
         sa.Column("position", sa.Text),
         sa.Column("result", sa.Text),
         sa.Column("error", sa.Text),
-        schema=plan.ledger_schema,
+        schema=plan.schema,
         if_not_exists=True,
     )
 
 
-def downgrade(plan: SchemaPlan) -> None:
-    """Keep the ledger; drop its tables by hand when its evidence is no longer wanted."""
+def downgrade(plan: LedgerPlan) -> None:
+    """Never run: an older dekctl refuses a newer ledger."""

@@ -11,8 +11,8 @@ from alembic import op
 from dekctl.schema import actions
 from dekctl.schema.plan import SchemaPlan
 
-revision = "0002"
-down_revision = "0001"
+revision = "table_0001"
+down_revision = None
 
 
 def upgrade(plan: SchemaPlan) -> None:
