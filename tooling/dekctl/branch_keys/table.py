@@ -27,13 +27,17 @@ class RunTransaction(Protocol):
 
 
 def branch_keys_table(schema: str | None) -> sa.Table:
-    """The table as migration 0001 makes it."""
+    """The table as the lineage ``migrations/ledger`` makes it, at the newest revision."""
     return sa.Table(
         NAME,
         sa.MetaData(schema=schema),
         sa.Column("branch_id", sa.String(32), primary_key=True),
         sa.Column("context_name", sa.String(255), nullable=False),
-        sa.Column("wrapped", sa.LargeBinary, nullable=False),
+        sa.Column(
+            "wrapped",
+            sa.LargeBinary().with_variant(sa.VARBINARY(6144), "mysql", "mariadb"),
+            nullable=False,
+        ),
         sa.Column("kek_id", sa.String(2048), nullable=False),
         sa.Column("created_at", sa.String(32), nullable=False),
         sa.Column("max_uses", sa.BigInteger, nullable=False),
