@@ -7,7 +7,7 @@ dekctl refuses a newer ledger, so upgrade dekctl everywhere before its next run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from alembic import op
@@ -39,10 +39,10 @@ class LedgerPlan:
 
 @dataclass(frozen=True, slots=True)
 class LedgerVersion:
-    """Which revision a ledger has (None: there is none), and which one this dekctl needs."""
+    """Which revision a ledger has, and which one this dekctl needs; no ledger has neither."""
 
-    revision: str | None
-    needed: str
+    revision: str | None = None
+    needed: str | None = None
     changed: bool = False
 
     @property
@@ -53,7 +53,7 @@ class LedgerVersion:
     @property
     def is_current(self) -> bool:
         """Whether this dekctl can work with it as it is."""
-        return self.revision == self.needed
+        return self.exists and self.revision == self.needed
 
 
 def ledger_version(connection: Connection, schema: str | None) -> LedgerVersion:
@@ -62,9 +62,9 @@ def ledger_version(connection: Connection, schema: str | None) -> LedgerVersion:
     Raises:
         RefusedError: a newer dekctl made it.
     """
-    known = _lineage(schema).revisions()
     if not sa.inspect(connection).has_table(RUNS, schema=schema):
-        return LedgerVersion(None, known[-1])
+        return LedgerVersion()
+    known = _lineage(schema).revisions()
     found = _lineage(schema).current(connection)
     if found in (None, BASE):  # made before the ledger had a version table
         found = known[0]
@@ -106,7 +106,8 @@ def upgrade(database: Database, schema: str | None, *, create: bool) -> LedgerVe
             hint="as the owner of the table dekctl_runs run: dekctl schema upgrade (to print the "
             "SQL instead: dekctl schema upgrade --sql)",
         ) from None
-    return LedgerVersion(version.needed, version.needed, changed=True)
+    with database.transaction() as connection:
+        return replace(ledger_version(connection, schema), changed=True)
 
 
 def upgrade_sql(database: Database, schema: str | None) -> str:
