@@ -169,11 +169,11 @@ def test_without_workers_the_run_says_so_and_waits_for_one(
     with cluster(tmp_path, dekctl.environ, 1) as dask:
         child = job.start(dask, rate=1000, rows=50)
         os.kill(dask.workers[0].pid, signal.SIGKILL)
-        dekctl.wait_until_said(child, "no worker is left")
+        dekctl.wait_until_said(child, "has no workers left")
         dask.start_worker()
         done = dekctl.finish(child).expect(0)
         assert job.wrapped() == ROWS
-        assert "workers are back" in done.stderr
+        assert "has workers again" in done.stderr
 
 
 def test_a_lost_scheduler_is_told_with_the_way_on(job: Job, dekctl: Dekctl, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_lost_scheduler_is_told_with_the_way_on(job: Job, dekctl: Dekctl, tmp_
 def test_an_address_where_nobody_answers_is_a_usage_error(
     sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dekctl.walk.processes.dask.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("dekctl.walk.processes.limits.CONNECT_SECONDS", 1)
     make_app(sqlite_database, rows=1)
     dekctl.json("schema", "expand")
     done = dekctl("wrap", "--cluster", "tcp://127.0.0.1:1").expect(2)

@@ -353,7 +353,7 @@ def test_a_damaged_branch_key_that_no_row_uses_holds_nothing_up(
     dekctl.use_env_kek()
 
     done = dekctl("rewrap").expect(0)
-    assert "1 branch key does not move" in done.stderr
+    assert "1 branch key cannot be moved" in done.stderr
     assert keks(app) == {EnvKMS(dekctl.environ).kek_id}
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from dekctl.config import TableConfig
 from dekctl.errors import DekctlError, UsageError
 from dekctl.kms import EnvKMS
-from dekctl.operations.scrub import Scrub
+from dekctl.operations.scrub import ScrubRows
 from dekctl.reader import RowKeys
 from support.app import AppDatabase
 from support.cli import Dekctl
@@ -412,16 +412,16 @@ def test_a_row_whose_key_is_respelled_between_proof_and_write_keeps_its_plaintex
     configure(dekctl, app_database)
     dekctl.hidden.append(DEK)
     dekctl("migrate").expect(0)
-    work, respelt = Scrub.work, list[bool]()
+    work, respelt = ScrubRows.work, list[bool]()
 
-    def meddling(self: Scrub, rows: Any) -> Any:
+    def meddling(self: ScrubRows, rows: Any) -> Any:
         verdicts = work(self, rows)
         if not respelt:
             respelt.append(True)
             app_database.sql(f"UPDATE encrypted_files SET id = {respelled}")
         return verdicts
 
-    monkeypatch.setattr(Scrub, "work", meddling)
+    monkeypatch.setattr(ScrubRows, "work", meddling)
     assert dekctl.json("scrub", "--yes", expect=4)["changed"] == 0
     [(stored,)] = app_database.sql("SELECT encryption_key FROM encrypted_files")
     assert bytes(stored) == DEK

@@ -1,4 +1,4 @@
-"""Pressure that changes while a run is on: control file, pause, busy database, throttling."""
+"""The pace that changes while a run is on: control file, pause, busy database, throttling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from dekctl.errors import UsageError
 from dekctl.kms.limiter import RateLimiter
-from dekctl.walk.pacing import HoldBack, Pressure, Settings, parse_control
+from dekctl.walk.pacing import HoldBack, Pace, Pacing, parse_control
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.kms_standin import KmsStandin
@@ -23,21 +23,26 @@ def test_a_rate_above_the_ceiling_is_cut_and_said(tmp_path: Path) -> None:
     notes: list[str] = []
     limiter = RateLimiter(100.0)
     file = tmp_path / "control.toml"
-    pressure = Pressure(
-        batch_size=10, rate=100.0, limiter=limiter, control=file, note=notes.append, ceiling=100.0
+    pressure = Pacing(
+        batch_size=10,
+        rate=100.0,
+        limiter=limiter,
+        control=file,
+        notify=notes.append,
+        max_rate=100.0,
     )
     for text, rate in (("rate = 50", 50.0), ("rate = 20000", 100.0)):
         file.write_text(text)
         pressure.look()
         assert limiter.snapshot().ceiling == rate
-    assert any("no more than rate 100" in note for note in notes)
+    assert any("limits the rate to 100" in note for note in notes)
 
 
 def test_the_control_file_overrides_the_command_line_key_by_key() -> None:
-    base = Settings(rate=50, batch_size=1000, concurrency=8)
+    base = Pace(rate=50, batch_size=1000, concurrency=8)
     assert parse_control("", base) == base
-    assert parse_control("rate = 5.5\npause = true", base) == Settings(5.5, 1000, 8, True)
-    assert parse_control("batch_size = 10\nconcurrency = 2", base) == Settings(50, 10, 2)
+    assert parse_control("rate = 5.5\npause = true", base) == Pace(5.5, 1000, 8, True)
+    assert parse_control("batch_size = 10\nconcurrency = 2", base) == Pace(50, 10, 2)
 
 
 @pytest.mark.parametrize(
@@ -51,12 +56,12 @@ def test_a_bad_control_file_is_a_note_and_the_values_before_it_stay(
     notes: list[str] = []
     file = tmp_path / "control.toml"
     file.write_text("batch_size = 10")
-    pressure = Pressure(batch_size=1000, control=file, note=notes.append)
+    pressure = Pacing(batch_size=1000, control=file, notify=notes.append)
     pressure.look()
     file.write_text(text)
     pressure.look()
     assert pressure.batch_size == 10
-    assert "left out of account" in notes[-1]
+    assert "is ignored" in notes[-1]
     file.unlink()
     pressure.look()
     assert pressure.batch_size == 1000
@@ -69,15 +74,15 @@ def test_a_range_that_begins_after_the_file_is_gone_has_the_command_line_s_value
     limiter, widths = RateLimiter(50), list[int]()
     file = tmp_path / "control.toml"
 
-    def a_range() -> Pressure:
-        return Pressure(
+    def a_range() -> Pacing:
+        return Pacing(
             batch_size=10,
             rate=100,
             concurrency=8,
             limiter=limiter,
             set_concurrency=widths.append,
             control=file,
-            share=0.5,
+            rate_part=0.5,
         )
 
     file.write_text("rate = 5000\nconcurrency = 3\n")
@@ -92,7 +97,7 @@ def test_a_range_that_begins_after_the_file_is_gone_has_the_command_line_s_value
 def test_rate_concurrency_and_pause_reach_those_who_obey(tmp_path: Path) -> None:
     limiter, widths = RateLimiter(100), list[int]()
     file = tmp_path / "control.toml"
-    pressure = Pressure(
+    pressure = Pacing(
         batch_size=10,
         rate=100,
         concurrency=8,
@@ -154,7 +159,7 @@ def test_a_run_waits_while_the_database_says_busy(
     app_database.sql("INSERT INTO busy VALUES (6)")
     dekctl.json("schema", "expand")
     child = dekctl.start("--json", "wrap", "--hold-back", "SELECT max(lag) FROM busy")
-    dekctl.wait_until_said(child, "held back")
+    dekctl.wait_until_said(child, "waiting: the hold-back")
     assert app.counts()["both"] == 0
     app_database.sql("UPDATE busy SET lag = 5")
     dekctl.finish(child).expect(0)
@@ -188,7 +193,7 @@ def test_null_false_and_small_numbers_are_not_busy(sqlite_database: AppDatabase)
 def test_the_wait_ends_when_the_run_is_cancelled() -> None:
     cancel = threading.Event()
     cancel.set()
-    Pressure(batch_size=1).wait(cancel)
+    Pacing(batch_size=1).wait(cancel)
 
 
 # -- throttling ------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_the_rate_is_a_share_of_the_live_quota(
     with ScriptedEndpoint(quota_of_200) as endpoint:
         prepared(dekctl, make_app, sqlite_database, endpoint_url=endpoint.url)
         done = dekctl("wrap", "--dry-run", "--quota-share", "0.5").expect(0)
-        assert "KMS allows 200 calls a second here; this run makes at most 100" in done.stderr
+        assert "KMS allows 200 calls per second here; this run makes at most 100" in done.stderr
 
 
 def test_each_shard_has_its_part_of_the_share(
@@ -53,7 +53,7 @@ def test_the_control_file_does_not_lift_the_share(
     with ScriptedEndpoint(quota_of_200) as endpoint:
         prepared(dekctl, make_app, sqlite_database, endpoint_url=endpoint.url)
         arguments = ("wrap", "--dry-run", "--quota-share", "0.5", "--control", str(control))
-        assert "--quota-share allows no more than rate 100" in dekctl(*arguments).expect(0).stderr
+        assert "--quota-share limits the rate to 100" in dekctl(*arguments).expect(0).stderr
 
 
 def test_a_quota_that_nobody_tells_is_not_guessed(

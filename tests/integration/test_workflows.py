@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+from dekctl.walk.tally import Tally
 
 from dekctl.config import load_config
 from dekctl.errors import ExitCode, InterruptError, RefusedError
 from dekctl.project import Project
 from dekctl.walk.run import RowOptions, run_rows
-from dekctl.walk.tally import Tally
 from dekctl.workflows import migrate, plaintext, rollback, schema, status
 from support.app import AppDatabase
 from support.cli import Dekctl

@@ -13,17 +13,20 @@ from dekctl.cli.interrupt import interruptible
 from dekctl.cli.state import State
 from dekctl.cli.terminal import ProgressLine
 from dekctl.errors import ExitCode
+from dekctl.operations.base import Verb
 from dekctl.project import Project
 from dekctl.walk import estimate
-from dekctl.walk.run import RowOptions, RunResult, run_rows
+from dekctl.walk.options import RowOptions
+from dekctl.walk.result import RunResult
+from dekctl.walk.run import run_rows
 from dekctl.workflows.callbacks import RunVerb
 
 
 def with_progress(state: State) -> RunVerb:
     """``run_rows`` with a progress line, for the workflows; Ctrl-C ends a run early."""
 
-    def run(project: Project, verb: str, options: RowOptions, /) -> RunResult:
-        progress = ProgressLine(state.terminal, verb)
+    def run(project: Project, verb: Verb, options: RowOptions, /) -> RunResult:
+        progress = ProgressLine(state.terminal, verb.name)
         progress.begin()
         with interruptible(state.cancel, state.give_up, state.terminal), _rare_collections():
             try:
@@ -34,7 +37,7 @@ def with_progress(state: State) -> RunVerb:
     return run
 
 
-def run_verb(state: State, verb: str, options: RowOptions) -> NoReturn:
+def run_verb(state: State, verb: Verb, options: RowOptions) -> NoReturn:
     """Run a verb on its own and end with its exit code."""
     with state.project() as project:
         result = with_progress(state)(project, verb, options)
@@ -62,13 +65,13 @@ def end(state: State, value: dict[str, Any], text: str, code: ExitCode) -> NoRet
 
 def finish(state: State, result: RunResult, more: str = "") -> NoReturn:
     """Show what a run did, ``more`` after it, and end with its exit code."""
-    if result.tally.interrupted:
+    if result.counts.interrupted:
         state.terminal.note(
             "interrupted; finished batches are kept: run the same command to resume"
         )
-    elif result.tally.quarantined:
+    elif result.counts.quarantined:
         state.terminal.note(
-            f"{rows(result.tally.quarantined)} quarantined; list them with: dekctl status; "
+            f"{rows(result.counts.quarantined)} quarantined; list them with: dekctl status; "
             f"once they are corrected: dekctl {result.operation} --retry-quarantined"
         )
     end(state, result.as_json(), text_of(result) + more, result.exit_code)
@@ -81,21 +84,20 @@ def rows(count: int) -> str:
 
 def text_of(result: RunResult) -> str:
     """What a run did, for people."""
-    tally = result.tally
-    verified = f"{tally.proved:,} verified"
-    parts = [f"{rows(tally.scanned)} read"]
-    if result.operation == "verify":
+    counts = result.counts
+    verified = f"{counts.proved:,} verified"
+    parts = [f"{rows(counts.scanned)} read"]
+    if not result.writes:
         parts.append(verified)
     else:
-        parts.append(f"{tally.changed:,} {'would change' if result.dry_run else 'changed'}")
-        parts += [verified] if tally.proved else []
-    if tally.pending or result.operation == "verify":
-        parts.append(f"{tally.pending:,} not wrapped yet")
-    parts.append(f"{tally.skipped:,} already done")
-    if tally.moved:
-        parts.append(f"{tally.moved:,} changed by other writers and read again")
-    failed = "failed" if result.operation == "verify" else "quarantined"
-    parts.append(f"{tally.quarantined:,} {failed}")
+        parts.append(f"{counts.changed:,} {'would change' if result.dry_run else 'changed'}")
+        parts += [verified] if counts.proved else []
+    if counts.pending or not result.writes:
+        parts.append(f"{counts.pending:,} not wrapped yet")
+    parts.append(f"{counts.skipped:,} already done")
+    if counts.moved:
+        parts.append(f"{counts.moved:,} changed by other writers and read again")
+    parts.append(f"{counts.quarantined:,} quarantined")
     calls = ", ".join(f"{count:,} {name}" for name, count in sorted(result.kms_calls.items()))
     lines = [f"{result.operation}: " + ", ".join(parts)]
     lines.append(f"KMS calls: {calls or 'none'}; {result.seconds:.1f} seconds")

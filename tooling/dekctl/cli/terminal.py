@@ -21,7 +21,7 @@ import click
 from dekctl.cli.formats import DEFAULT, FORMATS
 from dekctl.cli.registry import names
 from dekctl.errors import DekctlError, RefusedError
-from dekctl.walk.tally import Tally
+from dekctl.walk.counts import RowCounts
 
 _COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
 LINE_EVERY_SECONDS = 10.0
@@ -114,7 +114,7 @@ class ProgressLine:
         """Print that the run has started, before its first batch is done."""
         self.terminal.note(f"{self.operation}: started")
 
-    def __call__(self, tally: Tally) -> None:
+    def __call__(self, counts: RowCounts) -> None:
         if self.terminal.quiet:
             return
         now = time.monotonic()
@@ -123,18 +123,18 @@ class ProgressLine:
             return
         self.shown = now
         seconds = max(now - self.started, 0.001)
-        handled = tally.changed + tally.proved + tally.quarantined
+        handled = counts.changed + counts.proved + counts.quarantined
         text = (
-            f"{self.operation}: {tally.scanned:,} rows read, {handled:,} handled, "
+            f"{self.operation}: {counts.scanned:,} rows read, {handled:,} handled, "
             f"{handled / seconds:,.0f} per second"
         )
-        if tally.quarantined:
-            text += f", {tally.quarantined:,} quarantined"
+        if counts.quarantined:
+            text += f", {counts.quarantined:,} quarantined"
         if live:
             click.echo("\r" + text.ljust(self.length), nl=False, err=True)
             self.length = len(text)
         else:
-            self.terminal.note(text, scanned=tally.scanned, handled=handled)
+            self.terminal.note(text, scanned=counts.scanned, handled=handled)
 
     def close(self) -> None:
         """End the live line."""

@@ -10,8 +10,12 @@ import click
 
 from dekctl.db.shape import Shard
 from dekctl.kms.interface import DEFAULT_CONCURRENCY
-from dekctl.walk.engine import ROWS_A_PAGE, ROWS_A_PAGE_V3, WalkOptions
-from dekctl.walk.run import RowOptions
+from dekctl.walk.options import (
+    MAX_CONCURRENCY,
+    MAX_ROWS_PER_BATCH,
+    ROWS_PER_BATCH,
+    ROWS_PER_BATCH_V3,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,13 +42,13 @@ _WALK_OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Write nothing; show what would be done."),
     click.option(
         "--batch-size",
-        type=click.IntRange(1, 20_000),
-        help=f"Rows per batch and per transaction (default: {ROWS_A_PAGE}; with branch keys "
-        f"{ROWS_A_PAGE_V3}).",
+        type=click.IntRange(1, MAX_ROWS_PER_BATCH),
+        help=f"Rows per batch and per transaction (default: {ROWS_PER_BATCH}; with branch keys "
+        f"{ROWS_PER_BATCH_V3}).",
     ),
     click.option(
         "--concurrency",
-        type=click.IntRange(1, 4096),
+        type=click.IntRange(1, MAX_CONCURRENCY),
         default=DEFAULT_CONCURRENCY,
         show_default=True,
         help="Maximum KMS calls in flight.",
@@ -100,41 +104,6 @@ def walk_options(command: Command) -> Command:
     for option in reversed(_WALK_OPTIONS):
         command = option(command)
     return command
-
-
-def row_options(
-    *,
-    dry_run: bool,
-    batch_size: int | None,
-    concurrency: int,
-    rate: float | None,
-    limit: int | None,
-    shard: Shard | None,
-    retry_quarantined: bool,
-    keep_going: bool,
-    control: Path | None,
-    hold_back: str | None,
-    table: str | None,
-    **extra: Any,
-) -> RowOptions:
-    """Turn parsed options into those of a run."""
-    walk = WalkOptions(
-        dry_run=dry_run,
-        batch_size=batch_size,
-        limit=limit,
-        shard=shard,
-        retry_quarantined=retry_quarantined,
-        keep_going=keep_going,
-    )
-    return RowOptions(
-        walk=walk,
-        concurrency=concurrency,
-        rate=rate,
-        table=table,
-        control=control,
-        hold_back=hold_back,
-        **extra,
-    )
 
 
 hierarchical_option = click.option(

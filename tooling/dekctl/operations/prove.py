@@ -1,4 +1,4 @@
-"""The proof that verify, scrub and restore share: a wrapped key opens to its plaintext."""
+"""What verify, scrub and restore share: each wrapped key is decrypted and compared."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dekctl.db.row import Row
 from dekctl.errors import RowRejectedError
 from dekctl.kms.context import V3
 from dekctl.kms.interface import UnwrapRequest
-from dekctl.operations.base import Fault, Operation, Pending, Verdict, reason_of
+from dekctl.operations.base import Operation, Pending, Rejected, Verdict, reason_of
 
 
 class Prove(Operation):
-    """Opens the wrapped key of each row and, where there is a plaintext, compares the two."""
+    """Decrypts the wrapped key of each row and, where there is a plaintext, compares the two."""
 
     refuses_other_forms = False
-    """Whether a plaintext that restore could not write again as it stands is rejected."""
+    """Whether a plaintext is rejected that restore would write in another form."""
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
@@ -26,12 +26,12 @@ class Prove(Operation):
         requests: list[UnwrapRequest] = []
         for i, row in enumerate(rows):
             if row.wrapped is None:
-                verdicts[i] = Pending(row)  # for wrap to see to
+                verdicts[i] = Pending(row)  # until it is wrapped
                 continue
             try:
                 context = self.context_of(row)
             except RowRejectedError as error:
-                verdicts[i] = Fault(row, reason_of(error))
+                verdicts[i] = Rejected(row, reason_of(error))
                 continue
             places.append(i)
             requests.append(UnwrapRequest(row.wrapped, row.kek, context, row.version == V3))
@@ -42,7 +42,7 @@ class Prove(Operation):
                 self._compare(rows[i], answer.plaintext)
                 verdicts[i] = self.proved(rows[i], answer.plaintext)
             except RowRejectedError as error:
-                verdicts[i] = Fault(rows[i], reason_of(error))
+                verdicts[i] = Rejected(rows[i], reason_of(error))
         return [verdicts[i] for i in range(len(rows))]
 
     def _compare(self, row: Row, key: bytes) -> None:
@@ -50,16 +50,17 @@ class Prove(Operation):
         if row.plaintext is None:
             if len(key) not in config.dek_bytes:
                 raise RowRejectedError(
-                    f"its wrapped key opens to {len(key)} bytes, which no key here is",
+                    f"its wrapped key decrypts to {len(key)} bytes; allowed: "
+                    f"{', '.join(map(str, config.dek_bytes))}",
                     hint="check dek_bytes in [table]",
                 )
             return
         plaintext = decode_plaintext(row.plaintext, config.plaintext_encoding, config.dek_bytes)
         if not hmac.compare_digest(plaintext, key):
             raise RowRejectedError(
-                "its wrapped key opens to another key than its plaintext",
-                hint="which one is in use? If old writers still set the plaintext and none issues "
-                "wrapped keys yet: dekctl wrap --stale. Else clear the row's plaintext",
+                "its wrapped key is not the key in its plaintext column",
+                hint="which one is in use? If only old writers set keys, as plaintexts: "
+                "dekctl wrap --stale. If the wrapped key is in use, set the plaintext to NULL",
             )
         if self.refuses_other_forms:
             as_text = self.table.plaintext_is_text
@@ -67,4 +68,4 @@ class Prove(Operation):
 
     @abstractmethod
     def proved(self, row: Row, key: bytes) -> Verdict:
-        """What follows for a row whose wrapped key was opened and agrees with its plaintext."""
+        """The verdict on a row whose wrapped key was decrypted and equals its plaintext, if any."""

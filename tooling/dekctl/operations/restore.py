@@ -1,4 +1,4 @@
-"""Restore: the way back. Opens wrapped keys and writes them into the plaintext column again.
+"""Restore: undo scrub. Decrypts wrapped keys and writes them to the plaintext column.
 
 The only verb that sends a plaintext key to the database.
 """
@@ -7,20 +7,34 @@ from __future__ import annotations
 
 from dekctl.db.plaintext import encode_plaintext
 from dekctl.db.row import Change, Row
-from dekctl.operations.base import Proved, Verdict
+from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
+from dekctl.kms.router import RoutedKMS
+from dekctl.operations.base import Proved, Verb, Verdict
 from dekctl.operations.prove import Prove
 
 
-class Restore(Prove):
-    """Fills the plaintext of rows that have only a wrapped key; the wrapped key stays."""
+class Restore(Verb):
+    """Fill the plaintext of rows that have only a wrapped key; the wrapped key stays."""
 
     name = "restore"
+    stages = (Stage.EXPANDED,)
+    dry_run_stages = (Stage.CONTRACTED,)
+    done_at = Stage.LEGACY
+
+    def on(self, table: DekTable, kms: RoutedKMS) -> RestoreRows:
+        return RestoreRows(table, kms)
+
+
+class RestoreRows(Prove):
+    """Restores the rows of one table."""
+
     columns = ("plaintext",)
-    visits_quarantined = True  # the way back leaves nothing out that can be brought back
+    visits_quarantined = True  # every key that can be brought back is brought back
 
     def due(self) -> str:
         wrapped = f"{self.table.quoted('wrapped')} IS NOT NULL"
-        if not self.table.has("plaintext"):  # a rehearsal after contract
+        if not self.table.has("plaintext"):  # a dry run after contract
             return wrapped
         return f"{wrapped} AND {self.table.quoted('plaintext')} IS NULL"
 

@@ -3,21 +3,22 @@
 Within KMS this is ReEncrypt alone: the plaintext key never leaves KMS. A V1 row becomes V2 on the
 way, so its key is bound to the row from then on.
 
-With hierarchical wrapping (V3) the branch keys are re-encrypted first, all of them; a row of theirs
-then only gets its new ``kek_id``. From V2 to V3 and back a key is opened and wrapped again.
+With hierarchical wrapping (V3) all branch keys are re-encrypted first; their rows then only get
+a new ``kek_id``. Between V2 and V3 each key is decrypted and wrapped again.
 """
 
 from __future__ import annotations
 
-import threading
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from dekctl.config.roles import Role
 from dekctl.db.row import Change, Row
+from dekctl.db.shape import Stage
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
@@ -25,90 +26,103 @@ from dekctl.kek_id import alias_spellings, could_be, is_same_kek, key_id_of, rep
 from dekctl.kms.branch.store import BranchRewrapResult
 from dekctl.kms.context import V1, V2, V3, row_context
 from dekctl.kms.interface import RewrapRequest
+from dekctl.kms.providers import provider_named
 from dekctl.kms.router import RoutedKMS
-from dekctl.operations.base import Fault, Operation, Verdict, reason_of
-from dekctl.operations.target import Target, values_of_now, wrapped_columns
+from dekctl.ledger import Ledger
+from dekctl.operations.base import Notify, Operation, Rejected, Verb, Verdict, reason_of
+from dekctl.operations.cost import Cost
+from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which wrapped keys to move; all that are not where they should be, if nothing is set.
+@dataclass(frozen=True)
+class Rewrap(Verb):
+    """Move wrapped keys that are not where they should be, or those that the options choose.
 
     Args:
         source: only those of this KEK.
         named: what a person called it: rows that name it so, by an alias, are meant too.
+        target: the KEK to move them to, instead of the active one.
         version: only those of this version.
-        before: only those wrapped before this moment (UTC), or nobody knows when. Keys that are
+        before: only those wrapped before this moment (UTC), or at an unknown one. Keys that are
             where they should be count too: their KEK's material may have been rotated since.
         same_key: also those that are where they should be.
+        hierarchical: wrap under branch keys (V3), whatever the table's configuration says.
     """
+
+    name = "rewrap"
+    role = Role.REWRAPPER
+    stages = (Stage.EXPANDED, Stage.CONTRACTED)
 
     source: str | None = None
     named: str | None = None
+    target: str | None = None
     version: str | None = None
     before: datetime | None = None
     same_key: bool = False
+    hierarchical: bool = False
 
     @property
-    def everything(self) -> bool:
-        """Whether no row is left out that is not where it should be."""
+    def takes_all(self) -> bool:
+        """Whether it moves every row that is not where it should be."""
         return self.source is None and self.version is None and self.before is None
+
+    def with_keks(self, find: Callable[[str], str]) -> Rewrap:
+        return replace(
+            self,
+            source=self.source and find(self.source),
+            named=self.source,
+            target=self.target and find(self.target),
+        )
+
+    def on(self, table: DekTable, kms: RoutedKMS) -> RewrapRows:
+        return RewrapRows(table, kms, self)
+
+    def check(self, table: DekTable, ledger: Ledger | None) -> None:  # noqa: ARG002
+        table.refuse_ambiguous_key()
+
+    def result_fields(self, *, reencrypted_locally: int) -> dict[str, Any]:
+        return {"carried_over": reencrypted_locally}
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What decides how a row is moved: ``at_target`` says that ReEncrypt reaches the new KEK."""
+class Origin:
+    """What decides how a row is moved; ``near`` says that ReEncrypt can move it to the new KEK."""
 
     hierarchical: bool
     provider: str | None
-    at_target: bool
+    near: bool
 
 
-class Rewrap(Operation):
-    """Rewraps what is not ``version`` under its target KEK, or rows of a :class:`Choice`."""
+class RewrapRows(Operation):
+    """Moves the rows of one table, its branch keys first."""
 
-    name = "rewrap"
     works_in_dry_run = False
 
-    def __init__(
-        self,
-        table: DekTable,
-        kms: RoutedKMS,
-        choice: Choice | None = None,
-        to: str | None = None,
-        *,
-        version: str = V2,
-    ) -> None:
+    def __init__(self, table: DekTable, kms: RoutedKMS, verb: Rewrap) -> None:
         super().__init__(table, kms)
-        self.routed = kms
-        self.version = version
+        self.verb = verb
+        self.version = version_for(table, hierarchical=verb.hierarchical)
         self.columns = wrapped_columns(table)
-        self.choice = choice or Choice()
-        self.keks = Target(table, kms, Role.REWRAPPER, to)
+        self.keks = Target(table, kms, Role.REWRAPPER, verb.target)
         # A table with KEKs of its own needs no KEK of the environment.
-        self.target = None if self.keks.ids else kms.kek_id
-        self.sources: Counter[str] = Counter()
-        self.moves: Counter[tuple[str, str]] = Counter()
-        self.materials: Counter[str] = Counter()
-        self.kinds: Counter[Kind] = Counter()
-        """In a dry run: the due rows by kind."""
-        self._count_lock = threading.Lock()
-        self.branches = BranchRewrapResult()
-        """What came of the branch keys, which move before the rows."""
-        if self.choice.before is not None and not table.has("wrapped_at"):
+        self.kek_id = None if self.keks.ids else kms.kek_id
+        self._moves: Counter[tuple[str, str]] = Counter()
+        self._branches = BranchRewrapResult()
+        """What came of the branch keys, which are moved before the rows."""
+        if verb.before is not None and not table.has("wrapped_at"):
             raise UsageError(
-                f"{table.config.name} does not keep when its keys were wrapped",
+                f"{table.config.name} does not record when its keys were wrapped",
                 hint="name a column for it (wrapped_at_column in [table]), or take them all: "
                 "dekctl rewrap --same-key",
             )
 
     def due(self) -> str:
         wrapped, version, kek = (self.table.quoted(c) for c in ("wrapped", "version", "kek"))
-        choice = self.choice
+        choice = self.verb
         conditions = [f"{wrapped} IS NOT NULL"]
         if choice.before is None and not choice.same_key:
-            there = f"{kek} = {self.keks.sql(self.target or '')} AND {version} = '{self.version}'"
-            conditions.append(f"({kek} IS NULL OR {version} IS NULL OR NOT ({there}))")
+            done = f"{kek} = {self.keks.sql(self.kek_id or '')} AND {version} = '{self.version}'"
+            conditions.append(f"({kek} IS NULL OR {version} IS NULL OR NOT ({done}))")
         if choice.source is not None:
             conditions.append(self._names(choice.source, choice.named))
         if choice.version is not None:
@@ -131,15 +145,15 @@ class Rewrap(Operation):
         # No LIKE: drivers read % as theirs.
         return f"({kek} IN ({ids}) OR replace({kek}, {literal(suffix)}, '') <> {kek})"
 
-    def leaves_unclear(self) -> bool:
-        """Whether rows that may mean the chosen KEK, and do not say so, were not looked at."""
-        source, version = self.choice.source, self.choice.version
+    def _skips_unclear(self) -> bool:
+        """Whether rows that may be under the chosen KEK, and do not name it, were not read."""
+        source, version = self.verb.source, self.verb.version
         if source is None or version not in (None, V1):
             return False
         return any(could_be(kek_id, source) for kek_id in self._kek_ids())
 
-    def _left(self, source: str) -> bool:
-        """Whether a row that names a KEK, or may mean it, is still there."""
+    def _has_rows_of(self, source: str) -> bool:
+        """Whether a row is left that names a KEK, or may be under it."""
         found = self._kek_ids()
         return any(is_same_kek(kek_id, source) or could_be(kek_id, source) for kek_id in found)
 
@@ -158,29 +172,55 @@ class Rewrap(Operation):
         text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
         return literal(text + "+00:00" if zone else text)
 
-    def begin(self) -> None:
-        choice = self.choice
-        if choice.version not in (None, V3):
+    def begin(self, notify: Notify) -> None:
+        verb = self.verb
+        if verb.version not in (None, V3):
             return
         # Branch keys are shared by all rows of a table. Where each owner has a KEK, they stay with
         # the environment's: under one owner's they would go with that owner.
         own = self.keks.ids if self.table.config.kek_by is None else []
-        new_kek = own[0] if own else None
-        name = self.table.config.context_name
-        self.branches = self.routed.rewrap_branch_keys(
-            name,
-            choice.source,
-            new_kek,
-            include_current=choice.same_key or choice.before is not None,
+        kek = own[0] if own else None
+        self._branches = self.kms.rewrap_branch_keys(
+            self.table.config.context_name,
+            verb.source,
+            kek,
+            include_current=verb.same_key or verb.before is not None,
         )
+        if failed := self._branches.failed:
+            # Where other branch keys can be moved, these are damaged and no setting is wrong.
+            self.settings_proved = self._branches.rewrapped > 0
+            keys = "1 branch key" if len(failed) == 1 else f"{len(failed):,} branch keys"
+            notify(f"{keys} cannot be moved; their rows are quarantined: {failed[0].message}")
 
     def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:
-        rows_at = Counter((row.version == V3, self.routed.location(row.kek)) for row in rows)
-        with self._count_lock:
-            for (hierarchical, location), count in rows_at.items():
-                at_target = location == self.routed.home
-                self.kinds[Kind(hierarchical, location.provider, at_target)] += count
+        rows_at = Counter((row.version == V3, self.kms.location(row.kek)) for row in rows)
+        for (hierarchical, location), count in rows_at.items():
+            near = location == self.kms.home
+            self.count("origins", {Origin(hierarchical, location.provider, near): count})
         return super().rehearse(rows)
+
+    def cost(self, rows: int) -> Cost:  # noqa: ARG002 - the origins say more
+        """Count what :class:`dekctl.kms.router.RoutedKMS` does with rows of each origin.
+
+        ReEncrypt within the target; else the key is decrypted, wrapped, and decrypted again as a
+        check. Rows of a branch key share what is done to it. A local provider makes no calls, but
+        where there is nothing else the run is a rehearsal, and priced as if it were KMS.
+        """
+        target = self.kms.target
+        wraps = provider_named(target)
+        calls: Counter[str] = Counter({V2: 0, V3: 0})
+        for origin, count in self.counts["origins"].items():
+            # Calls for one use of the target, and of the provider that the row is with now.
+            new = int(wraps.remote or origin.provider == target)
+            old = int(origin.provider == target or _is_remote(origin.provider))
+            branch_keys = math.ceil(count / self.table.config.rows_per_branch_key)
+            if origin.hierarchical:
+                calls[V2] += branch_keys * old + 2 * count * new
+                calls[V3] += branch_keys * (2 * new if origin.near else old + 3 * new)
+            else:
+                calls[V2] += count * (new if origin.near else old + 2 * new)
+                calls[V3] += count * old + 2 * branch_keys * new
+        return Cost(self.counts["origins"].total(), self.version, dict(calls))
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
@@ -193,7 +233,7 @@ class Rewrap(Operation):
             try:
                 context, kek = self.context_of(row), self.keks.of(row)
             except RowRejectedError as error:
-                verdicts[i] = Fault(row, reason_of(error))
+                verdicts[i] = Rejected(row, reason_of(error))
                 continue
             places.append(i)
             new_context = row_context(self.table.config.context_name, row.pk)
@@ -204,36 +244,46 @@ class Rewrap(Operation):
         values_of = values_of_now(self.table, self.version)
         for i, answer in zip(places, self.kms.rewrap_many(requests), strict=True):
             if isinstance(answer, RowRejectedError):
-                verdicts[i] = Fault(rows[i], reason_of(answer))
+                verdicts[i] = Rejected(rows[i], reason_of(answer))
                 continue
             verdicts[i] = Change(rows[i], values_of(answer))
             moves[rows[i].kek or "", answer.kek_id] += 1
             if answer.key_material_id:
                 materials[answer.key_material_id] += 1
         with self._count_lock:
-            self.moves.update(moves)
-            self.materials.update(materials)
-            for (source, _), count in moves.items():
-                self.sources[source] += count
+            self._moves.update(moves)
+        self.count("materials", materials)
+        for (source, _), count in moves.items():
+            self.count("sources", {source: count})
         return [verdicts[i] for i in range(len(rows))]
 
-    def account(self, *, whole: bool) -> dict[str, Any]:
-        """What the ledger keeps of a run: which KEKs rows came from, and the key material now.
+    def end(self, notify: Notify) -> None:
+        if self._skips_unclear():
+            notify(
+                f"skipped rows of {self.table.config.name} that name an alias or no KEK, and so "
+                "may be under this one: dekctl rewrap --version V1"
+            )
 
-        ``left_none_of`` says of which KEK no row was left behind: ``any`` (but the target), one, or
-        None. ``moves`` are the pairs of KEKs that this process moved rows between. ``whole`` tells
-        that the run saw every row and none was set aside.
+    def ledger_facts(self, *, complete: bool) -> dict[str, Any]:
+        """What the ledger keeps: which KEKs rows came from, and the key material now.
+
+        ``left_none_of`` is the KEK of which no row was left behind: ``any`` (but the target), one,
+        or None. ``moves`` are the pairs of KEKs that this process moved rows between.
         """
         left: str | None = None
-        whole = whole and not self.branches.failed
-        if whole and self.choice.everything:
+        complete = complete and not self._branches.failed
+        if complete and self.verb.takes_all:
             left = "any"
-        elif whole and (source := self.choice.source) is not None and not self._left(source):
-            left = source
+        elif complete and (source := self.verb.source) is not None:
+            left = None if self._has_rows_of(source) else source
         return {
-            "targets": self.keks.ids or [self.target],
-            "sources": dict(self.sources),
-            "moves": [[old, new, rows] for (old, new), rows in self.moves.items()],
-            "key_materials": dict(self.materials),
+            "targets": self.keks.ids or [self.kek_id],
+            "sources": dict(self.counts["sources"]),
+            "moves": [[old, new, rows] for (old, new), rows in self._moves.items()],
+            "key_materials": dict(self.counts["materials"]),
             "left_none_of": left,
         }
+
+
+def _is_remote(provider: str | None) -> bool:
+    return provider is not None and provider_named(provider).remote

@@ -1,6 +1,6 @@
-"""Under which KEK each row is wrapped, and what is written for it.
+"""The KEK and version that each row is wrapped with, and the values that are written for it.
 
-Most tables have one KEK. With ``kek_by`` it depends on a column, and a page's rows go to KMS
+Most tables have one KEK. With ``kek_by`` it depends on a column, and the rows of a batch go to KMS
 together, each with its own KEK.
 """
 
@@ -16,6 +16,7 @@ from dekctl.db.row import Row
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
+from dekctl.kms.context import V3
 from dekctl.kms.interface import Wrapped
 from dekctl.kms.providers import provider_named, provider_of
 from dekctl.kms.router import RoutedKMS
@@ -46,10 +47,10 @@ class Target:
         self.table = table
         self._kek_by = config.kek_by
         target = provider_named(kms.target)
-        strangers = [k for k in config.keks if provider_of(k) is not target]
-        if strangers and not to:
+        others = [k for k in config.keks if provider_of(k) is not target]
+        if others and not to:
             raise UsageError(
-                f"{config.name} names the KEK {strangers[0]}, the provider is {kms.target}",
+                f"{config.name} names the KEK {others[0]}, but the provider is {kms.target}",
                 hint="name KEKs of the environment's provider in [table]",
             )
         self._ids: dict[str, str] = {}
@@ -91,9 +92,25 @@ class Target:
             if value != OTHERS
         ]
         others = dict(self._kek_by.keks).get(OTHERS)
-        # Rows of nobody are due, so that they are set aside and seen.
+        # Rows without a KEK are due, so that they are quarantined and seen.
         final = literal(self._ids[others]) if others else "''"
         return f"CASE {' '.join(cases)} ELSE {final} END" if cases else final
+
+
+def version_for(table: DekTable, *, hierarchical: bool) -> str:
+    """The version that is written: V3 where it is asked for, else what the table is configured for.
+
+    Raises:
+        UsageError: V3 is asked for, and the table has several KEKs.
+    """
+    version = V3 if hierarchical else table.config.wrapping
+    if version == V3 and table.config.kek_by is not None:
+        raise UsageError(
+            f"{table.config.name} has a KEK for each {table.config.kek_by.column} (kek_by), but "
+            "branch keys are shared by all rows of a table",
+            hint="leave --hierarchical out for this table: --table NAME chooses the others",
+        )
+    return version
 
 
 def wrapped_columns(table: DekTable) -> tuple[str, ...]:
@@ -103,9 +120,9 @@ def wrapped_columns(table: DekTable) -> tuple[str, ...]:
 
 
 def values_of_now(table: DekTable, version: str) -> Callable[[Wrapped], tuple[Any, ...]]:
-    """What makes a wrapped key into the values of :func:`wrapped_columns`.
+    """Return what turns a wrapped key into the values of :func:`wrapped_columns`.
 
-    To be called before KMS is asked: a key is then never marked as wrapped later than it was, by
+    Call it before KMS is called. Otherwise a key could be marked as wrapped later than it was, by
     key material that KMS has replaced since.
     """
     if not table.has("wrapped_at"):

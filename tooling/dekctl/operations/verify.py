@@ -1,25 +1,39 @@
-"""Verify: every wrapped key opens, and equals its plaintext where that is still there."""
+"""Verify: decrypt every wrapped key, and compare it with the plaintext where there is one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dekctl.db.row import Row
+from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.kms.interface import KMSInterface
-from dekctl.operations.base import Proved, Verdict
+from dekctl.kms.router import RoutedKMS
+from dekctl.operations.base import Proved, Verb, Verdict
 from dekctl.operations.prove import Prove
 
 
-class Verify(Prove):
-    """Looks at every wrapped row, quarantined ones too; those found right leave quarantine.
-
-    With ``both_only`` only at rows that have a plaintext as well.
-    """
+@dataclass(frozen=True)
+class Verify(Verb):
+    """Verify all rows, or ``sample`` of them, or (``both_only``) those that have both keys."""
 
     name = "verify"
-    visits_quarantined = True
-    hopeless_after = 10_000  # it only looks, and what it finds may be what it was started for
+    stages = (Stage.EXPANDED, Stage.CONTRACTED)
+    writes = False
 
-    def __init__(self, table: DekTable, kms: KMSInterface, *, both_only: bool = False) -> None:
+    sample: int | None = None
+    both_only: bool = False
+
+    def on(self, table: DekTable, kms: RoutedKMS) -> VerifyRows:
+        return VerifyRows(table, kms, both_only=self.both_only)
+
+
+class VerifyRows(Prove):
+    """Reads every wrapped row, quarantined ones too; those that are right leave quarantine."""
+
+    visits_quarantined = True
+    max_rejected_first = 10_000  # it only looks, and what it finds may be what it was started for
+
+    def __init__(self, table: DekTable, kms: RoutedKMS, *, both_only: bool = False) -> None:
         super().__init__(table, kms)
         self.both_only = both_only and table.has("plaintext")
 

@@ -1,50 +1,72 @@
-"""Backfill: wrap the key of every row that has a plaintext and no wrapped key yet."""
+"""Wrap (the backfill): wrap the key of every row that has a plaintext and no wrapped key yet."""
 
 from __future__ import annotations
 
 import hmac
-import threading
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dekctl.config.roles import Role
 from dekctl.db.plaintext import key_reader
 from dekctl.db.row import Change, Row
+from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import KMSRefusedError, RowRejectedError
 from dekctl.kms.context import V2, V3, row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
 from dekctl.kms.providers import provider_of
 from dekctl.kms.router import RoutedKMS
-from dekctl.operations.base import Fault, Operation, Proved, Verdict, reason_of
-from dekctl.operations.target import Target, values_of_now, wrapped_columns
+from dekctl.ledger import Ledger
+from dekctl.operations.base import Operation, Proved, Rejected, Verb, Verdict, reason_of
+from dekctl.operations.cost import Cost
+from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
 
 
-class Wrap(Operation):
-    """Writes ``wrapped_key`` as V2 (or V3), bound to the row; leaves the plaintext where it is.
+@dataclass(frozen=True)
+class Wrap(Verb):
+    """Write ``wrapped_key`` as V2 (or V3), bound to the row; the plaintext stays where it is.
 
-    With ``stale`` also rows that have both are opened; where the wrapped key is not the plaintext,
-    the plaintext is wrapped again. An application that does not know ``wrapped_key`` yet leaves
-    such rows when it re-keys them: the plaintext is what it wrote last.
+    With ``stale`` rows that have both keys are decrypted as well; where the wrapped key is not the
+    plaintext, the plaintext is wrapped again. An application that does not know ``wrapped_key`` yet
+    leaves such rows when it re-keys them: the plaintext is what it wrote last.
     """
 
     name = "wrap"
+    role = Role.WRAPPER
+    stages = (Stage.EXPANDED,)
+    dry_run_stages = (Stage.LEGACY,)
+    done_at = Stage.CONTRACTED
+
+    stale: bool = False
+    hierarchical: bool = False
+
+    def on(self, table: DekTable, kms: RoutedKMS) -> WrapRows:
+        version = version_for(table, hierarchical=self.hierarchical)
+        return WrapRows(table, kms, stale=self.stale, version=version)
+
+    def check(self, table: DekTable, ledger: Ledger | None) -> None:  # noqa: ARG002
+        table.refuse_ambiguous_key()
+
+
+class WrapRows(Operation):
+    """Wraps the rows of one table."""
+
     works_in_dry_run = False
 
     def __init__(
         self, table: DekTable, kms: RoutedKMS, *, stale: bool = False, version: str = V2
     ) -> None:
         super().__init__(table, kms)
-        self.routed = kms
         self.version = version
         self.columns = wrapped_columns(table)
         self.keks = Target(table, kms, Role.WRAPPER)
-        self._count_lock = threading.Lock()
         config = table.config
         self._key_in = key_reader(
             config.plaintext_encoding, config.dek_bytes, as_text=table.plaintext_is_text
         )
         self.stale = stale and table.has("wrapped")
-        # A dry run has to open the wrapped keys to know which ones are stale.
+        # A dry run has to decrypt the wrapped keys to know which ones are stale.
         self.works_in_dry_run = self.stale
         self.visits_quarantined = self.stale
 
@@ -62,13 +84,17 @@ class Wrap(Operation):
                 self._key_in(row.plaintext)
                 verdicts.append(Change(row, ()))
             except RowRejectedError as error:
-                verdicts.append(Fault(row, reason_of(error)))
+                verdicts.append(Rejected(row, reason_of(error)))
         return verdicts
 
     def expect(self, rows: int) -> None:
-        if self.version == V3 and not self.stale:  # of stale rows nobody knows how many they are
+        if self.version == V3 and not self.stale:  # how many rows are stale is not known yet
             kek = self.keks.ids[0] if self.keks.ids else None
-            self.routed.expect(self.table.config.context_name, kek, rows)
+            self.kms.expect(self.table.config.context_name, kek, rows)
+
+    def cost(self, rows: int) -> Cost:
+        per_key = self.table.config.rows_per_branch_key
+        return Cost(rows, self.version, {V2: rows, V3: math.ceil(rows / per_key)})
 
     def work(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
@@ -79,7 +105,7 @@ class Wrap(Operation):
             try:
                 key, kek = self._key_in(row.plaintext), self.keks.of(row)
             except RowRejectedError as error:
-                verdicts[i] = Fault(row, reason_of(error))
+                verdicts[i] = Rejected(row, reason_of(error))
                 continue
             requests[i] = WrapRequest(key, row_context(name, row.pk), kek, hierarchical)
         if self.stale:
@@ -88,19 +114,18 @@ class Wrap(Operation):
                 del requests[i]
         values_of = values_of_now(self.table, self.version)
         answers = self.kms.wrap_many(list(requests.values())) if requests else ()
-        under_ids: list[str] = []
+        kek_ids: list[str] = []
         for i, answer in zip(requests, answers, strict=True):
             if isinstance(answer, RowRejectedError):
-                verdicts[i] = Fault(rows[i], reason_of(answer))
+                verdicts[i] = Rejected(rows[i], reason_of(answer))
             else:
                 verdicts[i] = Change(rows[i], values_of(answer))
-                under_ids.append(answer.kek_id)
-        with self._count_lock:
-            self.written_under.update(under_ids)
+                kek_ids.append(answer.kek_id)
+        self.count("keks", kek_ids)
         return [verdicts[i] for i in range(len(rows))]
 
     def _fresh(self, rows: Sequence[Row], wanted: dict[int, WrapRequest]) -> list[int]:
-        """Which rows have a wrapped key that opens to their plaintext."""
+        """Indexes of rows whose wrapped key decrypts to their plaintext."""
         places: list[int] = []
         requests: list[UnwrapRequest] = []
         for i in wanted:
@@ -112,7 +137,7 @@ class Wrap(Operation):
             except RowRejectedError:
                 continue
             request = UnwrapRequest(wrapped, rows[i].kek, context, rows[i].version == V3)
-            if self._is_forgotten(request):
+            if self._is_lost(request):
                 continue
             places.append(i)
             requests.append(request)
@@ -125,8 +150,8 @@ class Wrap(Operation):
             and hmac.compare_digest(answer.plaintext, wanted[i].plaintext)
         ]
 
-    def _is_forgotten(self, request: UnwrapRequest) -> bool:
-        """Whether a process that is gone had the KEK in its memory: nothing opens that key now."""
+    def _is_lost(self, request: UnwrapRequest) -> bool:
+        """Whether the KEK was in the memory of a process that has ended."""
         provider = provider_of(request.kek_id) if request.kek_id is not None else None
         if provider is None or provider.lasts:
             return False

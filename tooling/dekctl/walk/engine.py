@@ -1,15 +1,15 @@
-"""The row engine: walks a table page by page, hands rows to KMS, writes by compare-and-swap.
+"""The row engine: walks a table in batches, hands rows to KMS, writes by compare-and-swap.
 
-Reading, KMS and writing overlap: while one page is written, the next ones are with KMS. Every page
-is written in one short transaction. A run can be killed anywhere and started again: what is due is
-decided by the rows alone.
+Reading, KMS and writing overlap: while one batch is written, the next ones are with KMS. Every
+batch is written in one short transaction. A run can be killed at any moment and started again: the
+rows alone decide what is due.
 
-Pages go to the writers in primary-key order. Where the database gains by it, two of them write at
-once, so the tally is kept by page: it counts what was settled, in that order, and its position is
-never ahead of a write. At most :data:`PAGES_WITH_KMS` pages are with KMS and
-:data:`PAGES_WITH_WRITERS` with the writers, whatever the table's size.
+Batches go to the writers in primary-key order. Where the database gains by it, two of them write at
+once, so rows are counted by batch: the counts hold what was settled, in that order, and their
+position is never ahead of a write. At most :data:`BATCHES_WITH_KMS` batches are with KMS and
+:data:`BATCHES_WITH_WRITERS` with the writers, whatever the table's size.
 
-The engine neither prints nor exits. It reports through a callback and returns a :class:`Tally`.
+The engine neither prints nor exits. It reports through a callback and returns :class:`RowCounts`.
 """
 
 from __future__ import annotations
@@ -23,60 +23,38 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from dekctl.db.row import Change, PrimaryKey, Row
-from dekctl.db.shape import Shard
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, KMSError, RefusedError
 from dekctl.kms.context import primary_key_text
 from dekctl.ledger import Heartbeat, Ledger, Run
-from dekctl.operations.base import Fault, Operation, Pending, Proved, Verdict
-from dekctl.walk.pacing import Pressure
-from dekctl.walk.quarantine import Aside
-from dekctl.walk.tally import Progress, Tally, add_tally
+from dekctl.operations.base import Operation, Pending, Proved, Rejected, Verdict
+from dekctl.walk.counts import Progress, RowCounts, add_counts
+from dekctl.walk.options import MAX_ROWS_PER_BATCH, WalkOptions
+from dekctl.walk.pacing import Pacing
+from dekctl.walk.quarantine import QuarantinedRows
 
-PAGES_WITH_KMS = 3
-"""Pages that are with KMS at once: enough to keep it busy while one page's last answers come in."""
-PAGES_WITH_WRITERS = 3
-ROWS_A_PAGE = 2000
-ROWS_A_PAGE_V3 = 4000
-"""Without a call to KMS for each row, what a page costs once shows more."""
+BATCHES_WITH_KMS = 3
+"""Enough to keep KMS busy while the last answers for one batch come in."""
+BATCHES_WITH_WRITERS = 3
 ROUNDS_FOR_MOVED = 5
 """How often a row that another writer keeps changing is read and tried again."""
 SPARSE = 0.1
-WIDEST_PAGE = 20_000
-"""Where less than one row in ten is due, pages grow to this many rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class WalkOptions:
-    """How to walk. ``limit`` bounds the rows taken up; ``batch_size`` is rows a page.
-
-    ``after`` and ``until`` bound the primary keys: beyond the one, up to the other with it.
-    ``keep_going`` sets rows aside even where the first ones are all rejected.
-    """
-
-    dry_run: bool = False
-    batch_size: int | None = None
-    limit: int | None = None
-    shard: Shard | None = None
-    after: PrimaryKey | None = None
-    until: PrimaryKey | None = None
-    retry_quarantined: bool = False
-    keep_going: bool = False
+"""Where a smaller part of the rows is due, more rows are read at once."""
 
 
 @dataclass(slots=True)
-class Page:
-    """Rows read together: those to work on, and what to count for the others."""
+class Batch:
+    """Rows that are written together, and what to count for those read with them."""
 
     number: int
     rows: list[Row]
     last: PrimaryKey
     scanned: int
     due: int
-    aside: list[PrimaryKey] = field(default_factory=list)
+    quarantined: list[PrimaryKey] = field(default_factory=list)
 
 
-class HopelessError(RefusedError):
+class AllRowsRejectedError(RefusedError):
     """The first rows were all rejected; likely a wrong setting. This walk has written nothing."""
 
 
@@ -85,30 +63,33 @@ class Walk:
 
     def __init__(
         self,
+        verb: str,
         operation: Operation,
         options: WalkOptions,
         *,
         ledger: Ledger | None,
         run: Run | None,
+        pacing: Pacing,
         progress: Progress = lambda _: None,
         cancel: threading.Event | None = None,
         give_up: threading.Event | None = None,
-        pressure: Pressure | None = None,
         heartbeat: bool = True,
     ) -> None:
         """Prepare a walk.
 
         Args:
-            operation: the verb.
-            options: how to walk.
-            ledger: where faults are quarantined; None in a dry run before the ledger exists.
+            verb: its name, for people.
+            operation: what is done to rows.
+            options: which rows to read.
+            ledger: where rows are quarantined; None in a dry run before the ledger exists.
             run: the ledger's entry for this walk; None where there is no ledger.
-            progress: called after every page, by one thread at a time, not always the same.
-            cancel: when set, the walk finishes the pages in hand and returns.
+            pacing: batch size and pauses, which people may change while the walk is on.
+            progress: called after every batch, by one thread at a time, not always the same.
+            cancel: when set, the walk finishes the batches in hand and returns.
             give_up: when set, waiting for KMS and the database has been ended as well.
-            pressure: what the operator asks for while the walk is on; else ``options`` all along.
             heartbeat: whether to keep the run's heartbeat up; not where another process does.
         """
+        self._verb = verb
         self.operation = operation
         self.table: DekTable = operation.table
         self.options = options
@@ -117,28 +98,28 @@ class Walk:
         self.progress = progress
         self.cancel = cancel or threading.Event()
         self.give_up = give_up or threading.Event()
-        self.pressure = pressure or Pressure(batch_size=options.batch_size or ROWS_A_PAGE)
+        self._pacing = pacing
         self._heartbeat = heartbeat
-        self.tally = Tally()
+        self.counts = RowCounts()
         self._due = operation.due()
         visits = operation.visits_quarantined or options.retry_quarantined
-        self._aside = Aside(self.table, ledger, visits=visits)
-        self._held: list[Fault] = []
+        self._quarantined = QuarantinedRows(self.table, ledger, visits=visits)
+        self._held: list[Rejected] = []
         self._trusting = options.retry_quarantined
         self._write_failed = False
         self._accounting = threading.Lock()
-        self._settled: dict[int, tuple[PrimaryKey, Tally]] = {}
+        self._settled: dict[int, tuple[PrimaryKey, RowCounts]] = {}
         self._accounted = 0
 
-    def go(self) -> Tally:
+    def go(self) -> RowCounts:
         """Walk to the end of the table, the limit, or the interrupt.
 
         Raises:
-            KMSError: KMS refused what every row needs; pages written before are kept.
-            DatabaseError: the database refused; pages written before are kept.
-            HopelessError: the first rows were all rejected; nothing was written.
+            KMSError: KMS refused what every row needs; batches written before are kept.
+            DatabaseError: the database refused; batches written before are kept.
+            AllRowsRejectedError: the first rows were all rejected; nothing was written.
         """
-        self._aside.begin()
+        self._quarantined.load()
         try:
             if self.ledger is None or self.run is None or not self._heartbeat:
                 self._walk(None)
@@ -146,12 +127,12 @@ class Walk:
                 with Heartbeat(self.ledger, self.run) as heartbeat:
                     self._walk(heartbeat)
         finally:
-            for _, part in self._settled.values():  # written beyond a page that failed
-                add_tally(self.tally, part)
-        self.tally.interrupted = self.cancel.is_set()
-        if self._is_whole and not self.tally.interrupted:
-            self._aside.drop_gone()
-        return self.tally
+            for _, part in self._settled.values():  # written beyond a batch that failed
+                add_counts(self.counts, part)
+        self.counts.interrupted = self.cancel.is_set()
+        if self._is_whole and not self.counts.interrupted:
+            self._quarantined.forget_deleted()
+        return self.counts
 
     @property
     def _is_whole(self) -> bool:
@@ -160,19 +141,19 @@ class Walk:
         return not (o.dry_run or o.limit or o.shard or o.after or o.until)
 
     def _walk(self, heartbeat: Heartbeat | None) -> None:
-        kms = ThreadPoolExecutor(PAGES_WITH_KMS, thread_name_prefix="dekctl-kms")
+        kms = ThreadPoolExecutor(BATCHES_WITH_KMS, thread_name_prefix="dekctl-kms")
         writers = ThreadPoolExecutor(
             self.table.database.dialect.writers, thread_name_prefix="dekctl-write"
         )
         with kms, writers:
-            working: deque[tuple[Page, Future[list[Verdict]]]] = deque()
+            working: deque[tuple[Batch, Future[list[Verdict]]]] = deque()
             writing: deque[Future[None]] = deque()
             try:
-                for page in self._pages():
+                for batch in self._batches():
                     if not self.options.dry_run:
-                        self.operation.expect(len(page.rows))
-                    working.append((page, kms.submit(self._work, page.rows)))
-                    if len(working) == PAGES_WITH_KMS:
+                        self.operation.expect(len(batch.rows))
+                    working.append((batch, kms.submit(self._work, batch.rows)))
+                    if len(working) == BATCHES_WITH_KMS:
                         self._hand_over(working, writing, writers)
                     if heartbeat is not None and heartbeat.lost is not None:
                         raise heartbeat.lost
@@ -184,66 +165,65 @@ class Walk:
             except (KMSError, DatabaseError):
                 if not self.give_up.is_set():
                     raise
-                # The interrupt ended the waiting; those pages are simply not done.
+                # The interrupt ended the waiting; those batches are simply not done.
             finally:
                 for _, future in working:
                     future.cancel()
 
     def _hand_over(
         self,
-        working: deque[tuple[Page, Future[list[Verdict]]]],
+        working: deque[tuple[Batch, Future[list[Verdict]]]],
         writing: deque[Future[None]],
         writers: ThreadPoolExecutor,
     ) -> None:
-        """Take the oldest page from KMS to the writers; wait while they are behind."""
-        page, future = working[0]
+        """Take the oldest batch from KMS to the writers; wait while they are behind."""
+        batch, future = working[0]
         verdicts = future.result()
         working.popleft()
-        faults = self._hold(verdicts)
-        writing.append(writers.submit(self._settle, page, verdicts, faults))
-        while len(writing) > PAGES_WITH_WRITERS or (writing and writing[0].done()):
+        rejected = self._hold(verdicts)
+        writing.append(writers.submit(self._settle, batch, verdicts, rejected))
+        while len(writing) > BATCHES_WITH_WRITERS or (writing and writing[0].done()):
             writing.popleft().result()
 
     # -- reading -------------------------------------------------------------------------------
 
-    def _pages(self) -> Iterator[Page]:
-        """Read pages until the table's end, the limit or the interrupt."""
+    def _batches(self) -> Iterator[Batch]:
+        """Read rows until the table's end, the limit or the interrupt."""
         after = self.options.after
         limit = self.options.limit
         wider = 1
         taken = number = 0
         while not self.cancel.is_set() and (limit is None or taken < limit):
-            self.pressure.wait(self.cancel)
+            self._pacing.wait(self.cancel)
             if self.cancel.is_set():
                 return
-            batch = self.pressure.batch_size
-            rows = self._read(after, max(batch, min(batch * wider, WIDEST_PAGE)))
+            size = self._pacing.batch_size
+            rows = self._read(after, max(size, min(size * wider, MAX_ROWS_PER_BATCH)))
             if not rows:
                 return
             due = [row for row in rows if row.due]
             wider = 2 * wider if len(due) < SPARSE * len(rows) else 1
-            aside = self._aside.left_out(due)
-            fresh = [row for row in due if row.pk not in aside] if aside else due
+            skipped = self._quarantined.skipped(due)
+            fresh = [row for row in due if row.pk not in skipped] if skipped else due
             if limit is not None and len(fresh) > limit - taken:
                 fresh = fresh[: limit - taken]
                 rows = rows[: rows.index(fresh[-1]) + 1]
                 due = [row for row in rows if row.due]
-            self._aside.saw(rows)
+            self._quarantined.mark_seen(rows)
             after = rows[-1].pk
             taken += len(fresh)
-            # A wide page may hold more than a transaction should.
-            for start in range(0, max(len(due), 1), batch):
-                part = due[start : start + batch]
-                final = start + batch >= len(due)
-                page = Page(
+            # More rows may have been read than a transaction should write.
+            for start in range(0, max(len(due), 1), size):
+                part = due[start : start + size]
+                final = start + size >= len(due)
+                yield Batch(
                     number,
-                    [row for row in part if row.pk not in aside] if aside else part,
+                    [row for row in part if row.pk not in skipped] if skipped else part,
                     after if final else part[-1].pk,
                     len(rows) - len(due) + len(part) if final else len(part),
                     len(part),
-                    [row.pk for row in part if row.pk in aside] if aside else [],
+                    [row.pk for row in part if row.pk in skipped] if skipped else [],
                 )
-                yield page
                 number += 1
                 if self.cancel.is_set():
                     return
@@ -267,7 +247,7 @@ class Walk:
         sound = [row for row, column in zip(rows, malformed, strict=True) if not column]
         decided = iter(self._decide(sound))
         return [
-            Fault(row, f"its {column} is of a type that no key has; correct the row")
+            Rejected(row, f"its {column} has a type that no key has; correct the row")
             if column
             else next(decided)
             for row, column in zip(rows, malformed, strict=True)
@@ -282,32 +262,34 @@ class Walk:
 
     # -- writing -------------------------------------------------------------------------------
 
-    def _settle(self, page: Page, verdicts: list[Verdict], faults: list[Fault]) -> None:
-        """Write a page, unless another one failed before it began."""
+    def _settle(self, batch: Batch, verdicts: list[Verdict], rejected: list[Rejected]) -> None:
+        """Write a batch, unless another one failed before it began."""
         if self._write_failed:
             return
         try:
-            part = self._settle_page(page, verdicts, faults)
+            part = self._settle_batch(batch, verdicts, rejected)
         except BaseException:
             self._write_failed = True
             raise
         with self._accounting:
-            self._settled[page.number] = page.last, part
+            self._settled[batch.number] = batch.last, part
             while self._accounted in self._settled:
                 position, part = self._settled.pop(self._accounted)
                 self._accounted += 1
-                add_tally(self.tally, part)
-                self.tally.position = position
+                add_counts(self.counts, part)
+                self.counts.position = position
                 if self.run is not None:
                     self.run.position = position
-            self.progress(self.tally)
+            self.progress(self.counts)
 
-    def _settle_page(self, page: Page, verdicts: list[Verdict], faults: list[Fault]) -> Tally:
-        """Write what was decided for a page; rows that moved meanwhile are decided anew."""
-        part = Tally(scanned=page.scanned, due=page.due, skipped=page.scanned - page.due)
-        moved = self._write(verdicts, faults, part)
-        for pk in page.aside:
-            part.set_aside(
+    def _settle_batch(
+        self, batch: Batch, verdicts: list[Verdict], rejected: list[Rejected]
+    ) -> RowCounts:
+        """Write the verdicts on a batch; rows that were changed meanwhile are read again."""
+        part = RowCounts(scanned=batch.scanned, due=batch.due, skipped=batch.scanned - batch.due)
+        moved = self._write(verdicts, rejected, part)
+        for pk in batch.quarantined:
+            part.quarantine(
                 pk, "in quarantine since an earlier run; once corrected: --retry-quarantined"
             )
         part.moved += len(moved)
@@ -315,20 +297,20 @@ class Walk:
             if not moved:
                 break
             keys = moved
-            again = self.table.database.run(
+            found = self.table.database.run(
                 lambda connection, keys=keys: self.table.fetch(connection, keys, self._due)  # type: ignore[misc]
             )
-            due = [row for row in again if row.due]
+            due = [row for row in found if row.due]
             part.skipped += len(keys) - len(due)
             verdicts = self._work(due)
-            # No circuit breaker: the same page had good rows.
-            moved = self._write(verdicts, [v for v in verdicts if isinstance(v, Fault)], part)
+            # No circuit breaker: the same batch had good rows.
+            moved = self._write(verdicts, [v for v in verdicts if isinstance(v, Rejected)], part)
         for pk in moved:
-            part.set_aside(pk, "another writer kept changing it; run the same command again")
+            part.quarantine(pk, "another writer kept changing it; run the same command again")
         return part
 
     def _write(
-        self, verdicts: Sequence[Verdict], faults: list[Fault], part: Tally
+        self, verdicts: Sequence[Verdict], rejected: list[Rejected], part: RowCounts
     ) -> list[PrimaryKey]:
         """Write changes and quarantine. Returns the keys of rows that had moved."""
         changes = [v for v in verdicts if isinstance(v, Change)]
@@ -336,18 +318,18 @@ class Walk:
         part.pending += sum(isinstance(v, Pending) for v in verdicts)
         moved: list[PrimaryKey] = []
         if not self.options.dry_run:
-            moved = self._commit([*changes, *proved], changes, faults)
-        for fault in faults:
-            part.set_aside(fault.row.pk, fault.reason)
+            moved = self._commit([*changes, *proved], changes, rejected)
+        for one in rejected:
+            part.quarantine(one.row.pk, one.reason)
         part.changed += len(changes) - len(moved)
         part.proved += len(proved)
         return moved
 
     def _commit(
-        self, good: Sequence[Change | Proved], changes: list[Change], faults: list[Fault]
+        self, good: Sequence[Change | Proved], changes: list[Change], rejected: list[Rejected]
     ) -> list[PrimaryKey]:
-        release = self._aside.releases
-        if not (changes or faults or (release and good)):
+        release = self._quarantined.releases
+        if not (changes or rejected or (release and good)):
             return []
         ledger, run = self.ledger, self.run
 
@@ -363,43 +345,43 @@ class Walk:
                         run.table_name,
                         [v.row.pk for v in good if v.row.pk not in still],
                     )
-                ledger.quarantine.add(connection, run, [(f.row.pk, f.reason) for f in faults])
+                ledger.quarantine.add(connection, run, [(r.row.pk, r.reason) for r in rejected])
             return moved
 
         return self.table.database.run(commit, write=True)
 
     # -- the circuit breaker -------------------------------------------------------------------
 
-    def _hold(self, verdicts: Sequence[Verdict]) -> list[Fault]:
+    def _hold(self, verdicts: Sequence[Verdict]) -> list[Rejected]:
         """Hold rejected rows back until one row succeeds; refuse when none of the first does.
 
         A wrong setting (context name, encoding, KEK) rejects every row alike. That is for the
-        operator to correct, not a reason to set a billion rows aside.
+        operator to correct, not a reason to quarantine a billion rows.
 
         Returns:
-            The rows to set aside now.
+            The rows to quarantine now.
         """
-        faults = [v for v in verdicts if isinstance(v, Fault)]
+        rejected = [v for v in verdicts if isinstance(v, Rejected)]
         if any(isinstance(v, Change | Proved) for v in verdicts):
             self._trusting = True
         if self._trusting or self.options.keep_going:
-            faults, self._held = self._held + faults, []
-            return faults
-        self._held += faults
-        if len(self._held) >= self.operation.hopeless_after:
+            rejected, self._held = self._held + rejected, []
+            return rejected
+        self._held += rejected
+        if len(self._held) >= self.operation.max_rejected_first:
             first = self._held[0]
-            raise HopelessError(
-                f"{self.operation.name} stopped: the first {len(self._held):,} rows were all "
+            raise AllRowsRejectedError(
+                f"{self._verb} stopped: the first {len(self._held):,} rows were all "
                 f"rejected; {primary_key_text(first.row.pk)}: {first.reason}",
                 hint="nothing was written; correct [table] or the KEK. If these rows really are "
-                "all bad, set them aside with --keep-going",
+                "all bad, quarantine them with --keep-going",
             )
         return []
 
     def _release_held(self) -> None:
-        """At the end of the walk: few rows, all rejected. They are poison, not a wrong setting."""
-        faults, self._held = self._held, []
-        if faults and not self.options.dry_run:
-            self._commit([], [], faults)
-        for fault in faults:
-            self.tally.set_aside(fault.row.pk, fault.reason)
+        """At the end of the walk: few rows, all rejected: bad rows, not a wrong setting."""
+        rejected, self._held = self._held, []
+        if rejected and not self.options.dry_run:
+            self._commit([], [], rejected)
+        for one in rejected:
+            self.counts.quarantine(one.row.pk, one.reason)

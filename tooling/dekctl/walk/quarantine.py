@@ -1,4 +1,4 @@
-"""The quarantine as one walk meets it: which rows to leave out, which entries are of no row now."""
+"""The quarantine during one walk: which rows to skip, and which entries have no row any more."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from dekctl.db.table import DekTable
 from dekctl.ledger import Ledger
 from dekctl.ledger.quarantine import pk_hash
 
-MOST_LOOKED_FOR = 100_000
+MAX_ENTRIES_CHECKED = 100_000
 """With more entries than this, those of deleted rows stay for a later walk: memory is bounded."""
 
 
-class Aside:
-    """The rows of one table that were set aside by earlier runs."""
+class QuarantinedRows:
+    """The rows of one table that earlier runs have put in quarantine."""
 
     def __init__(self, table: DekTable, ledger: Ledger | None, *, visits: bool) -> None:
-        """Prepare; ``visits`` says that the walk takes such rows up like all others."""
+        """Prepare; ``visits`` says that the walk takes up such rows like all others."""
         self._table = table
         self._ledger = ledger
         self._visits = visits
         self._any = False
         self._unseen: set[str] = set()
 
-    def begin(self) -> None:
-        """Look whether there are any."""
+    def load(self) -> None:
+        """Find out whether there are any."""
         if self._ledger is None:
             return
         quarantine, name = self._ledger.quarantine, self._table.config.context_name
         run = self._table.database.run
         count = run(lambda connection: quarantine.count(connection, name))
         self._any = count > 0
-        if self.releases and count <= MOST_LOOKED_FOR:
+        if self.releases and count <= MAX_ENTRIES_CHECKED:
             self._unseen = run(lambda connection: quarantine.hashes(connection, name))
 
     @property
     def releases(self) -> bool:
-        """Whether rows found right are to be taken out of quarantine."""
+        """Whether rows that are found good leave quarantine."""
         return self._any and self._visits
 
-    def left_out(self, rows: Sequence[Row]) -> set[PrimaryKey]:
-        """Which of these rows the walk leaves where they are."""
+    def skipped(self, rows: Sequence[Row]) -> set[PrimaryKey]:
+        """Which of these rows the walk skips."""
         ledger, name = self._ledger, self._table.config.context_name
         if ledger is None or not rows or not self._any or self._visits:
             return set()
@@ -50,17 +50,17 @@ class Aside:
             lambda connection: ledger.quarantine.among(connection, name, keys)
         )
 
-    def saw(self, rows: Iterable[Row]) -> None:
-        """Take note of rows that are there, due or not."""
+    def mark_seen(self, rows: Iterable[Row]) -> None:
+        """Note that these rows exist, due or not."""
         if self._unseen:
             self._unseen.difference_update(pk_hash(row.pk) for row in rows)
 
-    def drop_gone(self) -> None:
-        """Forget the rows that a walk over the whole table has not met: they were deleted."""
-        ledger, gone = self._ledger, sorted(self._unseen)
-        if ledger is None or not gone:
+    def forget_deleted(self) -> None:
+        """Remove entries whose rows a walk over the whole table has not met: they were deleted."""
+        ledger, deleted = self._ledger, sorted(self._unseen)
+        if ledger is None or not deleted:
             return
         name = self._table.config.context_name
         self._table.database.run(
-            lambda connection: ledger.quarantine.forget(connection, name, gone), write=True
+            lambda connection: ledger.quarantine.forget(connection, name, deleted), write=True
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from dekctl.operations.base import Verb
 from dekctl.project import Project
-from dekctl.walk.run import RowOptions, RunResult
+from dekctl.walk.options import RowOptions
+from dekctl.walk.result import RunResult
 
 Confirm = Callable[[], None]
 """Called after the guards and before the first change; raises ``RefusedError`` to stop there."""
@@ -15,5 +17,5 @@ Confirm = Callable[[], None]
 class RunVerb(Protocol):
     """Runs one verb over the chosen tables, as :func:`~dekctl.walk.run.run_rows` does."""
 
-    def __call__(self, project: Project, verb: str, options: RowOptions, /) -> RunResult:
+    def __call__(self, project: Project, verb: Verb, options: RowOptions, /) -> RunResult:
         """Run it and return what it did."""

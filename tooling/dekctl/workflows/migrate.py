@@ -8,9 +8,13 @@ from typing import Any
 
 from dekctl.db.shape import Stage
 from dekctl.errors import ExitCode
+from dekctl.operations.verify import Verify
+from dekctl.operations.wrap import Wrap
 from dekctl.project import Project
 from dekctl.schema import steps
-from dekctl.walk.run import RowOptions, RunResult, run_rows
+from dekctl.walk.options import RowOptions
+from dekctl.walk.result import RunResult
+from dekctl.walk.run import run_rows
 from dekctl.workflows.callbacks import RunVerb
 
 
@@ -51,15 +55,22 @@ class MigrateResult:
             "operation": "migrate",
             "kms_calls": dict(calls),
             "seconds": round(sum(run.seconds for run in self.runs), 3),
-            "interrupted": last.tally.interrupted,
+            "interrupted": last.counts.interrupted,
             "steps": steps_done,
         }
 
 
-def migrate(project: Project, options: RowOptions, run: RunVerb = run_rows) -> MigrateResult:
+def migrate(
+    project: Project,
+    options: RowOptions,
+    run: RunVerb = run_rows,
+    *,
+    hierarchical: bool = False,
+) -> MigrateResult:
     """Expand the schema, wrap every plaintext key, and verify every wrapped key.
 
-    In a dry run nothing is changed, and nothing is verified.
+    In a dry run nothing is changed, and nothing is verified. With ``hierarchical`` keys are wrapped
+    under branch keys (V3), whatever the tables are configured for.
 
     Raises:
         UsageError: the configuration lacks something that wrapping needs.
@@ -68,12 +79,12 @@ def migrate(project: Project, options: RowOptions, run: RunVerb = run_rows) -> M
         DatabaseError: the database refused or cannot be reached; finished batches are kept.
     """
     project.refuse_incomplete()
-    dry_run = options.walk.dry_run
+    dry_run = options.dry_run
     expanded = {}
     for plan in steps.plans_left(project, "expand", options.table):
         legacy = plan.table.stage is Stage.LEGACY
         expanded[plan.config.name] = legacy if dry_run else steps.expand(plan)
-    wrapped = run(project, "wrap", options)
-    if dry_run or wrapped.tally.interrupted:
+    wrapped = run(project, Wrap(hierarchical=hierarchical), options)
+    if dry_run or wrapped.counts.interrupted:
         return MigrateResult(expanded, wrapped, None)
-    return MigrateResult(expanded, wrapped, run(project, "verify", options))
+    return MigrateResult(expanded, wrapped, run(project, Verify(), options))

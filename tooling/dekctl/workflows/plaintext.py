@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dekctl.config import TableConfig
+from dekctl.operations.base import Verb
+from dekctl.operations.restore import Restore
+from dekctl.operations.scrub import Scrub
 from dekctl.project import Project
 from dekctl.residue import places_left
 from dekctl.schema import steps
-from dekctl.walk.run import RowOptions, RunResult, configs_of, ready, run_rows
+from dekctl.walk.options import RowOptions
+from dekctl.walk.result import RunResult
+from dekctl.walk.run import run_rows
+from dekctl.walk.tables import checked_table, configs_for
 from dekctl.workflows.callbacks import Confirm, RunVerb
 
 
@@ -25,11 +31,11 @@ def scrub(
         KMSError: KMS refused or cannot be reached; finished batches are kept.
         DatabaseError: the database refused or cannot be reached; finished batches are kept.
     """
-    _ask(project, "scrub", options, confirm)
-    result = run(project, "scrub", options)
+    _ask(project, Scrub(), options, confirm)
+    result = run(project, Scrub(), options)
     result.extra["traces"] = [
         {"table": config.name, "place": left.place, "help": left.help}
-        for config in configs_of(project, "scrub", options)
+        for config in configs_for(project, Scrub(), options)
         for left in places_left(project.table(config))
     ]
     return result
@@ -48,10 +54,10 @@ def restore(
         KMSError: KMS refused or cannot be reached; finished batches are kept.
         DatabaseError: the database refused or cannot be reached; finished batches are kept.
     """
-    _ask(project, "restore", options, confirm)
-    if not options.walk.dry_run:
-        allow_plaintexts(project, configs_of(project, "restore", options))
-    return run(project, "restore", options)
+    _ask(project, Restore(), options, confirm)
+    if not options.dry_run:
+        allow_plaintexts(project, configs_for(project, Restore(), options))
+    return run(project, Restore(), options)
 
 
 def allow_plaintexts(project: Project, configs: list[TableConfig]) -> None:
@@ -60,10 +66,10 @@ def allow_plaintexts(project: Project, configs: list[TableConfig]) -> None:
         steps.drop_guards(project.table(config))
 
 
-def _ask(project: Project, verb: str, options: RowOptions, confirm: Confirm | None) -> None:
+def _ask(project: Project, verb: Verb, options: RowOptions, confirm: Confirm | None) -> None:
     """Guards first, then the question; where nobody is asked, the run itself has the guards."""
-    if confirm is None or options.walk.dry_run:
+    if confirm is None or options.dry_run:
         return
-    for config in configs_of(project, verb, options):
-        ready(project, verb, config, options)
+    for config in configs_for(project, verb, options):
+        checked_table(project, verb, config, options)
     confirm()

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from dekctl.config import TableConfig
 from dekctl.errors import InterruptError, RefusedError
+from dekctl.operations.verify import Verify
 from dekctl.project import Project
-from dekctl.walk.run import RowOptions
+from dekctl.walk.options import RowOptions
 from dekctl.workflows.callbacks import RunVerb
 
 
@@ -37,18 +38,16 @@ def prove_wrapped(
         KMSError: KMS refused or cannot be reached.
     """
     options = options or RowOptions()
-    whole = replace(options.walk, limit=None, shard=None)
-    result = run(
-        project, "verify", replace(options, table=config.name, walk=whole, both_only=both_only)
-    )
-    if result.tally.interrupted:
+    chosen = replace(options, table=config.name, limit=None, shard=None)
+    result = run(project, Verify(both_only=both_only), chosen)
+    if result.counts.interrupted:
         raise InterruptError(
             f"interrupted while the wrapped keys of {config.name} were verified",
             hint="run the same command again",
         )
-    if result.tally.quarantined:
+    if result.counts.quarantined:
         raise RefusedError(
-            f"the rollback would drop {result.tally.quarantined:,} wrapped keys of {config.name} "
+            f"the rollback would drop {result.counts.quarantined:,} wrapped keys of {config.name} "
             "that could not be verified against their plaintext",
             hint="list them with: dekctl verify; if the plaintext is right: dekctl wrap --stale; "
             "if the wrapped key is right, set the plaintext to NULL, then: dekctl restore",

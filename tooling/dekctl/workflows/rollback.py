@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 from dekctl.db.shape import Stage
+from dekctl.operations.restore import Restore
+from dekctl.operations.verify import Verify
 from dekctl.project import Project
 from dekctl.schema import steps
 from dekctl.schema.plan import SchemaPlan
-from dekctl.walk.run import RowOptions, RunResult, run_rows
-from dekctl.walk.tally import add_tally
+from dekctl.walk.counts import add_counts
+from dekctl.walk.options import RowOptions
+from dekctl.walk.result import RunResult
+from dekctl.walk.run import run_rows
 from dekctl.workflows.callbacks import Confirm, RunVerb
 from dekctl.workflows.plaintext import allow_plaintexts
 from dekctl.workflows.proof import prove_wrapped
@@ -34,7 +37,7 @@ def rollback(
         DatabaseError: the database refused or cannot be reached.
     """
     plans = steps.plans_left(project, "rollback", options.table)
-    nothing = RunResult("rollback", project.env.name, options.walk.dry_run)
+    nothing = RunResult("rollback", project.env.name, options.dry_run)
     if all(plan.is_rolled_back for plan in plans):
         return _at_legacy(nothing)
     # Their keys are restored; then a step of MariaDB or MySQL died.
@@ -42,7 +45,7 @@ def rollback(
     whole = [plan for plan in plans if plan not in half_way]
     for plan in whole:
         project.table_at(plan.config, Stage.EXPANDED, Stage.CONTRACTED)
-    if options.walk.dry_run:
+    if options.dry_run:
         return _rehearse(project, plans, options, run)
     if confirm is not None:
         confirm()
@@ -70,11 +73,11 @@ def _restore(
         if plan.table.stage is Stage.CONTRACTED:
             steps.rollback(plan)
     allow_plaintexts(project, [plan.config for plan in plans])
-    result = run(project, "restore", options)
+    result = run(project, Restore(), options)
     result.operation = "rollback"
     if not result.exit_code:
         # A table that was proved above and had nothing to restore is not decrypted again.
-        for plan in plans if result.tally.changed else [p for p in plans if p not in proved]:
+        for plan in plans if result.counts.changed else [p for p in plans if p not in proved]:
             prove_wrapped(project, plan.config, run, options)
     return result
 
@@ -83,17 +86,17 @@ def _rehearse(
     project: Project, plans: list[SchemaPlan], options: RowOptions, run: RunVerb
 ) -> RunResult:
     """Decrypt every wrapped key: what restore would write, and what a plaintext is beside."""
-    result = run(project, "restore", options)
+    result = run(project, Restore(), options)
     for plan in plans:
-        if plan.table.stage is not Stage.EXPANDED or result.tally.interrupted:
+        if plan.table.stage is not Stage.EXPANDED or result.counts.interrupted:
             continue
-        chosen = replace(options, table=plan.config.name, both_only=True)
-        compared = run(project, "verify", chosen)
-        compared.tally.scanned = compared.tally.skipped = 0  # restore has counted the same rows
-        add_tally(result.tally, compared.tally)
-        result.tally.skipped -= compared.tally.proved + compared.tally.quarantined
+        chosen = replace(options, table=plan.config.name)
+        compared = run(project, Verify(both_only=True), chosen)
+        compared.counts.scanned = compared.counts.skipped = 0  # restore has counted the same rows
+        add_counts(result.counts, compared.counts)
+        result.counts.skipped -= compared.counts.proved + compared.counts.quarantined
         result.run_ids += compared.run_ids
-        result.kms_calls = dict(Counter(result.kms_calls) + Counter(compared.kms_calls))
+        result.kms_calls += compared.kms_calls
         result.seconds = round(result.seconds + compared.seconds, 3)
     result.operation = "rollback"
     return result

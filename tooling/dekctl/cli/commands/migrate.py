@@ -9,7 +9,8 @@ import click
 from dekctl.cli.execute import end, text_of, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
+from dekctl.cli.walk_options import hierarchical_option, walk_options
+from dekctl.walk.options import RowOptions
 from dekctl.workflows import migrate as workflow
 
 PLACE = Section.MIGRATE, 1
@@ -19,9 +20,11 @@ PLACE = Section.MIGRATE, 1
 @hierarchical_option
 @walk_options
 @click.pass_obj
-def migrate(state: State, /, **options: Any) -> None:
+def migrate(state: State, /, hierarchical: bool, **options: Any) -> None:
     """Run schema expand, wrap and verify. Plaintext keys stay in place."""
     with state.project() as project:
-        result = workflow.migrate(project, row_options(**options), with_progress(state))
+        result = workflow.migrate(
+            project, RowOptions(**options), with_progress(state), hierarchical=hierarchical
+        )
     text = "\n".join(text_of(run) for run in result.runs)
     end(state, result.as_json(), text, result.exit_code)

@@ -9,7 +9,8 @@ import click
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import row_options, walk_options, yes_option
+from dekctl.cli.walk_options import walk_options, yes_option
+from dekctl.walk.options import RowOptions
 from dekctl.workflows import plaintext
 
 PLACE = Section.UNDO, 1
@@ -25,5 +26,5 @@ def restore(state: State, /, yes: bool, **options: Any) -> None:
         confirm = state.terminal.asks(
             f"Write plaintext keys back into {project.env.name}?", yes=yes
         )
-        result = plaintext.restore(project, row_options(**options), with_progress(state), confirm)
+        result = plaintext.restore(project, RowOptions(**options), with_progress(state), confirm)
     finish(state, result)

@@ -10,9 +10,10 @@ import click
 from dekctl.cli.execute import run_verb
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
+from dekctl.cli.walk_options import hierarchical_option, walk_options
 from dekctl.kms.context import VERSIONS
-from dekctl.operations.rewrap import Choice
+from dekctl.operations.rewrap import Rewrap
+from dekctl.walk.options import RowOptions
 
 PLACE = Section.ROTATE, 1
 
@@ -40,9 +41,11 @@ def rewrap(
     state: State,
     /,
     source: str | None,
+    target: str | None,
     row_version: str | None,
     before: datetime | None,
     same_key: bool,
+    hierarchical: bool,
     **options: Any,
 ) -> None:
     """Move the wrapped keys to another KEK.
@@ -51,5 +54,12 @@ def rewrap(
     keys are unwrapped and wrapped in this process.
     """
     moment = before.replace(tzinfo=UTC) if before else None
-    choice = Choice(source, version=row_version, before=moment, same_key=same_key)
-    run_verb(state, "rewrap", row_options(choice=choice, **options))
+    verb = Rewrap(
+        source,
+        target=target,
+        version=row_version,
+        before=moment,
+        same_key=same_key,
+        hierarchical=hierarchical,
+    )
+    run_verb(state, verb, RowOptions(**options))

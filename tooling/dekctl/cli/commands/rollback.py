@@ -9,7 +9,8 @@ import click
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import row_options, walk_options, yes_option
+from dekctl.cli.walk_options import walk_options, yes_option
+from dekctl.walk.options import RowOptions
 from dekctl.workflows import rollback as workflow
 
 PLACE = Section.UNDO, 2
@@ -30,6 +31,6 @@ def rollback(state: State, /, yes: bool, **options: Any) -> None:
         confirm = state.terminal.asks(
             f"Bring {project.env.name} back to plaintext keys and the legacy schema?", yes=yes
         )
-        result = workflow.rollback(project, row_options(**options), with_progress(state), confirm)
+        result = workflow.rollback(project, RowOptions(**options), with_progress(state), confirm)
     done = result.extra.get("stage") == "legacy"
     finish(state, result, more="\nback at the legacy schema" if done else "")

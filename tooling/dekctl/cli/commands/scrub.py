@@ -9,7 +9,8 @@ import click
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import row_options, walk_options, yes_option
+from dekctl.cli.walk_options import walk_options, yes_option
+from dekctl.walk.options import RowOptions
 from dekctl.workflows import plaintext
 
 PLACE = Section.MIGRATE, 5
@@ -29,8 +30,8 @@ def scrub(state: State, /, yes: bool, **options: Any) -> None:
         confirm = state.terminal.asks(
             f"Remove the plaintext keys from {project.env.name}?", yes=yes
         )
-        result = plaintext.scrub(project, row_options(**options), with_progress(state), confirm)
-    if result.tally.changed and not result.dry_run:
+        result = plaintext.scrub(project, RowOptions(**options), with_progress(state), confirm)
+    if result.counts.changed and not result.dry_run:
         places = [f"  {trace['place']}: {trace['help']}" for trace in result.extra["traces"]]
         state.terminal.note(
             "\n".join(

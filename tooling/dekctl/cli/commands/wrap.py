@@ -9,7 +9,9 @@ import click
 from dekctl.cli.execute import run_verb
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import hierarchical_option, row_options, walk_options
+from dekctl.cli.walk_options import hierarchical_option, walk_options
+from dekctl.operations.wrap import Wrap
+from dekctl.walk.options import RowOptions
 
 PLACE = Section.MIGRATE, 3
 
@@ -23,10 +25,10 @@ PLACE = Section.MIGRATE, 3
 )
 @walk_options
 @click.pass_obj
-def wrap(state: State, /, **options: Any) -> None:
+def wrap(state: State, /, hierarchical: bool, stale: bool, **options: Any) -> None:
     """Wrap the plaintext key of every row that has no wrapped key.
 
     Use --stale while old versions of the application still write plaintexts: one that gives a row
     a new key leaves the wrapped key of the old one behind.
     """
-    run_verb(state, "wrap", row_options(**options))
+    run_verb(state, Wrap(stale, hierarchical), RowOptions(**options))

@@ -17,8 +17,9 @@ from fractions import Fraction
 from typing import Any
 
 from dekctl.errors import DekctlError, UsageError
-from dekctl.walk.pacing import Note
-from dekctl.walk.processes.ranges import Done, Job, WorkerDiedError
+from dekctl.operations.base import Notify
+from dekctl.walk.processes import limits
+from dekctl.walk.processes.job import Done, Job, WorkerDiedError
 from dekctl.walk.processes.worker import RangeWorker
 
 try:
@@ -30,32 +31,31 @@ except ImportError as missing:
         hint="install it: pip install 'dekctl[cluster]'",
     ) from missing
 
-CONNECT_SECONDS = 15
-
 
 class ClusterWorkers:
     """The workers of a Dask cluster. Use as a context manager."""
 
-    def __init__(self, address: str, note: Note = lambda _: None) -> None:
-        """Connect to a scheduler (``tcp://host:8786`` or ``tls://…``); ``note`` tells people.
+    def __init__(self, address: str, notify: Notify = lambda _: None) -> None:
+        """Connect to a scheduler (``tcp://host:8786`` or ``tls://…``); ``notify`` is told
+        when all workers are lost and when some are back.
 
         Raises:
-            UsageError: nobody answers there, or the cluster has no workers.
+            UsageError: nothing answers there, or the cluster has no workers.
         """
-        # It logs tracebacks of a lost connection to stderr; what matters of it is said here.
+        # It logs tracebacks of a lost connection to stderr; errors here say what matters.
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             connect: Callable[..., Any] = Client
-            self._client = connect(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            self._client = connect(address, timeout=limits.CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(
                 f"no Dask scheduler answers at {address}: {error}",
                 hint="start one: dask scheduler; then workers: dask worker ADDRESS",
             ) from None
         self._address = address
-        self._note = note
+        self._notify = notify
         self._deserted = False
-        self._shares: dict[Any, Fraction] = {}
+        self._parts: dict[Any, Fraction] = {}
         if not self._processes():
             self._client.close()
             raise UsageError(
@@ -67,7 +67,7 @@ class ClusterWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError, TimeoutError):  # nobody is there any more
+        with contextlib.suppress(OSError, TimeoutError):  # the scheduler is lost
             self.stop()
             self._client.close()
 
@@ -75,7 +75,7 @@ class ClusterWorkers:
         """Ask the scheduler for its workers.
 
         Raises:
-            DekctlError: it is gone, and with it what it knew of the ranges in hand.
+            DekctlError: it cannot be reached, and the state of the ranges in hand is lost.
         """
         workers: dict[str, Any] | None = None
         if self._client.status == "running":
@@ -83,9 +83,9 @@ class ClusterWorkers:
                 workers = self._client.scheduler_info(n_workers=-1).get("workers")
         if workers is None:
             raise DekctlError(
-                f"the Dask scheduler at {self._address} is lost",
-                hint="start scheduler and workers again, then run the same command again: it goes "
-                "on where rows are left",
+                f"the connection to the Dask scheduler at {self._address} is lost",
+                hint="start scheduler and workers again, then run the same command: it resumes "
+                "with the remaining rows",
             )
         return len(workers)
 
@@ -97,34 +97,34 @@ class ClusterWorkers:
     def takes(self, out: int) -> bool:
         """Whether to hand out another range: a worker is free, and so is a part of the rate.
 
-        The ranges that are out keep the share they were given, so whoever joins waits for some.
+        Ranges in hand keep their part of the rate, so a worker that joins waits until some end.
         """
         processes = self._processes()
         if (processes == 0) != self._deserted:
             self._deserted = processes == 0
-            self._note(
-                f"no worker is left at {self._address}: waiting for one (dask worker "
-                f"{self._address} --nthreads 1)"
+            self._notify(
+                f"the cluster at {self._address} has no workers left; waiting for one: dask worker "
+                f"{self._address} --nthreads 1"
                 if self._deserted
-                else f"workers are back at {self._address}: going on"
+                else f"the cluster at {self._address} has workers again; resuming"
             )
-        return out < processes and 2 * self._free_share() >= Fraction(1, processes)
+        return out < processes and 2 * self._free_part() >= Fraction(1, processes)
 
-    def _free_share(self) -> Fraction:
-        return 1 - sum(list(self._shares.values()), Fraction(0))
+    def _free_part(self) -> Fraction:
+        return 1 - sum(list(self._parts.values()), Fraction(0))
 
     def submit(self, job: Job) -> Future[Done]:
-        """Do a range somewhere, with an even share of the rate, and no more than what is free."""
-        share = min(Fraction(1, self.count), self._free_share())
-        options = replace(job.options, share=float(share))
-        inner = self._client.submit(do_range, replace(job, options=options), pure=False)
+        """Do a range on some worker, with an even part of the rate, at most what is free."""
+        part = min(Fraction(1, self.count), self._free_part())
+        share = replace(job.share, rate_part=float(part))
+        inner = self._client.submit(do_range, replace(job, share=share), pure=False)
         outcome: Future[Done] = Future()
-        self._shares[inner] = share
+        self._parts[inner] = part
         inner.add_done_callback(lambda future: self._pass_on(future, outcome))
         return outcome
 
     def _pass_on(self, inner: Any, outcome: Future[Done]) -> None:
-        self._shares.pop(inner, None)
+        self._parts.pop(inner, None)
         if outcome.done():
             return
         try:
@@ -137,8 +137,8 @@ class ClusterWorkers:
             outcome.set_exception(DekctlError(f"a range failed: {type(error).__name__}"))
 
     def stop(self) -> None:
-        """Take back ranges that wait; those in hand are short and run to their end."""
-        waiting = [future for future in list(self._shares) if future.status == "pending"]
+        """Cancel ranges that wait; those in hand are short and run to their end."""
+        waiting = [future for future in list(self._parts) if future.status == "pending"]
         self._client.cancel(waiting)
 
 
@@ -146,16 +146,15 @@ class ClusterWorkers:
 
 _workers: dict[tuple[str, str | None], RangeWorker] = {}
 _lock = threading.Lock()
-MOST_KEPT = 4
 
 
 def do_range(job: Job) -> Done:
     """Do one range in a cluster's worker process, with the connections of its run."""
-    get_worker()  # nowhere else
-    key = (f"{job.config_file} {job.env} {job.verb} {job.options.target}", job.run_id)
+    get_worker()  # raises anywhere else
+    key = (f"{job.config_file} {job.env} {job.verb.name} {job.verb.target}", job.run_id)
     with _lock:
         if key not in _workers:
-            while len(_workers) >= MOST_KEPT:  # runs that are over
+            while len(_workers) >= limits.MAX_RUNS_KEPT:  # runs that are over
                 _workers.pop(next(iter(_workers))).close()
             _workers[key] = RangeWorker(job)
         worker = _workers[key]

@@ -1,8 +1,8 @@
 """``--workers N``: ranges in several processes of this machine.
 
-They are started afresh, not forked: a fork would share connections. A worker learns of the
-interrupt, or that its parent is gone, by the end of a pipe. Ctrl-C at the terminal reaches every
-process, so workers ignore it and wait for the parent's word.
+They are spawned, not forked: a fork would share connections. A worker learns of an interrupt, or of
+the end of its parent, by the end of a pipe. Ctrl-C at the terminal reaches every process, so
+workers ignore it and wait for the parent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
 from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS
-from dekctl.walk.processes.ranges import Done, Job, WorkerDiedError
+from dekctl.walk.processes.job import Done, Job, WorkerDiedError
+from dekctl.walk.processes.limits import PARENT_POLL_SECONDS
 from dekctl.walk.processes.worker import RangeWorker
 
 _worker: RangeWorker | None = None
@@ -56,8 +57,8 @@ class LocalWorkers:
     def submit(self, job: Job) -> Future[Done]:
         """Do a range; the future raises WorkerDiedError where a process was lost.
 
-        The pool of the standard library ends all its processes when one dies: it is made anew, and
-        the ranges of the others are done again as well.
+        The pool of the standard library ends all its processes when one dies: a new one is made,
+        and the ranges of the others are done again as well.
         """
         outcome: Future[Done] = Future()
         try:
@@ -70,7 +71,7 @@ class LocalWorkers:
         return outcome
 
     def stop(self) -> None:
-        """Let workers finish the pages in hand and return."""
+        """Let workers finish the batches in hand and return."""
         if self._ours is not None:
             self._ours.close()
             self._ours = None
@@ -107,7 +108,7 @@ def _begin(pipe: Connection) -> None:
 
 
 def _listen(pipe: Connection, parent: int) -> None:
-    """Wait for the end of the pipe; then finish, and leave if the parent is gone."""
+    """Wait for the end of the pipe; then finish, and exit if the parent has ended."""
     with contextlib.suppress(EOFError, OSError):
         pipe.recv_bytes()
     _stopped.set()
@@ -118,7 +119,7 @@ def _listen(pipe: Connection, parent: int) -> None:
         _worker.project.give_up.set()
     _idle.wait()
     while os.getppid() == parent:
-        time.sleep(0.5)
+        time.sleep(PARENT_POLL_SECONDS)
     os._exit(0)
 
 

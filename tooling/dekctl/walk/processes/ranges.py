@@ -1,132 +1,65 @@
-"""One walk in many processes: the table's key ranges, handed out and settled in any order.
+"""One walk in several processes: ranges of the primary key, handed out and done in any order.
 
-The processes are given as an executor: those of this machine (:mod:`dekctl.walk.processes.local`)
-or a cluster (:mod:`dekctl.walk.processes.dask`). A range whose worker died is done again: what is
-due is decided by the rows, so rows that were written before are skipped, and two workers on one
-range do no harm.
+The workers are processes of this machine (:mod:`dekctl.walk.processes.local`) or of a cluster
+(:mod:`dekctl.walk.processes.dask`). A range whose worker died is done again: the rows alone decide
+what is due, so rows that were written before are skipped, and two workers on one range do no harm.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
 
 from dekctl.db.row import PrimaryKey
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError
-from dekctl.ledger import Heartbeat, Ledger, Run
-from dekctl.operations.rewrap import Kind
-from dekctl.walk.engine import HopelessError, WalkOptions
-from dekctl.walk.tally import Progress, Tally, add_tally
-
-if TYPE_CHECKING:
-    from dekctl.walk.run import RowOptions
-
-ROWS_A_RANGE = 20_000
-"""Small enough that progress shows and little is done again, large enough to be worth a message."""
-SECONDS_A_RANGE = 30.0
-"""With a low rate ranges are smaller, so that an interrupt need not wait long for them."""
-FEWEST_ROWS_A_RANGE = 500
-MOST_DEATHS = 5
-LOOK_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One range, and all that another process needs for it. Holds no key and no password."""
-
-    config_file: str
-    env: str
-    assume_role: bool
-    verb: str
-    options: RowOptions
-    table: str
-    run_id: str | None
-    writes: bool
-
-
-@dataclass(slots=True)
-class Done:
-    """What came of a range."""
-
-    tally: Tally
-    kms_calls: dict[str, int] = field(default_factory=dict)
-    sources: dict[str, int] = field(default_factory=dict)
-    materials: dict[str, int] = field(default_factory=dict)
-    kinds: Counter[Kind] = field(default_factory=Counter)
-    written_under: dict[str, int] = field(default_factory=dict)
-    carried: int = 0
-
-
-class WorkerDiedError(DekctlError):
-    """A worker was lost with its range."""
-
-
-class Workers(Protocol):
-    """Processes that do ranges."""
-
-    @property
-    def count(self) -> int:
-        """How many ranges they do at once."""
-
-    def takes(self, out: int) -> bool:
-        """Whether to hand out another range while ``out`` of them are."""
-
-    def submit(self, job: Job) -> Future[Done]:
-        """Do a range. The future raises WorkerDiedError where the process was lost."""
-
-    def stop(self) -> None:
-        """Let workers finish the pages in hand and return."""
+from dekctl.ledger import Heartbeat
+from dekctl.walk.counts import RowCounts, add_counts
+from dekctl.walk.engine import AllRowsRejectedError, Walk
+from dekctl.walk.options import WalkOptions
+from dekctl.walk.processes.job import Done, Job, WorkerDiedError, Workers
+from dekctl.walk.processes.limits import (
+    MAX_DEATHS_PER_RANGE,
+    MIN_ROWS_PER_RANGE,
+    POLL_SECONDS,
+    ROWS_PER_RANGE,
+    SECONDS_PER_RANGE,
+)
 
 
 def walk_ranges(
-    table: DekTable,
+    walk: Walk,
     workers: Workers,
     job: Callable[[WalkOptions], Job],
-    options: WalkOptions,
     *,
-    tally: Tally,
     rate: float | None = None,
-    ledger: Ledger | None = None,
-    run: Run | None = None,
-    progress: Progress = lambda _: None,
-    settled: Callable[[Done], None] = lambda _: None,
-    cancel: threading.Event,
-) -> Tally:
+    on_done: Callable[[Done], None] = lambda _: None,
+) -> RowCounts:
     """Walk a table in ranges.
 
     Args:
-        table: the table.
+        walk: the walk to share out; its counts, its run and its progress are kept up here.
         workers: who does the ranges.
         job: makes the job of a range from its walk options.
-        options: how to walk; ``after`` and ``until`` are set for each range.
-        tally: counts what is done; it is also returned.
-        rate: KMS calls a second of all workers together, if limited.
-        ledger: where the run is entered, if it is.
-        run: the run's entry; its heartbeat is kept up here.
-        progress: called after every range.
-        settled: told of every range that is done.
-        cancel: when set, no new range is begun and workers return early.
+        rate: KMS calls per second of all workers together, if limited.
+        on_done: called with what came of each range.
 
     Raises:
         DekctlError: the first error of a worker; ranges done before are kept.
     """
-    rows = ROWS_A_RANGE
+    rows = ROWS_PER_RANGE
     if rate is not None:
-        of_one = rate / workers.count * SECONDS_A_RANGE
-        rows = max(FEWEST_ROWS_A_RANGE, min(rows, int(of_one)))
-    heart = Heartbeat(ledger, run) if ledger is not None and run is not None else None
+        of_one = rate / workers.count * SECONDS_PER_RANGE
+        rows = max(MIN_ROWS_PER_RANGE, min(rows, int(of_one)))
+    heart = Heartbeat(walk.ledger, walk.run) if walk.ledger and walk.run else None
     with heart or nullcontext():
-        _Dispatch(table, workers, job, options, rows, tally, run, progress, settled).go(
-            cancel, heart
-        )
-    tally.interrupted = cancel.is_set()
-    return tally
+        _Dispatch(walk, workers, job, rows, on_done).go(walk.cancel, heart)
+    walk.counts.interrupted = walk.cancel.is_set()
+    return walk.counts
 
 
 class _Dispatch:
@@ -134,26 +67,22 @@ class _Dispatch:
 
     def __init__(
         self,
-        table: DekTable,
+        walk: Walk,
         workers: Workers,
         job: Callable[[WalkOptions], Job],
-        options: WalkOptions,
         rows: int,
-        tally: Tally,
-        run: Run | None,
-        progress: Progress,
-        settled: Callable[[Done], None],
+        on_done: Callable[[Done], None],
     ) -> None:
         self._workers = workers
         self._job = job
-        self._ranges = _ranges(table, options, rows)
-        self._tally = tally
-        self._run = run
-        self._progress = progress
-        self._settled = settled
+        self._ranges = _ranges(walk.table, walk.options, rows)
+        self._counts = walk.counts
+        self._run = walk.run
+        self._progress = walk.progress
+        self._on_done = on_done
         self._out: dict[Future[Done], WalkOptions] = {}
-        self._again: deque[WalkOptions] = deque()
-        self._hopeless: list[tuple[WalkOptions, HopelessError]] = []
+        self._to_repeat: deque[WalkOptions] = deque()
+        self._rejected: list[tuple[WalkOptions, AllRowsRejectedError]] = []
         self._deaths: dict[PrimaryKey | None, int] = {}
         self._order: deque[WalkOptions] = deque()  # ranges not done yet, and done ones behind them
         self._done: set[PrimaryKey | None] = set()
@@ -169,51 +98,51 @@ class _Dispatch:
                 stopped = True
                 self._workers.stop()
             more = not stopped and self._hand_out()
-            if more and not self._out:  # nobody is there to take one
-                cancel.wait(LOOK_SECONDS)
-            ended, _ = wait(self._out, LOOK_SECONDS, FIRST_COMPLETED)
+            if more and not self._out:  # no worker is there to take one
+                cancel.wait(POLL_SECONDS)
+            ended, _ = wait(self._out, POLL_SECONDS, FIRST_COMPLETED)
             for future in ended:
                 part = self._out.pop(future)
                 try:
                     self._take(part, future.result())
                 except WorkerDiedError as error:
-                    failed = failed or self._bury(part, error)
+                    failed = failed or self._repeat(part, error)
                     more = more or not stopped
-                except HopelessError as error:
-                    self._hopeless.append((part, error))
+                except AllRowsRejectedError as error:
+                    self._rejected.append((part, error))
                 except DekctlError as error:
                     # After an interrupt, what ended the waiting is no failure.
                     failed = failed or (None if cancel.is_set() else error)
-            if self._hopeless and not stopped:
+            if self._rejected and not stopped:
                 failed = failed or self._decide()
                 more = True
         if failed is not None:
             raise failed
 
     def _decide(self) -> DekctlError | None:
-        """What to make of ranges all of whose rows were rejected.
+        """Decide about ranges all of whose rows were rejected.
 
-        Where another range has good rows, the settings are right and these rows are poison. That
-        is known when the ranges that are out have come back.
+        Where another range has good rows, the settings are right and these rows are bad. That is
+        known once the ranges in hand have come back.
         """
         if self._trusted:
-            self._again += [part for part, _ in self._hopeless]
-            self._hopeless.clear()
+            self._to_repeat += [part for part, _ in self._rejected]
+            self._rejected.clear()
             return None
-        return None if self._out else self._hopeless[0][1]
+        return None if self._out else self._rejected[0][1]
 
     @property
     def _trusted(self) -> bool:
-        """Whether any row was found good, so that the settings cannot be wrong for all."""
-        return bool(self._tally.changed or self._tally.proved)
+        """Whether any row was good: then the settings are not wrong for all."""
+        return bool(self._counts.changed or self._counts.proved)
 
     def _hand_out(self) -> bool:
         """Keep every worker busy. Returns whether there may be more ranges."""
-        if self._hopeless:  # first it has to be known what the ranges that are out say
+        if self._rejected:  # first the ranges in hand have to come back
             return True
         while self._workers.takes(len(self._out)):
-            if self._again:
-                part = self._again.popleft()
+            if self._to_repeat:
+                part = self._to_repeat.popleft()
             else:
                 new = next(self._ranges, None)
                 if new is None:
@@ -225,25 +154,25 @@ class _Dispatch:
         return True
 
     def _take(self, part: WalkOptions, done: Done) -> None:
-        add_tally(self._tally, done.tally)
-        self._settled(done)
-        if not done.tally.interrupted:
+        add_counts(self._counts, done.rows)
+        self._on_done(done)
+        if not done.rows.interrupted:
             self._done.add(part.after)
         while self._order and self._order[0].after in self._done:
-            self._tally.position = self._order.popleft().until or self._tally.position
+            self._counts.position = self._order.popleft().until or self._counts.position
         if self._run is not None:
-            self._run.position = self._tally.position
-        self._progress(self._tally)
+            self._run.position = self._counts.position
+        self._progress(self._counts)
 
-    def _bury(self, part: WalkOptions, error: WorkerDiedError) -> DekctlError | None:
-        """Have the range of a dead worker done again, unless it kills one after the other."""
+    def _repeat(self, part: WalkOptions, error: WorkerDiedError) -> DekctlError | None:
+        """Do the range of a dead worker again, unless it has killed too many."""
         self._deaths[part.after] = self._deaths.get(part.after, 0) + 1
-        if self._deaths[part.after] < MOST_DEATHS:
-            self._again.append(part)
+        if self._deaths[part.after] < MAX_DEATHS_PER_RANGE:
+            self._to_repeat.append(part)
             return None
         return DekctlError(
-            f"workers died {MOST_DEATHS} times on the same rows: {error.message}",
-            hint="is there enough memory? Run the same command with fewer workers",
+            f"workers died {MAX_DEATHS_PER_RANGE} times on the same rows: {error.message}",
+            hint="check that there is enough memory, then run the same command with fewer workers",
         )
 
 
@@ -258,9 +187,3 @@ def _ranges(table: DekTable, options: WalkOptions, rows: int) -> Iterator[WalkOp
         if until is None:
             return
         after = until
-
-
-def merge_counts(total: dict[str, int], part: dict[str, Any]) -> None:
-    """Add counts by name."""
-    for name, count in part.items():
-        total[name] = total.get(name, 0) + count

@@ -1,133 +1,77 @@
-"""How a run spreads over processes: which options go together, the rate, the workers."""
+"""One walk in several processes: of this machine, or of a Dask cluster."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from dekctl.config.roles import Role
-from dekctl.db.table import DekTable
-from dekctl.errors import UsageError
-from dekctl.operations.rewrap import Rewrap
+from dekctl.operations.base import Notify, Verb
 from dekctl.project import Project
-from dekctl.walk.engine import Walk, WalkOptions
-from dekctl.walk.pacing import Note
-from dekctl.walk.tally import Progress, Tally
-
-if TYPE_CHECKING:
-    from dekctl.walk.run import RowOptions, RunResult
-
-
-def refuse_mixed(project: Project, options: RowOptions) -> None:
-    """Refuse options that say nothing together.
-
-    Raises:
-        UsageError: they exclude each other.
-    """
-    many = options.workers > 1 or options.cluster is not None
-    if options.workers > 1 and options.cluster:
-        raise UsageError("--workers and --cluster exclude each other", hint="keep one of them")
-    if many and (options.walk.limit or options.sample):
-        raise UsageError(
-            "--limit and --sample are for one process", hint="leave out --workers and --cluster"
-        )
-    if many and not project.provider.lasts:
-        raise UsageError(
-            f"the {project.provider.name} provider keeps its KEK in one process",
-            hint="leave out --workers and --cluster, or set another provider",
-        )
+from dekctl.walk.counts import RowCounts
+from dekctl.walk.engine import Walk
+from dekctl.walk.options import RunSettings, WalkOptions, WorkerShare
+from dekctl.walk.processes.job import Done, Job, Workers
+from dekctl.walk.processes.local import LocalWorkers
+from dekctl.walk.processes.ranges import walk_ranges
+from dekctl.walk.result import RunResult
 
 
-def under_quota(project: Project, verb: str, options: RowOptions, note: Note) -> RowOptions:
-    """Turn a share of KMS's live quota into a rate.
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Which processes: ``local`` ones of this machine, unless the address of a cluster is given."""
 
-    Raises:
-        UsageError: nobody tells the quota.
-    """
-    if options.quota_share is None:
-        return options
-    if not project.uses_aws:
-        raise UsageError(
-            "--quota-share is about AWS KMS, which is not the provider here", hint="use --rate"
-        )
-    kms = project.aws({"wrap": Role.WRAPPER, "rewrap": Role.REWRAPPER}.get(verb, Role.VERIFIER))
-    try:
-        quota = kms.live_quota()
-    finally:
-        kms.close()
-    if quota is None:
-        raise UsageError(
-            "Service Quotas does not tell the KMS quota of this account and Region",
-            hint="allow servicequotas:GetServiceQuota to the role, or set the limit: --rate N",
-        )
-    rate, shard = quota * options.quota_share, options.walk.shard
-    if shard is not None:
-        rate /= shard.count
-        note(f"the share of the quota is divided among {shard.count} shards")
-    note(f"KMS allows {quota:,.0f} calls a second here; this run makes at most {rate:,.0f}")
-    return replace(options, rate=min(rate, options.rate or rate), ceiling=rate)
+    local: int
+    cluster: str | None
+    notify: Notify
+
+    def start(self, stack: contextlib.ExitStack) -> Workers:
+        """Start or find the workers; ``stack`` lets them go.
+
+        Raises:
+            UsageError: the cluster cannot be reached, or its client is not installed.
+        """
+        if self.cluster is None:
+            return stack.enter_context(LocalWorkers(self.local))
+        from dekctl.walk.processes.dask import ClusterWorkers  # noqa: PLC0415 - needs the extra `cluster`
+
+        return stack.enter_context(ClusterWorkers(self.cluster, self.notify))
 
 
-def go_in_ranges(
+def walk_in_processes(
     project: Project,
+    verb: Verb,
+    settings: RunSettings,
     walk: Walk,
-    options: RowOptions,
-    table: DekTable,
+    processes: Processes,
     result: RunResult,
-    progress: Progress,
-    note: Note,
-) -> Tally:
-    """Do a walk in several processes; ``walk`` lends its operation, ledger and run.
+) -> RowCounts:
+    """Do a walk in several processes; ``walk`` lends its operation, counts, ledger and run.
+
+    KMS calls of the workers are added to ``result``.
 
     Raises:
         DekctlError: the first error of a worker; ranges done before are kept.
     """
-    from dekctl.walk.processes.local import LocalWorkers  # noqa: PLC0415 - both need this module themselves
-    from dekctl.walk.processes.ranges import Done, Job, Workers, merge_counts, walk_ranges  # noqa: PLC0415
-
     operation, run = walk.operation, walk.run
 
     def job(part: WalkOptions) -> Job:
-        share = options.share / workers.count
         return Job(
             config_file=str(project.config.path.absolute()),
             env=project.env.name,
             assume_role=project.assume_role,
-            verb=operation.name,
-            options=replace(options, walk=part, share=share),
-            table=table.config.name,
+            verb=verb,
+            settings=settings,
+            share=WorkerShare(part, 1 / workers.count),
+            table=operation.table.config.name,
             run_id=run.run_id if run is not None else None,
             writes=run is not None and run.writes,
         )
 
-    def settled(done: Done) -> None:
-        merge_counts(result.kms_calls, done.kms_calls)
-        result.carried += done.carried
-        operation.written_under.update(done.written_under)
-        if isinstance(operation, Rewrap):
-            operation.kinds.update(done.kinds)
-            operation.sources.update(done.sources)
-            operation.materials.update(done.materials)
+    def on_done(done: Done) -> None:
+        result.kms_calls += done.kms_calls
+        result.reencrypted_locally += done.reencrypted_locally
+        operation.add_counts(done.counts)
 
     with contextlib.ExitStack() as stack:
-        workers: Workers
-        if options.cluster:
-            from dekctl.walk.processes.dask import ClusterWorkers  # noqa: PLC0415 - needs the extra `cluster`
-
-            workers = stack.enter_context(ClusterWorkers(options.cluster, note))
-        else:
-            workers = stack.enter_context(LocalWorkers(options.workers))
-        return walk_ranges(
-            table,
-            workers,
-            job,
-            walk.options,
-            tally=walk.tally,
-            rate=options.rate,
-            ledger=walk.ledger,
-            run=run,
-            progress=progress,
-            settled=settled,
-            cancel=project.cancel,
-        )
+        workers = processes.start(stack)
+        return walk_ranges(walk, workers, job, rate=settings.rate, on_done=on_done)

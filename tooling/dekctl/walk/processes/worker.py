@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 
 from dekctl.config import load_config
 from dekctl.db.table import DekTable
 from dekctl.kms.limiter import RateLimiter
 from dekctl.ledger import Run
-from dekctl.operations.rewrap import Rewrap
 from dekctl.project import Project
 from dekctl.walk.engine import Walk
-from dekctl.walk.processes.ranges import Done, Job
-from dekctl.walk.run import VERBS, pressure_of, shared_rate
+from dekctl.walk.pacing import pacing_for, rate_of_part
+from dekctl.walk.processes.job import Done, Job
 
 
 class RangeWorker:
@@ -26,10 +24,9 @@ class RangeWorker:
     def __init__(self, job: Job) -> None:
         """Connect nothing yet; ``job`` is any of the run."""
         self.project = Project(load_config(job.config_file, job.env), assume_role=job.assume_role)
-        options = job.options
-        self._limiter = RateLimiter(shared_rate(options))
+        self._limiter = RateLimiter(rate_of_part(job.settings.rate, job.share.rate_part))
         self._kms = self.project.kms(
-            to=options.target, concurrency=options.concurrency, limiter=self._limiter
+            to=job.verb.target, concurrency=job.settings.concurrency, limiter=self._limiter
         )
         self._tables: dict[str, DekTable] = {}
         self._lock = threading.Lock()
@@ -44,38 +41,40 @@ class RangeWorker:
             return self._do(job)
 
     def _do(self, job: Job) -> Done:
-        options = job.options
-        rate = shared_rate(options)
+        settings, share = job.settings, job.share
+        rate = rate_of_part(settings.rate, share.rate_part)
         if self._limiter.snapshot().ceiling != rate:  # there are more or fewer workers now
             self._limiter.set_rate(rate)
         if job.table not in self._tables:
             [config] = self.project.table_configs(job.table)
             self._tables[job.table] = self.project.table(config)
         table = self._tables[job.table]
-        operation = VERBS[job.verb].make(table, self._kms, options)
+        operation = job.verb.on(table, self._kms)
         run = None
         if job.run_id is not None:
             context_name = table.config.context_name
-            run = Run(job.run_id, job.verb, context_name, options.walk.shard, job.writes)
-        before, carried = self._kms.call_counts, self._kms.reencrypted_locally
-        with pressure_of(self.project, options, self._kms, self._limiter) as pressure:
-            tally = Walk(
+            run = Run(job.run_id, job.verb.name, context_name, share.walk.shard, job.writes)
+        calls, reencrypted = self._kms.call_counts, self._kms.reencrypted_locally
+        with pacing_for(
+            self.project, settings, self._kms, self._limiter, rate_part=share.rate_part
+        ) as pacing:
+            rows = Walk(
+                job.verb.name,
                 operation,
-                options.walk,
+                share.walk,
                 ledger=self.project.ledger if run is not None else None,
                 run=run,
                 cancel=self.project.cancel,
                 give_up=self.project.give_up,
-                pressure=pressure,
+                pacing=pacing,
                 heartbeat=False,
             ).go()
-        counts: Counter[str] = self._kms.call_counts - before
-        done = Done(tally, dict(counts), carried=self._kms.reencrypted_locally - carried)
-        done.written_under = dict(operation.written_under)
-        if isinstance(operation, Rewrap):
-            done.kinds = operation.kinds
-            done.sources, done.materials = dict(operation.sources), dict(operation.materials)
-        return done
+        return Done(
+            rows,
+            dict(operation.counts),
+            self._kms.call_counts - calls,
+            self._kms.reencrypted_locally - reencrypted,
+        )
 
     def close(self) -> None:
         """Drop connections."""
