@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from dekctl.walk.tally import Tally
 
 from dekctl.config import load_config
 from dekctl.errors import ExitCode, InterruptError, RefusedError
 from dekctl.project import Project
-from dekctl.walk.run import RowOptions, run_rows
+from dekctl.walk.counts import RowCounts
+from dekctl.walk.options import RowOptions
+from dekctl.walk.run import run_rows
 from dekctl.workflows import migrate, plaintext, rollback, schema, status
 from support.app import AppDatabase
 from support.cli import Dekctl
@@ -35,7 +36,7 @@ def project(
 def test_an_application_migrates_and_goes_back_without_a_word_printed(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[Tally] = []
+    seen: list[RowCounts] = []
     run = partial(run_rows, progress=seen.append)
     with project:
         migrated = migrate.migrate(project, RowOptions(), run)
@@ -43,7 +44,7 @@ def test_an_application_migrates_and_goes_back_without_a_word_printed(
         assert [result.operation for result in migrated.runs] == ["wrap", "verify"]
         assert migrated.as_json()["steps"]["schema"][0]["expanded"] is True
         scrubbed = plaintext.scrub(project, RowOptions(), run)
-        assert (scrubbed.tally.changed, status.status(project)["wrapped_only"]) == (3, 3)
+        assert (scrubbed.counts.changed, status.status(project)["wrapped_only"]) == (3, 3)
         [contracted] = schema.run_step(project, "contract", run=run)
         assert (contracted.stage, contracted.changed) == ("contracted", True)
         back = rollback.rollback(project, RowOptions(), run)
