@@ -113,7 +113,8 @@ def test_a_local_kek_that_is_not_at_hand_cannot_be_declared_retired(
 ) -> None:
     make_app(sqlite_database, rows=1)
     dekctl("migrate").expect(0)
-    assert "DEKCTL_OLD_KEKS" in dekctl("retire", "env:0000000000000000").expect(2).stderr
+    refused = dekctl("retire", "env:0000000000000000").expect(2)
+    assert "no KEK env:0000000000000000 is configured" in refused.stderr
 
 
 def test_scrub_does_not_end_well_while_a_quarantined_row_has_its_plaintext(
