@@ -476,7 +476,7 @@ def test_rows_of_a_local_kek_that_is_not_at_hand_stop_the_command(
     dekctl.use_env_kek()
     del dekctl.environ["DEKCTL_OLD_KEKS"]
     result = refused(dekctl, app, "scrub", "--yes", exit_code=5)
-    assert_says(result, "not at hand", "DEKCTL_OLD_KEKS")
+    assert_says(result, "is not available", "DEKCTL_OLD_KEKS")
     dekctl("verify").expect(5)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dekctl.kms.aws.faults import Fault as KMSFault
+from dekctl.kms.aws.faults import ErrorClass
 from dekctl.kms.aws.retry import RetryPolicy
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
@@ -63,8 +63,8 @@ def scene(
     # A refusal is refused ten seconds later too; the grace has tests of its own.
     limit = RetryPolicy.limit
 
-    def impatient(policy: RetryPolicy, fault: KMSFault, *, contacted: bool) -> float:
-        return 0.2 if fault is KMSFault.GRACE else limit(policy, fault, contacted=contacted)
+    def impatient(policy: RetryPolicy, fault: ErrorClass, *, contacted: bool) -> float:
+        return 0.2 if fault is ErrorClass.GRACE else limit(policy, fault, contacted=contacted)
 
     monkeypatch.setattr(RetryPolicy, "limit", impatient)
     return Scene(app, dekctl, kms_standin, kek)

@@ -389,9 +389,9 @@ def test_a_row_wrapped_by_the_memory_provider_is_of_no_use_to_the_next_process(
     app = make_app(sqlite_database, rows=2, env={"provider": "memory"})
     dekctl("migrate").expect(0)
     result = dekctl.process("verify").expect(5)
-    assert "not at hand" in result.stderr
+    assert "is not available" in result.stderr
     assert app.counts()["both"] == 2
-    with pytest.raises(Exception, match="not at hand"):
+    with pytest.raises(Exception, match="is not available"):
         app.assert_files_open(InMemoryKMS())
 
 

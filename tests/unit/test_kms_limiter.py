@@ -88,9 +88,9 @@ def test_rate_zero_pauses_until_a_rate_is_set() -> None:
 
 
 def test_negative_rate_is_refused() -> None:
-    with pytest.raises(ValueError, match="zero calls a second or more"):
+    with pytest.raises(ValueError, match="0 calls per second or more"):
         RateLimiter(-1)
-    with pytest.raises(ValueError, match="zero calls a second or more"):
+    with pytest.raises(ValueError, match="0 calls per second or more"):
         RateLimiter(float("nan"))
 
 

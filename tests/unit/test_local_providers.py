@@ -85,7 +85,7 @@ def test_old_keks_still_open_and_the_first_one_wraps() -> None:
     [moved] = kms.rewrap_many([RewrapRequest(blob, old.kek_id, CONTEXT, CONTEXT)])
     assert isinstance(moved, Wrapped)
     assert moved.kek_id == kms.kek_id != old.kek_id
-    with pytest.raises(KMSRefusedError, match="not at hand"):
+    with pytest.raises(KMSRefusedError, match="is not available"):
         old.unwrap(moved.blob, CONTEXT)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from dekctl.backoff import backoff
 from dekctl.db.dialect import Dialect
 from dekctl.errors import DatabaseError
 
@@ -23,6 +23,7 @@ RETRY_SECONDS = 120.0
 """How long a transaction is retried after deadlocks, lock time-outs, restarts or a fail-over."""
 FIRST_CONTACT_SECONDS = 5.0
 """The same for a server that has not answered this process yet: likely a wrong address."""
+FIRST_WAIT_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 5.0
 
 
@@ -102,8 +103,7 @@ class Database:
                         f"{error.message}, {attempt + 1} times in {now - failed_at:.0f} seconds",
                         hint=error.hint,
                     ) from None
-            longest = min(LONGEST_WAIT_SECONDS, 0.05 * 2 ** min(attempt, 10))
-            self.give_up.wait(random.uniform(0, longest))  # noqa: S311 - no secret
+            self.give_up.wait(backoff(attempt, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS))
             attempt += 1
 
     def translate(self, error: Exception, *, lost: bool = False) -> DatabaseError:

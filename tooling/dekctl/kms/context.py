@@ -1,8 +1,8 @@
 """The encryption context of a row: which table and which primary key a wrapped key belongs to.
 
-The context is what keeps two rows' keys from being exchanged: KMS opens a blob only with the very
-context it was wrapped with. It is shown in plain text by CloudTrail, so it holds nothing but the
-table's context name and the primary key.
+The context prevents the keys of two rows from being swapped: KMS decrypts a blob only with exactly
+the context it was encrypted with. CloudTrail shows it in plain text, so it holds only the table's
+context name and the primary key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRIMARY_KEY = "dekctl:pk"
 BRANCH = "dekctl:branch"
 
 V1 = "V1"
-"""As the seed's script wrote it: the provider's blob, no context."""
+"""The provider's blob without a context, as an earlier script wrote it."""
 V2 = "V2"
 """The provider's blob, bound to the row's context. What ``wrap`` writes."""
 V3 = "V3"
@@ -31,17 +31,17 @@ VERSIONS = (V1, V2, V3)
 
 
 _EXACT = Context(prec=MAX_PREC)
-"""Never rounds, whatever the thread's own context says: two keys must not become one text."""
+"""Never rounds, whatever the thread's decimal context says: two keys must not get one text."""
 
 
 def key_part_text(value: Any) -> str:
-    """Write one primary-key value as text, the same on every database that stores it alike.
+    """Write one primary-key value as text, the same on every database that stores it.
 
     Raises:
-        UsageError: the value's type has no agreed text (a float or a JSON document, say).
+        UsageError: the value's type has no defined text (for example a float or a JSON document).
     """
     kind = type(value)
-    if kind is int:  # nearly every key is one or the other, and there may be a billion of them
+    if kind is int:  # nearly every key is one of these, and there may be a billion
         return str(value)
     if kind is str:
         return str(value)
@@ -55,7 +55,7 @@ def key_part_text(value: Any) -> str:
         case bytes() | bytearray() | memoryview():
             return bytes(value).hex()
         case datetime() if value.tzinfo is not None:
-            # The server gives it in the session's zone, which another host may set otherwise.
+            # The server returns it in the session's time zone, which may differ on another host.
             return value.astimezone(UTC).isoformat()
         case time() if value.tzinfo is not None:
             pass
@@ -86,7 +86,7 @@ def row_context(context_name: str, primary_key: Sequence[Any]) -> dict[str, str]
 
 
 def branch_context(context_name: str, branch_id: str) -> dict[str, str]:
-    """Build the encryption context of a branch key, which no row's can be equal to."""
+    """Build the encryption context of a branch key; no row can have the same one."""
     return {TABLE: context_name, BRANCH: branch_id}
 
 
@@ -95,11 +95,11 @@ def context_for_version(
 ) -> dict[str, str] | None:
     """Build the context that a row of this version was wrapped with; None for V1.
 
-    A row without a version is a V1 row: the seed's columns allow it.
+    A row without a version is a V1 row: an earlier script did not always set it.
 
     Raises:
         RowRejectedError: no such version.
-        UsageError: the primary key has no agreed text.
+        UsageError: the primary key has no defined text.
     """
     if version is None or version == V1:
         return None
@@ -107,7 +107,7 @@ def context_for_version(
         return row_context(context_name, primary_key)
     raise RowRejectedError(
         f"unknown wrapped_key_version {version!r}",
-        hint="is this dekctl older than the one that wrapped the row?",
+        hint="was the row wrapped by a newer dekctl? Then upgrade this one",
     )
 
 
@@ -115,12 +115,12 @@ def encode_context(context: Mapping[str, str] | None) -> bytes:
     """Encode a context as additional data for a local AEAD, without ambiguity.
 
     The form of the AWS Encryption SDK's message header ("AAD"): the number of pairs, then each
-    name and value behind its length, sorted by name. Lengths are four bytes here, big-endian.
-    No context and an empty one both give no bytes, as KMS treats them alike.
+    name and value after its length, sorted by name. Lengths are four bytes here, big-endian. No
+    context and an empty one both give no bytes, because KMS treats them alike.
     """
     if not context:
         return b""
-    if len(context) == 2 and PRIMARY_KEY in context and TABLE in context:  # a row's: half the time
+    if len(context) == 2 and PRIMARY_KEY in context and TABLE in context:  # a row's: twice as fast
         return row_encoder(context[TABLE])(context)
     out = len(context).to_bytes(4, "big")
     for name in sorted(context):
@@ -134,7 +134,7 @@ def _sized(text: str) -> bytes:
 
 
 _ROW_HEAD = (2).to_bytes(4, "big") + _sized(PRIMARY_KEY)
-"""What is the same for all rows, before the primary key; the table comes behind it."""
+"""What all rows share before the primary key; the table comes after it."""
 
 
 @lru_cache(maxsize=64)
@@ -153,7 +153,7 @@ def key_encoder(context_name: str) -> Callable[[str], bytes]:
 def row_encoder(context_name: str) -> Callable[[Mapping[str, str] | None], bytes]:
     """:func:`encode_context` for the contexts of one table's rows, in a third of the time.
 
-    What is returned raises ``ValueError`` for any other context.
+    The returned function raises ``ValueError`` for any other context.
     """
     encode_key = key_encoder(context_name)
 

@@ -1,8 +1,8 @@
-"""What a forked process must not inherit: locks that a thread of its parent holds, and connections.
+"""What a forked process must not inherit: locks held by threads of the parent, and connections.
 
-Threads do not live on in a child. A server that loads the application and then forks its workers
-(gunicorn with ``preload``) would leave them with a transport whose threads are gone, and whose
-sockets the parent goes on using.
+A child process has none of its parent's threads. A server that loads the application and then
+forks its workers (gunicorn with ``preload``) would leave them with a transport without threads, on
+sockets that the parent still uses.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from weakref import WeakSet
 
 
 class Inherited(Protocol):
-    """Something that a process may have when it forks."""
+    """An object that must be reset in a forked process."""
 
     def after_fork(self) -> None:
-        """Begin anew, in the child, before any other code runs there."""
+        """Reset, in the child, before any other code runs there."""
 
 
 _all: WeakSet[Inherited] = WeakSet()
 _kept: list[object] = []
 
 
-def begin_anew_after_fork(thing: Inherited) -> None:
-    """Have ``after_fork`` called in every child that is forked while the thing is in use."""
+def reset_after_fork(thing: Inherited) -> None:
+    """Have ``after_fork`` called in every child that is forked while the object exists."""
     _all.add(thing)
 
 
 def keep(thing: object) -> None:
-    """Never free a thing of the parent's: closing its connections would end them there, too."""
+    """Never free an object of the parent: closing its connections would close the parent's."""
     _kept.append(thing)
 
 

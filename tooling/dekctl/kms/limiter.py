@@ -1,8 +1,8 @@
-"""How many KMS calls a second: a token bucket under a ceiling, with AIMD on throttling.
+"""How many KMS calls per second: a token bucket under a ceiling, with AIMD on throttling.
 
-The KMS request quota is shared with the application. So the rate has a ceiling of the operator's
-(``--rate``, ``--quota-share``), falls by a third when KMS throttles, and climbs back by a tenth of
-the ceiling each second while calls succeed.
+The KMS request quota is shared with the application. So the operator sets a ceiling (``--rate``,
+``--quota-share``); the rate drops by a third when KMS throttles, and recovers by a tenth of the
+ceiling per second while calls succeed.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ BACK_OFF = 0.7
 """A throttled call multiplies the rate by this, at most once in HOLD_SECONDS."""
 HOLD_SECONDS = 1.0
 SETTLE_SECONDS = 0.25
-"""After a cut, this long nothing is added: calls that were on their way are answered first."""
+"""No recovery for this long after a cut: calls already sent are answered first."""
 RECOVERY_PER_SECOND = 0.1
-"""Each second of success adds this share of the ceiling."""
+"""Each second of success adds this fraction of the ceiling."""
 PROBE_PER_SECOND = 0.5
-"""Without a ceiling, each second above the rate that was throttled adds this share of the rate."""
+"""Without a ceiling, each second above the throttled rate adds this fraction of the rate."""
 USUAL_RATE = 1000.0
-"""Without a ceiling, the least rate to climb back to. KMS allows several times as much in every
-Region, so a call throttled at less says little about what we may use."""
+"""Without a ceiling, the minimum rate to recover to. KMS allows several times as much in every
+Region, so a call throttled below it says little about the quota."""
 MIN_RATE = 1.0
-"""Throttling never slows down to less than this many calls a second."""
+"""Throttling never reduces the rate below this many calls per second."""
 MAX_WAIT_SECONDS = 0.1
-"""The longest wait that is asked for at once, so that a new rate is obeyed soon."""
+"""The longest single wait, so that a new rate takes effect soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateSnapshot:
-    """The limiter at one moment. Rates are in calls a second; ``None`` is "not limited"."""
+    """The limiter at one moment. Rates are in calls per second; ``None`` is "not limited"."""
 
     ceiling: float | None
     rate: float | None
@@ -42,15 +42,14 @@ class RateSnapshot:
 
     @property
     def paused(self) -> bool:
-        """Nothing is sent until a rate is set."""
+        """Whether nothing is sent until a rate is set."""
         return self.ceiling == 0
 
 
 class RateLimiter:
     """Spreads the calls of one process. Safe to share among threads.
 
-    In any one second no more than ``rate`` calls are granted: what the bucket can give at once is
-    taken off what flows in.
+    In any one second at most ``rate`` calls are granted: the burst is subtracted from the inflow.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class RateLimiter:
         adaptive: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Limit to ``rate`` calls a second; ``None`` has no ceiling, 0 pauses.
+        """Limit to ``rate`` calls per second; ``None`` sets no ceiling, 0 pauses.
 
         ``adaptive`` slows down when KMS throttles. An application does not: its calls are few, each
         is wanted now, and it must not be slow for longer than KMS throttles.
@@ -81,17 +80,17 @@ class RateLimiter:
         self._window_calls = 0
         self._last_window = 0.0
         self._free = True
-        self._target: float | None = None  # where the rate climbs back to; None: not limited
+        self._target: float | None = None  # where the rate recovers to; None: not limited
         self.set_rate(rate)
 
     def set_rate(self, rate: float | None) -> None:
-        """Set the ceiling in calls a second: ``None`` takes it away, 0 pauses.
+        """Set the ceiling in calls per second; ``None`` removes it, 0 pauses.
 
         Raises:
             ValueError: the rate is negative.
         """
         if rate is not None and not rate >= 0:
-            raise ValueError("a rate is zero calls a second or more")
+            raise ValueError("a rate must be 0 calls per second or more")
         with self._lock:
             self._ceiling = self._target = rate
             self._apply(rate)
@@ -101,12 +100,12 @@ class RateLimiter:
     def reserve(self, calls: int) -> tuple[int, float]:
         """Take up to ``calls`` calls without waiting.
 
-        Returns how many may be sent now, and after how many seconds to ask for the rest (0 when
+        Returns how many may be sent now, and after how many seconds to ask for the rest (0 if
         all were granted).
         """
         if self._free:
-            # Without the lock: two threads may lose a count of each other here. It is only used
-            # to guess a rate if KMS throttles, and an exact one would cost every call.
+            # Without the lock, two threads may lose a count here. It only serves to estimate the
+            # rate if KMS throttles; an exact count would cost every call.
             self._measure(calls)
             return calls, 0.0
         with self._lock:
@@ -119,13 +118,13 @@ class RateLimiter:
                 return granted, 0.0
             if not self._flow:
                 return granted, MAX_WAIT_SECONDS
-            # Wait for half a bucket at least: fewer wake-ups at high rates.
+            # Wait for at least half a bucket: fewer wake-ups at high rates.
             wanted = min(calls - granted, max(1.0, self._burst / 2))
             wait = (wanted - self._tokens) / self._flow
             return granted, min(max(wait, 0.0001), MAX_WAIT_SECONDS)
 
     def acquire(self, cancel: threading.Event | None = None, until: float | None = None) -> bool:
-        """Wait until one call may be sent. Returns False, at once, when ``cancel`` is set.
+        """Wait until one call may be sent. Returns False as soon as ``cancel`` is set.
 
         It also returns False at the time ``until``, on the clock of ``time.monotonic``.
         """
@@ -148,13 +147,13 @@ class RateLimiter:
             self._turnstile.release()
 
     def throttled(self) -> None:
-        """Say that KMS throttled a call: slow down, at most once in HOLD_SECONDS."""
+        """Record that KMS throttled a call: slow down, at most once in HOLD_SECONDS."""
         with self._lock:
             now = self._clock()
             self._throttles += 1
             if now < self._held_until or self._rate == 0 or not self._adaptive:
                 return
-            # The real rate may be well below the allowed one; cutting that would change nothing.
+            # The measured rate may be well below the limit; cutting the limit would change nothing.
             measured = max(self._measured(now), MIN_RATE)
             if self._target is None:
                 self._target = max(measured, USUAL_RATE)
@@ -167,7 +166,7 @@ class RateLimiter:
             self._window_from, self._window_calls, self._last_window = now, 0, 0.0
 
     def succeeded(self) -> None:
-        """Say that KMS answered a call: climb back if the rate was cut."""
+        """Record that KMS answered a call: recover if the rate was cut."""
         if self._rate is None or self._rate == self._ceiling:
             return
         with self._lock:
@@ -183,7 +182,7 @@ class RateLimiter:
             self._raised_at = now
             if self._ceiling is not None:
                 self._apply(min(rate, self._ceiling))
-            elif rate >= 2 * self._target:  # twice what was throttled goes through: no limit left
+            elif rate >= 2 * self._target:  # twice the throttled rate goes through: no limit left
                 self._target = None
                 self._apply(None)
             else:
@@ -198,7 +197,7 @@ class RateLimiter:
         self._rate = rate
         self._free = rate is None
         self._burst = max(1.0, rate * BURST_SECONDS) if rate else 0.0
-        # A full bucket and a second's flow together make exactly the rate.
+        # A full bucket and one second of inflow add up to exactly the rate.
         self._flow = rate + 1.0 - self._burst if rate else 0.0
         self._tokens = min(self._tokens, self._burst)
 
@@ -209,7 +208,7 @@ class RateLimiter:
         return now
 
     def _measure(self, calls: int, now: float | None = None) -> None:
-        """Count granted calls in windows of half a second, to know the real rate."""
+        """Count granted calls in windows of half a second, to measure the real rate."""
         now = self._clock() if now is None else now
         elapsed = now - self._window_from
         if elapsed >= 0.5:

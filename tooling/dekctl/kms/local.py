@@ -1,4 +1,4 @@
-"""Providers that need no cloud: a KEK from the environment, and one that lives in memory.
+"""Providers that need no cloud: a KEK from the environment, and one in memory.
 
 Both wrap with AES-256-GCM from ``cryptography``, the encryption context as additional data.
 
@@ -38,7 +38,7 @@ KEK_VARIABLE = "DEKCTL_KEK"
 OLD_KEKS_VARIABLE = "DEKCTL_OLD_KEKS"
 
 FORGOTTEN_HINT = (
-    "the memory provider forgets its KEK when its process ends; set a lasting provider in "
+    "the memory provider loses its KEK when its process ends; set another provider in "
     "dekctl.toml, then wrap the plaintexts again: dekctl wrap --stale"
 )
 
@@ -54,7 +54,7 @@ Answer = TypeVar("Answer")
 def _each(
     requests: Sequence[Asked], answer: Callable[[Asked], Answer]
 ) -> list[Answer | RowRejectedError]:
-    """Answer every request; a rejected one becomes the error itself, in its place."""
+    """Answer every request; for a rejected one the error itself is the answer."""
     answers: list[Answer | RowRejectedError] = []
     for request in requests:
         try:
@@ -64,11 +64,13 @@ def _each(
     return answers
 
 
-def _not_at_hand(kek_id: str) -> KMSRefusedError:
-    hint = f"put it, base64, into {OLD_KEKS_VARIABLE} and run the same command again"
+def _not_available(kek_id: str) -> KMSRefusedError:
+    hint = f"add it (base64) to {OLD_KEKS_VARIABLE} and run the same command again"
     if kek_id.startswith(MEMORY_PREFIX):
         hint = FORGOTTEN_HINT
-    return KMSRefusedError(f"the KEK {kek_id} is not at hand", hint=hint, code="NotFoundException")
+    return KMSRefusedError(
+        f"the KEK {kek_id} is not available", hint=hint, code="NotFoundException"
+    )
 
 
 class _LocalKEK:
@@ -97,7 +99,7 @@ class _LocalKEK:
 
 
 class _LocalKMS(KMSInterface):
-    """What both local providers share: the blob format and choosing the KEK by fingerprint."""
+    """What both local providers share: the blob format, and finding the KEK by fingerprint."""
 
     def __init__(self, current: _LocalKEK, others: Sequence[_LocalKEK] = ()) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class _LocalKMS(KMSInterface):
         for kek in self._keks.values():
             if kek.kek_id == kek_id:
                 return kek
-        raise _not_at_hand(kek_id)
+        raise _not_available(kek_id)
 
     def _unwrap(self, blob: bytes, kek_id: str | None, context: Context | None) -> Unwrapped:
         if len(blob) <= _HEADER_BYTES or not blob.startswith(_FORMAT):
@@ -129,10 +131,10 @@ class _LocalKMS(KMSInterface):
         kek = self._keks.get(blob[1 : 1 + _FINGERPRINT_BYTES])
         if kek is None:
             named = f"{self.name}:{blob[1 : 1 + _FINGERPRINT_BYTES].hex()}"
-            raise _not_at_hand(kek_id or named)
+            raise _not_available(kek_id or named)
         if kek_id is not None and kek_id != kek.kek_id:
             raise RowRejectedError(
-                f"the row names the KEK {kek_id}, but {kek.kek_id} wrapped its key",
+                f"the row names KEK {kek_id}, but {kek.kek_id} wrapped its key",
                 code="IncorrectKeyException",
             )
         try:
@@ -172,10 +174,11 @@ def _decode_kek(text: str, variable: str) -> _LocalKEK:
 
 
 class EnvKMS(_LocalKMS):
-    """A KEK from the environment: ``DEKCTL_KEK`` wraps; ``DEKCTL_OLD_KEKS`` may also unwrap.
+    """A KEK from the environment: ``DEKCTL_KEK`` wraps; ``DEKCTL_OLD_KEKS`` only unwrap.
 
-    Both hold base64 of 32 bytes, the second several, separated by commas. ``kek_id`` is
-    ``env:<fingerprint>``, 16 hexadecimal digits of a SHA-256 that reveals nothing of the key.
+    Each KEK is 32 bytes in base64; ``DEKCTL_OLD_KEKS`` holds several, separated by commas.
+    ``kek_id`` is ``env:<fingerprint>``, 16 hexadecimal digits of a SHA-256 that
+    reveals nothing of the key.
     """
 
     name = "env"
@@ -200,7 +203,7 @@ class EnvKMS(_LocalKMS):
 
 
 class InMemoryKMS(_LocalKMS):
-    """A random KEK that is gone when the process ends. For development and tests only."""
+    """A random KEK that is lost when the process ends. For development and tests only."""
 
     name = "memory"
 
@@ -224,7 +227,7 @@ def _open_env(opening: Opening) -> KMSInterface:
 
 
 def _open_memory(opening: Opening) -> KMSInterface:
-    """The process's own: the one that was chosen before, else a new one for all that follows."""
+    """Open the process's own: the chosen one, else a new one, which is chosen then."""
     provider = chosen()
     if not isinstance(provider, InMemoryKMS):
         provider = choose(InMemoryKMS())

@@ -1,4 +1,4 @@
-"""AWS credentials: boto3's own chain, and the role that Terraform made for the work at hand."""
+"""AWS credentials: boto3's own chain, and the role that Terraform created for the task."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dekctl.kms.aws.botocore_private import botocore_session, set_credentials
 
 
 class RoleRefusedError(KMSRefusedError):
-    """STS refused to let us act as a role."""
+    """STS refused to let us assume a role."""
 
 
 def base_session(region: str | None) -> boto3.Session:
     """A session with the ambient identity.
 
     Raises:
-        UsageError: AWS's own configuration is wrong: a profile that it does not have, say.
+        UsageError: the AWS configuration is wrong, for example names a missing profile.
     """
     with _own_configuration():
         return boto3.Session(region_name=region)
@@ -38,9 +38,9 @@ def _own_configuration() -> Iterator[None]:
         yield
     except BotoCoreError as error:
         raise UsageError(
-            f"AWS's own configuration cannot be used: {error}",
+            f"the AWS configuration is not usable: {error}",
             hint="correct AWS_PROFILE, or the files that AWS_CONFIG_FILE and "
-            "AWS_SHARED_CREDENTIALS_FILE name (~/.aws/config, ~/.aws/credentials); see the "
+            "AWS_SHARED_CREDENTIALS_FILE name (~/.aws/config, ~/.aws/credentials); list the "
             "profiles with: aws configure list-profiles",
         ) from None
 
@@ -53,13 +53,13 @@ def assumed_session(
     endpoint_url: str | None,
     external_id: str | None = None,
 ) -> boto3.Session:
-    """A session that acts as a role, and takes it on again before its credentials run out.
+    """A session that acts as a role, and assumes it again before its credentials expire.
 
-    ``external_id`` is sent whenever it is given: a role that asks for none does not mind.
+    ``external_id`` is sent whenever it is given: a role that requires none ignores it.
 
     Raises:
-        KMSRefusedError: there are no credentials to begin with.
-        UsageError: AWS's own configuration is wrong.
+        KMSRefusedError: there are no credentials to assume it with.
+        UsageError: the AWS configuration is wrong.
     """
     with _own_configuration():
         source = base.get_credentials()
@@ -67,7 +67,7 @@ def assumed_session(
         raise KMSRefusedError(
             "no AWS credentials were found",
             hint="log in (aws sso login), or set AWS_PROFILE or AWS_ACCESS_KEY_ID; "
-            "dekctl reads none from its own configuration",
+            "dekctl.toml holds no credentials",
         )
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=partial(
@@ -99,8 +99,8 @@ def _fetch(fetcher: AssumeRoleCredentialFetcher, role_arn: str) -> dict[str, str
         detail = error.response["Error"]
         raise RoleRefusedError(
             f"cannot assume {role_arn}: {detail.get('Code')} ({detail.get('Message')})",
-            hint="let your identity assume it (the role's trust policy, and external_id in "
-            "dekctl.toml where that asks for one), or act as yourself: --no-assume-role",
+            hint="allow your identity to assume it (trust policy of the role, and external_id in "
+            "dekctl.toml if that requires one), or use your own identity: --no-assume-role",
             code=detail.get("Code"),
         ) from None
     except BotoCoreError as error:

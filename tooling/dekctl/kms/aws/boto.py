@@ -1,4 +1,4 @@
-"""KMS calls through boto3 in threads: always there, and what the fast transport is held against."""
+"""KMS calls through boto3 in threads: always available; the fast transport's reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from dekctl.errors import KMSError
-from dekctl.kms.aws.faults import NOT_KMS, WRONG_TYPE, Fault, classify, error_for
+from dekctl.kms.aws.faults import NOT_KMS, WRONG_TYPE, ErrorClass, classify, error_for
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import (
     CANCEL_GRACE_SECONDS,
@@ -40,7 +40,7 @@ from dekctl.kms.limiter import RateLimiter
 class BotoTransport:
     """The :class:`dekctl.kms.aws.transport.Transport` of boto3.
 
-    ``concurrency`` threads make 600 to 1,000 calls per CPU-second, however many they are.
+    It makes 600 to 1,000 calls per CPU-second, however many threads there are.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BotoTransport:
         if self._closed:
             raise closed_error()
         batch = _Batch(operation, requests, deadline_at())
-        with self._pool_lock:  # a pool that was exchanged takes no more work
+        with self._pool_lock:  # a pool that was replaced takes no more work
             workers = min(self._concurrency, len(requests))
             futures = [self._pool.submit(self._work, batch) for _ in range(workers)]
         try:
@@ -91,7 +91,7 @@ class BotoTransport:
         return [missing(operation) if answer is None else answer for answer in batch.answers]
 
     def set_concurrency(self, concurrency: int) -> None:
-        """Change how many calls may be in flight. Calls already taken up end as they are."""
+        """Change how many calls may be in flight. Calls already started are not affected."""
         if concurrency == self._concurrency:
             return
         made = ThreadPoolExecutor(concurrency, thread_name_prefix="kms")
@@ -101,13 +101,13 @@ class BotoTransport:
         before.shutdown(wait=False)
 
     def close(self) -> None:
-        """Drop connections and threads; calls that wait are given up."""
+        """Drop connections and threads; waiting calls are abandoned."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     def _wait(self, futures: list[Future[None]], until: float | None) -> bool:
-        """Wait for the workers, and after a cancellation only a little. False: not in time."""
+        """Wait for the workers, after a cancellation only briefly. False: not in time."""
         give_up: float | None = None
         pending = set(futures)
         while pending and (give_up is None or time.monotonic() < give_up):
@@ -140,13 +140,13 @@ class BotoTransport:
             if self._count is not None:
                 with self._count_lock:
                     self._count(operation)
-            answer, fault = self._attempt(operation, method, request)
+            answer, kind = self._attempt(operation, method, request)
             if not isinstance(answer, KMSError):
                 self._limiter.succeeded()
                 return answer
-            if fault is Fault.THROTTLED:
+            if kind is ErrorClass.THROTTLED:
                 self._limiter.throttled()
-            delay = None if fault is None else retries.next_delay(fault, contacted=self._contacted)
+            delay = None if kind is None else retries.next_delay(kind, contacted=self._contacted)
             if delay is None:
                 return answer
             if self._cancel.wait(delay):
@@ -154,8 +154,8 @@ class BotoTransport:
 
     def _attempt(
         self, operation: str, method: Any, request: Request
-    ) -> tuple[Response | KMSError, Fault | None]:
-        """Make one call. Returns the answer, or the error and what it means (None: no retry)."""
+    ) -> tuple[Response | KMSError, ErrorClass | None]:
+        """Make one call. Returns the response, or the error and its class (None: no retry)."""
         try:
             with unlogged():
                 response: Response = method(**request)
@@ -175,24 +175,24 @@ class BotoTransport:
         except aws.SSLError as error:
             return tls_error(operation, str(error)), None
         except aws.BotoCoreError as error:
-            return error_for(operation, None, str(error)), Fault.RETRY
+            return error_for(operation, None, str(error)), ErrorClass.RETRY
         except TypeError:
             # Not chained and without details: they might repeat a value.
             return error_for(operation, "ValidationException", WRONG_TYPE), None
         except (AttributeError, ValueError, RecursionError, ResponseParserError):  # no object
-            return error_for(operation, None, NOT_KMS), Fault.RETRY
+            return error_for(operation, None, NOT_KMS), ErrorClass.RETRY
         self._contacted = True
         # Only ResponseMetadata: botocore drops what it cannot read.
         if len(response) == 1 or not is_whole(operation, request, response):
-            return error_for(operation, None, NOT_KMS), Fault.RETRY
+            return error_for(operation, None, NOT_KMS), ErrorClass.RETRY
         return response, None
 
 
 def _refuse_damaged(operation_model: Any, response_dict: Any, **_: object) -> None:
-    """Refuse what the fast transport does not read: botocore leaves out what is no base64.
+    """Refuse what the fast transport refuses: botocore drops members that are not base64.
 
     Raises:
-        ValueError: the answer is not KMS's.
+        ValueError: it is not a valid KMS response.
     """
     good = response_dict["status_code"] == 200
     if good and Decoder(operation_model).decode(response_dict["body"]) is None:

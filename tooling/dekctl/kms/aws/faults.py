@@ -1,4 +1,4 @@
-"""What each KMS error means for a run: try again, stop, or set one row aside.
+"""What each KMS error means for a run: retry, stop, or quarantine one row.
 
 Names are those of the AWS KMS API reference ("Errors" of Encrypt, Decrypt and ReEncrypt, and the
 "Common Errors" page). ``ThrottlingException`` is not in botocore's model of KMS, so only the name
@@ -12,13 +12,13 @@ from enum import Enum
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
 
 
-class Fault(Enum):
-    """What to do about an error name."""
+class ErrorClass(Enum):
+    """What to do about an error."""
 
-    THROTTLED = "throttled"  # slow down, then try again
-    RETRY = "retry"  # try again
-    GRACE = "grace"  # try again for a few seconds (IAM changes take time to spread), then stop
-    ROW = "row"  # this row's key is at fault
+    THROTTLED = "throttled"  # slow down, then retry
+    RETRY = "retry"  # retry
+    GRACE = "grace"  # retry for a few seconds (IAM changes take time to spread), then stop
+    ROW = "row"  # only this row's key is at fault
     STOP = "stop"  # every other row would fail the same way
 
 
@@ -58,42 +58,42 @@ CLOCK_CODES = frozenset(
         "RequestTimeTooSkewed",
     }
 )
-"""Refusals that a wrong clock may be the reason for."""
+"""Refusals that a wrong clock may have caused."""
 
 ACCESS_GRACE_SECONDS = 10.0
 """How long an AccessDeniedException is retried: IAM is eventually consistent."""
 
 
-def classify(code: str | None, http_status: int | None = None) -> Fault:
-    """Say what an answer means. ``code`` is None where the connection broke before an answer."""
+def classify(code: str | None, http_status: int | None = None) -> ErrorClass:
+    """Classify an answer. ``code`` is None if the connection broke before an answer."""
     if code in THROTTLE_CODES or http_status == 429:
-        return Fault.THROTTLED
-    if http_status == 501:  # an emulator has not implemented the call: it never will in this run
-        return Fault.STOP
+        return ErrorClass.THROTTLED
+    if http_status == 501:  # an emulator without this call: retrying is no use
+        return ErrorClass.STOP
     if code is None or code in RETRY_CODES:
-        return Fault.RETRY
+        return ErrorClass.RETRY
     if code in GRACE_CODES:
-        return Fault.GRACE
+        return ErrorClass.GRACE
     if code in ROW_CODES:
-        return Fault.ROW
+        return ErrorClass.ROW
     if http_status is not None and http_status >= 500:
-        return Fault.RETRY
-    return Fault.STOP
+        return ErrorClass.RETRY
+    return ErrorClass.STOP
 
 
-NOT_KMS = "the answer is not KMS's"
+NOT_KMS = "not a valid KMS response (is the endpoint right?)"
 WRONG_TYPE = "a parameter has the wrong type"
 
 HINTS = {
     "AccessDeniedException": "check the role and the key policy: dekctl doctor",
-    "DisabledException": "the KEK is disabled; how to enable it, says: dekctl doctor",
-    "KMSInvalidStateException": "the KEK is not usable; what to do, says: dekctl doctor",
+    "DisabledException": "the KEK is disabled; run: dekctl doctor",
+    "KMSInvalidStateException": "the KEK cannot be used in its present state; run: dekctl doctor",
     "NotFoundException": "the KEK does not exist in this account and Region; check `kek` or the "
     "Terraform outputs with: dekctl doctor",
-    "IncorrectKeyException": "the row names another KEK than the one that wrapped its key; "
+    "IncorrectKeyException": "the row names a different KEK from the one that wrapped its key; "
     "find such rows with: dekctl verify",
     "InvalidCiphertextException": "the wrapped key is damaged, or belongs to another row or table",
-    "ExpiredTokenException": "the AWS session is over; log in and run the same command again",
+    "ExpiredTokenException": "the AWS session has expired; log in and run the same command again",
     "UnrecognizedClientException": "AWS does not know these credentials; log in or set AWS_PROFILE",
     "InvalidSignatureException": "check the AWS credentials and the clock of this machine",
 }
@@ -102,20 +102,20 @@ HINTS = {
 def error_for(
     operation: str, code: str | None, detail: str, http_status: int | None = None
 ) -> KMSError:
-    """Build the exception for an answer that will not be retried any more.
+    """Build the exception for an error that is not retried, or no longer.
 
-    ``detail`` is KMS's own message or the network's; KMS never repeats key material in it.
+    ``detail`` is the message of KMS or of the network; neither repeats key material.
     """
     text = f"KMS {operation} failed: {code or 'no answer'}" + (f" ({detail})" if detail else "")
     hint = HINTS.get(code or "")
     match classify(code, http_status):
-        case Fault.ROW:
+        case ErrorClass.ROW:
             return RowRejectedError(text, hint=hint, code=code)
-        case Fault.THROTTLED | Fault.RETRY:
+        case ErrorClass.THROTTLED | ErrorClass.RETRY:
             return KMSUnavailableError(
                 text,
                 hint=hint or "check the endpoint and the network, then run the same command again",
                 code=code,
             )
-        case _:
+        case ErrorClass.GRACE | ErrorClass.STOP:
             return KMSRefusedError(text, hint=hint, code=code)

@@ -1,9 +1,9 @@
 """AWS KMS as a key provider.
 
-Every call names its key (``KeyId``, ``SourceKeyId``): left out, KMS would pick the key from the
-blob and hide that a row is "still on the old key". A row is opened with the ARN it stores. Rows
-that the seed's script wrote may store an alias or a key id instead; an alias may have moved since,
-so those are tried with each known KEK in turn.
+Every call names its key (``KeyId``, ``SourceKeyId``): without it, KMS would take the key from the
+blob and hide that a row is "still on the old key". A row is decrypted with the ARN it stores. Rows
+of an earlier script may store an alias or a key id instead; an alias may have moved since, so those
+are tried with each known KEK in turn.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dekctl.kek_id import in_region, is_key_arn, is_multi_region
 from dekctl.kms.aws.assume_role import base_session
 from dekctl.kms.aws.botocore_private import botocore_session
 from dekctl.kms.aws.connect import TransportKind, make_transport
-from dekctl.kms.aws.faults import Fault, classify, error_for
+from dekctl.kms.aws.faults import NOT_KMS, ErrorClass, classify, error_for
 from dekctl.kms.aws.quota import live_quota
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
 from dekctl.kms.aws.transport import Request, Response, Transport
 from dekctl.kms.deadline import deadline_at
-from dekctl.kms.fork_safety import begin_anew_after_fork, keep
+from dekctl.kms.fork_safety import keep, reset_after_fork
 from dekctl.kms.interface import (
     DEFAULT_CONCURRENCY,
     MAX_PLAINTEXT_BYTES,
@@ -45,22 +45,22 @@ from dekctl.kms.limiter import RateLimiter
 Opened = TypeVar("Opened")
 
 CALL_RETRY = RetryPolicy(patience=10.0)
-"""How long a single call, not one of a page, is tried again."""
+"""How long a single call, outside of batches, is retried."""
 
 _ROW_KEK_CODES = frozenset({"IncorrectKeyException"})
-"""The KEK that the row names is not the one that wrapped its key: that row's fault."""
+"""The KEK that the row names did not wrap its key: an error of that row."""
 _UNKNOWN_KEK_CODES = frozenset(
     {"NotFoundException", "ValidationException", "InvalidArnException", "IncorrectKeyException"}
 )
-"""A row's own KEK id leads nowhere: that row's fault, unless the KEK is one we were told of."""
+"""The row's KEK does not exist: an error of that row, unless the KEK is a configured one."""
 _CLOSED_KEK_CODES = frozenset({"DisabledException", "KMSInvalidStateException"})
-"""A KEK that opens nothing now; the row may be another candidate's."""
+"""A KEK that decrypts nothing now; the row may belong to another candidate."""
 
 
 class AWSKMS(KMSInterface):
     """Wraps and unwraps with a symmetric AWS KMS key.
 
-    Credentials come from boto3's own chain; nothing is guessed about the endpoint.
+    Credentials come from boto3's own chain; the endpoint is never guessed.
     """
 
     name = "aws"
@@ -87,12 +87,12 @@ class AWSKMS(KMSInterface):
             endpoint_url: another endpoint than AWS's, for an emulator or a VPC endpoint.
             session: a boto3 session to take credentials from.
             known_keks: ARNs of further KEKs that may have wrapped a row that names none.
-            transport: ``curl``, ``boto3``, or ``auto`` for the first that can be had.
-            concurrency: most calls in flight at once.
-            limiter: shared limit on calls a second.
+            transport: ``curl``, ``boto3``, or ``auto`` for the first that can run.
+            concurrency: maximum number of calls in flight.
+            limiter: shared limit on calls per second.
             cancel: when set, waiting for a retry ends at once.
-            retry: for how long calls are tried again; by default as a migration wants it, minutes.
-                An application takes :data:`dekctl.kms.aws.retry.APPLICATION`.
+            retry: how long calls are retried; by default minutes, as a migration needs. An
+                application uses :data:`dekctl.kms.aws.retry.APPLICATION`.
         """
         super().__init__()
         self.key_id = key_id
@@ -112,14 +112,14 @@ class AWSKMS(KMSInterface):
             "cancel": cancel,
             "policy": retry,
         }
-        begin_anew_after_fork(self)
+        reset_after_fork(self)
 
     def __repr__(self) -> str:
         return f"AWSKMS(key_id={self.key_id!r})"
 
     @property
     def kek_id(self) -> str:
-        """ARN of the KEK that wraps. An alias or a key id is looked up once, with DescribeKey."""
+        """ARN of the KEK that wraps. An alias or a key id is resolved once, by DescribeKey."""
         if self._kek_arn is None:
             self._kek_arn = self.resolve(self.key_id)
         return self._kek_arn
@@ -137,7 +137,7 @@ class AWSKMS(KMSInterface):
         return metadata
 
     def live_quota(self) -> float | None:
-        """How many calls a second KMS allows the account here; None where nobody says."""
+        """How many calls per second KMS allows this account here; None if unknown."""
         return live_quota(self._botocore, self._region, self._endpoint_url)
 
     def call(self, operation: str, request: Request) -> Response:
@@ -159,22 +159,25 @@ class AWSKMS(KMSInterface):
             except ClientError as error:
                 detail = error.response["Error"]
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                fault = classify(detail.get("Code"), status)
+                kind = classify(detail.get("Code"), status)
                 failure = error_for(
                     operation, detail.get("Code"), detail.get("Message", ""), status
                 )
             except HTTPClientError as error:
-                fault = Fault.RETRY
+                kind = ErrorClass.RETRY
                 failure = _unreachable(operation, error)
             except BotoCoreError as error:
                 raise _unreachable(operation, error) from None
             else:
                 if len(response) > 1:
                     return response
-                # Only ResponseMetadata: botocore drops an answer that was cut off half-way.
-                fault, failure = Fault.RETRY, error_for(operation, None, "the answer is not KMS's")
-            # A denial is the answer that doctor asks for: it is told at once.
-            delay = None if fault is Fault.GRACE else retries.next_delay(fault, contacted=False)
+                # Only ResponseMetadata: botocore drops a response that was cut off.
+                kind, failure = (
+                    ErrorClass.RETRY,
+                    error_for(operation, None, NOT_KMS),
+                )
+            # A denial is what doctor asks about: it is reported at once.
+            delay = None if kind is ErrorClass.GRACE else retries.next_delay(kind, contacted=False)
             if delay is None or stop.wait(delay):
                 raise failure
 
@@ -269,12 +272,12 @@ class AWSKMS(KMSInterface):
         request: Callable[[int, str], Request],
         result: Callable[[Response], Opened],
     ) -> list[Opened | RowRejectedError]:
-        """Call KMS with the KEK each row names; where that name may be stale, with each candidate.
+        """Call KMS with the KEK each row names; if that name may be stale, with each candidate.
 
         Raises:
-            KMSError: what every row would meet: a KEK that is disabled or out of reach.
+            KMSError: for what every row would meet: a disabled KEK, or an unreachable KMS.
         """
-        strange: set[int] = set()
+        unknown: set[int] = set()
         closed: dict[int, KMSError] = {}
         answers: list[Opened | RowRejectedError | None] = [None] * len(kek_ids)
         candidates = [self._candidates(kek_id) for kek_id in kek_ids]
@@ -290,7 +293,7 @@ class AWSKMS(KMSInterface):
                     answers[i] = result(response)
                     continue
                 if response.code in _UNKNOWN_KEK_CODES:
-                    strange.add(i)
+                    unknown.add(i)
                 elif response.code in _CLOSED_KEK_CODES:
                     closed[i] = response
                 else:
@@ -298,10 +301,10 @@ class AWSKMS(KMSInterface):
                     continue
                 if attempt + 1 < len(candidates[i]):
                     again.append(i)
-                elif i in strange and i in closed:
+                elif i in unknown and i in closed:
                     answers[i] = RowRejectedError(
-                        f"no usable KEK opens its wrapped key; {closed[i].message}",
-                        hint="is it that KEK's? Enable it and run: dekctl verify",
+                        f"no usable KEK can decrypt its wrapped key; {closed[i].message}",
+                        hint="if that KEK wrapped it, enable the KEK, then run: dekctl verify",
                         code=closed[i].code,
                     )
                 else:
@@ -317,18 +320,18 @@ class AWSKMS(KMSInterface):
         return tuple(dict.fromkeys((kek_id, *map(self._related, self._known))))
 
     def _related(self, kek: str) -> str:
-        """The key of the same material here, where a multi-Region key comes from another Region."""
+        """The replica here of a multi-Region key of another Region; any other key unchanged."""
         here = self._region or self._session.region_name
         return in_region(kek, here) if here is not None and is_multi_region(kek) else kek
 
     def _rejection(self, kek_id: str | None, error: KMSError) -> RowRejectedError:
-        """Make the answer for one row out of KMS's error, or raise what concerns every row."""
+        """Turn a KMS error into the answer for one row, or raise it if it concerns every row."""
         if isinstance(error, RowRejectedError):
             return error
-        strange = error.code in _UNKNOWN_KEK_CODES and kek_id not in self._known
-        if error.code in _ROW_KEK_CODES or strange:
+        unknown = error.code in _UNKNOWN_KEK_CODES and kek_id not in self._known
+        if error.code in _ROW_KEK_CODES or unknown:
             return RowRejectedError(
-                f"its KEK {kek_id} does not open its wrapped key: {error.code}",
+                f"KEK {kek_id} cannot decrypt this row's wrapped key: {error.code}",
                 hint=error.hint,
                 code=error.code,
             )
@@ -355,7 +358,7 @@ class AWSKMS(KMSInterface):
             return self._transport_made
 
     def after_fork(self) -> None:
-        """Take new locks and, with the next call, a new transport: the parent keeps its own."""
+        """Make new locks and, with the next call, a new transport: the parent keeps its own."""
         self._count_lock = threading.Lock()
         self._transport_lock = threading.Lock()
         keep(self._transport_made)

@@ -1,7 +1,7 @@
-"""How many calls a second KMS allows this account, from Service Quotas.
+"""How many calls per second KMS allows this account, from Service Quotas.
 
-Encrypt, Decrypt, ReEncrypt and GenerateDataKey share one quota per account and Region, with the
-application too.
+Encrypt, Decrypt, ReEncrypt and GenerateDataKey share one quota per account and Region, also with
+the application.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ _SECONDS = {
 def live_quota(
     session: Session, region: str | None, endpoint_url: str | None = None
 ) -> float | None:
-    """Return the quota in calls a second: the account's own, or else AWS's default.
+    """Return the quota in calls per second: the account's own, else the AWS default.
 
-    ``None`` where it may not be read (``servicequotas:GetServiceQuota`` and
-    ``servicequotas:GetAWSDefaultServiceQuota`` are needed), or nobody answers within seconds.
+    ``None`` if it may not be read (``servicequotas:GetServiceQuota`` and
+    ``servicequotas:GetAWSDefaultServiceQuota`` are needed), or Service
+    Quotas does not answer within seconds.
     """
     config = Config(
         connect_timeout=5,
@@ -53,7 +54,7 @@ def live_quota(
                 answer = ask(ServiceCode=SERVICE_CODE, QuotaCode=QUOTA_CODE)
             except aws.ClientError:
                 continue  # the account has no value of its own, or we may not see it
-            rate = _calls_a_second(answer.get("Quota", {}))
+            rate = _calls_per_second(answer.get("Quota", {}))
             if rate is not None:
                 return rate
     except aws.BotoCoreError:
@@ -63,7 +64,7 @@ def live_quota(
     return None
 
 
-def _calls_a_second(quota: dict[str, Any]) -> float | None:
+def _calls_per_second(quota: dict[str, Any]) -> float | None:
     value = quota.get("Value")
     period = quota.get("Period") or {}
     seconds = period.get("PeriodValue", 1) * _SECONDS.get(period.get("PeriodUnit", "SECOND"), 0.0)

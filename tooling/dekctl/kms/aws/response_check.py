@@ -1,4 +1,4 @@
-"""Whether an answer of KMS is whole: it is stored, and may replace the only copy of a key."""
+"""Whether a KMS response is complete: it is stored, and may replace the only copy of a key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _MEMBERS = {
     "ReEncrypt": ("DestinationKeyId", ("CiphertextBlob",)),
     "GenerateDataKey": ("KeyId", ("CiphertextBlob", "Plaintext")),
 }
-"""Which parameter names the key that the answer must name too, and the blobs that must be there."""
+"""Which parameter names the key that the response must name too, and the blobs it must have."""
 
 
 def is_whole(operation: str, request: Request, answer: Response) -> bool:
-    """Whether an answer can be KMS's: no blob is empty, and the key is the one that was asked for.
+    """Whether a response can come from KMS: no blob is empty, and the key is the one requested.
 
-    An alias or a key id does not say which ARN to expect; a key's ARN does.
+    An alias or a key id does not tell which ARN to expect; a key ARN does.
     """
     if operation not in _MEMBERS:
         return True

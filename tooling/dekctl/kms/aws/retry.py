@@ -1,6 +1,6 @@
-"""When a KMS call is tried again, and for how long: the same rules for both transports.
+"""When a KMS call is retried, and for how long; the same rules for both transports.
 
-All KMS calls that dekctl makes may be repeated: none changes anything in KMS.
+Every KMS call that dekctl makes can be repeated: none changes anything in KMS.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dekctl.backoff import backoff
 from dekctl.errors import ExitCode, KMSUnavailableError
-from dekctl.kms.aws.faults import ACCESS_GRACE_SECONDS, Fault
+from dekctl.kms.aws.faults import ACCESS_GRACE_SECONDS, ErrorClass
 
 ANSWER_SECONDS = 30.0
-"""How long a call may take once it is sent, where nobody waits for it."""
+"""How long a call may take once it is sent, unless a user waits for it."""
 
 CANCEL_GRACE_SECONDS = 2.0
-"""How long calls that are on their way may take to end after a cancellation."""
+"""How long calls that were already sent may take to end after a cancellation."""
 
 
 class CancelledError(KMSUnavailableError):
@@ -28,7 +29,7 @@ class CancelledError(KMSUnavailableError):
     def __init__(self, operation: str) -> None:
         super().__init__(
             f"KMS {operation} was interrupted",
-            hint="run the same command again: it goes on from there",
+            hint="run the same command again: it resumes with the remaining rows",
         )
 
 
@@ -37,31 +38,31 @@ class RetryPolicy:
     """How patient a transport is. All times are in seconds."""
 
     patience: float = 120.0
-    """How long throttling, errors of the service and lost connections are retried."""
+    """How long throttling, service errors and lost connections are retried."""
     first_contact: float = 15.0
-    """The same for an endpoint that has not answered a single call yet: likely a wrong one."""
+    """The same for an endpoint that has not answered any call yet: probably a wrong one."""
     access_grace: float = ACCESS_GRACE_SECONDS
     """How long a denied call is retried."""
     answer: float = ANSWER_SECONDS
-    """How long one call may take once it is sent, its connection included."""
+    """How long one call may take once it is sent, including connecting."""
     base: float = 0.05
-    """The first wait is between 0 and this; each next one may be twice as long ..."""
+    """The first wait is between 0 and this; the bound doubles with each retry ..."""
     longest: float = 5.0
     """... up to this."""
 
-    def limit(self, fault: Fault, *, contacted: bool) -> float:
-        """Return how long a call with this fault is retried; 0 is not at all."""
-        match fault:
-            case Fault.THROTTLED | Fault.RETRY:
+    def limit(self, kind: ErrorClass, *, contacted: bool) -> float:
+        """Return how long a call with such an error is retried; 0 is not at all."""
+        match kind:
+            case ErrorClass.THROTTLED | ErrorClass.RETRY:
                 return self.patience if contacted else min(self.first_contact, self.patience)
-            case Fault.GRACE:
+            case ErrorClass.GRACE:
                 return self.access_grace
-            case _:
+            case ErrorClass.ROW | ErrorClass.STOP:
                 return 0.0
 
 
 APPLICATION = RetryPolicy(patience=5.0, first_contact=5.0, access_grace=1.0, answer=5.0)
-"""For a user who waits: an outage is told within seconds."""
+"""For a user who waits: an outage is reported within seconds."""
 
 
 def not_in_time(operation: str) -> KMSUnavailableError:
@@ -85,7 +86,7 @@ class Retries:
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """``until`` is a deadline on the same clock; no wait begins that would pass it."""
+        """``until`` is a deadline on the same clock; no wait starts that would pass it."""
         self._policy = policy
         self._until = until
         self._clock = clock
@@ -93,21 +94,19 @@ class Retries:
         self._attempts = 0
         self._first_failure = 0.0
 
-    def next_delay(self, fault: Fault, *, contacted: bool = True) -> float | None:
+    def next_delay(self, kind: ErrorClass, *, contacted: bool = True) -> float | None:
         """Return the seconds to wait before the next attempt, or ``None`` to give up.
 
-        ``contacted`` says whether the endpoint has ever answered this process. The wait is drawn
-        evenly from zero up to a bound that doubles ("full jitter"), so that calls which failed
-        together do not come back together.
+        ``contacted`` says whether the endpoint has ever answered this process.
         """
-        limit = self._policy.limit(fault, contacted=contacted)
+        limit = self._policy.limit(kind, contacted=contacted)
         now = self._clock()
         if self._attempts == 0:
             self._first_failure = now
         left = self._first_failure + limit - now
         if left <= 0:
             return None
-        bound = min(self._policy.longest, self._policy.base * 2 ** min(self._attempts, 20))
+        policy = self._policy
+        delay = min(backoff(self._attempts, policy.base, policy.longest, self._uniform), left)
         self._attempts += 1
-        delay = min(self._uniform(0.0, bound), left)
         return None if self._until is not None and now + delay >= self._until else delay

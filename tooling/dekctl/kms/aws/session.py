@@ -1,6 +1,6 @@
 """What both transports take from botocore: a KMS client with its Region and endpoint rules.
 
-Also what botocore's own failures mean: credentials that cannot be had concern every call.
+Also what botocore's own failures mean: missing credentials concern every call.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _calling = ContextVar("dekctl_kms_call", default=False)
 
 
 class _HideCalls(logging.Filter):
-    """Drops what botocore notes about our calls for debugging: whole requests and answers."""
+    """Drops what botocore logs about our calls at debug level: whole requests and responses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno > logging.DEBUG or not _calling.get()
@@ -50,7 +50,7 @@ _hide_calls = _HideCalls()
 def unlogged() -> Iterator[None]:
     """Keep the KMS calls of this thread out of botocore's debug log: their bodies hold keys.
 
-    An application that turns on debugging keeps the log of its other calls.
+    An application that turns on debug logging keeps the log of its other calls.
     """
     before = _calling.set(True)
     try:
@@ -60,7 +60,7 @@ def unlogged() -> Iterator[None]:
 
 
 def _hide_from_debugging() -> None:
-    """Put the filter on every logger of botocore's: one of a parent is not asked."""
+    """Put the filter on each logger of botocore: a filter on a parent logger is not asked."""
     for name in list(logging.Logger.manager.loggerDict):
         if name.partition(".")[0] in {"boto3", "botocore"}:
             logging.getLogger(name).addFilter(_hide_calls)  # the same one is added once
@@ -80,7 +80,7 @@ def create_client(
 
     Raises:
         UsageError: no Region is set, or the Region, endpoint or profile does not exist.
-        KMSRefusedError: the credentials cannot be had.
+        KMSRefusedError: there are no credentials.
     """
     config = Config(
         connect_timeout=min(CONNECT_SECONDS, answer),
@@ -107,18 +107,18 @@ def create_client(
 
 
 def endpoint_error(error: Exception) -> UsageError:
-    """Build the error for a Region or an endpoint that leads nowhere."""
+    """Build the error for a Region or an endpoint that does not exist."""
     return UsageError(
-        f"no KMS client can be made: {error}",
+        f"cannot create a KMS client: {error}",
         hint="check `region` and `endpoint_url` in dekctl.toml, and the AWS profile",
     )
 
 
 def credentials_error(error: Exception) -> KMSRefusedError:
-    """Build the error for credentials that botocore cannot give."""
+    """Build the error for credentials that botocore cannot provide."""
     return KMSRefusedError(
         f"no AWS credentials: {error}",
-        hint="log in, or set AWS_PROFILE or a role; then look with: dekctl doctor",
+        hint="log in, or set AWS_PROFILE or a role; then run: dekctl doctor",
         code=type(error).__name__,
     )
 
@@ -137,8 +137,8 @@ def unexpected_error(error: BaseException) -> KMSError:
 
 
 def tls_error(operation: str, detail: str) -> KMSUnavailableError:
-    """Build the error for an endpoint whose certificate is not trusted; retrying is no use."""
+    """Build the error for an endpoint whose certificate is not trusted; retrying does not help."""
     return KMSUnavailableError(
         f"KMS {operation} failed: no trusted TLS connection ({detail})",
-        hint="check the endpoint, and set AWS_CA_BUNDLE if it has a certificate of its own",
+        hint="check the endpoint; set AWS_CA_BUNDLE if its certificate is signed by a private CA",
     )

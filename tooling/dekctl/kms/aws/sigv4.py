@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for KMS calls: botocore's signatures, at a tenth of its cost.
 
-What is the same for all calls of one second (headers, scope, signing key) is made once. Written
-after the "Signature Version 4" pages of the AWS IAM user guide; the tests hold it against
+What all calls of one second share (headers, scope, signing key) is computed once. Written after the
+"Signature Version 4" pages of the AWS IAM user guide; the tests compare it with
 :class:`botocore.auth.SigV4Auth` byte for byte.
 """
 
@@ -29,7 +29,7 @@ class Signer:
         self._path = quote(normalize_url_path(urlsplit(url).path), safe="/~")
         self._clock = clock
         self.skew = 0.0
-        """Seconds that the service's clock is ahead of ours."""
+        """Seconds by which the clock of the service is ahead of ours."""
         self._second = -1
         self._credentials: ReadOnlyCredentials | None = None
         self._date = self._scope = self._time = ""
@@ -69,7 +69,7 @@ class Signer:
         signed = {"content-type": CONTENT_TYPE, "host": self._host, "x-amz-date": self._time}
         if credentials.token:
             signed["x-amz-security-token"] = credentials.token
-        signed["x-amz-target"] = target  # the names are in alphabetical order, as they must be
+        signed["x-amz-target"] = target  # names must be in alphabetical order
         names = ";".join(signed)
         lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
         return _Target(

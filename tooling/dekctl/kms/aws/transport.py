@@ -1,8 +1,8 @@
-"""How requests reach KMS: :class:`Transport` takes many calls, and returns one result each.
+"""How requests reach KMS: :class:`Transport` takes many calls and returns one result each.
 
 Two transports exist: boto3 in threads (:mod:`dekctl.kms.aws.boto`, always available) and libcurl's
 multi interface (:mod:`dekctl.kms.aws.curl`, the fast one). They take the same requests and return
-the same results; the tests compare one with the other.
+the same results; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Transport(Protocol):
         """
 
     def set_concurrency(self, concurrency: int) -> None:
-        """Change how many calls may be in flight. Calls already sent are not taken back."""
+        """Change how many calls may be in flight. Calls already sent are not affected."""
 
     def close(self) -> None:
         """Drop connections; later calls raise."""
 
 
 CountCall = Callable[[str], None]
-"""Called once per attempt that was really sent, with the API name; never by two threads at once."""
+"""Called once per attempt that was sent, with the API name; never by two threads at once."""

@@ -1,6 +1,6 @@
-"""KMS requests and answers as JSON: boto3's form on one side, bytes on the other.
+"""KMS requests and responses as JSON: boto3's form on one side, bytes on the other.
 
-Quick where it matters: nearly all members of the calls that dekctl repeats are strings and blobs.
+Fast where it matters: nearly all members of the frequent calls are strings and blobs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def encode(request: Request) -> bytes:
 
 
 class Decoder:
-    """Reads the answers of one operation."""
+    """Reads the responses of one operation."""
 
     def __init__(self, operation: OperationModel) -> None:
         self._shape = operation.output_shape
@@ -47,7 +47,7 @@ class Decoder:
         self._parser: Any = None if self._flat else create_parser("json")
 
     def decode(self, body: bytes) -> Response | None:
-        """Return the answer as boto3 gives it, or ``None`` where the body is not KMS's."""
+        """Return the response as boto3 does, or ``None`` if the body is not a valid one."""
         if not self._members:
             return {}
         try:
@@ -71,10 +71,10 @@ class Decoder:
 
 
 def decode_error(body: bytes, status: int, error_type: str = "") -> tuple[str, str]:
-    """Return the name and the message of a refusal, read as botocore reads them.
+    """Return the name and the message of an error, read as botocore reads them.
 
-    ``error_type`` is the ``x-amzn-ErrorType`` header, which stands in for a body without a name.
-    Where neither has one, the name is the HTTP status.
+    ``error_type`` is the ``x-amzn-ErrorType`` header, used if the body has no name. If neither has
+    one, the name is the HTTP status.
     """
     try:
         values = json.loads(body)

@@ -27,9 +27,9 @@ from dekctl.config.model import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.branch.store import BranchKey, BranchRewrapResult, BranchStore
-from dekctl.kms.branch.supply import FORMAT, BranchScope, BranchSupply, OpenedBranch
+from dekctl.kms.branch.supply import V3_FORMAT, BranchScope, BranchSupply, OpenedBranch
 from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
-from dekctl.kms.fork_safety import begin_anew_after_fork
+from dekctl.kms.fork_safety import reset_after_fork
 from dekctl.kms.interface import (
     KMSInterface,
     RewrapRequest,
@@ -42,7 +42,7 @@ from dekctl.kms.interface import (
 ID_BYTES = 16
 NONCE_BYTES = 12
 TAG_BYTES = 16
-HEAD_BYTES = len(FORMAT) + ID_BYTES
+HEAD_BYTES = len(V3_FORMAT) + ID_BYTES
 KEY_BYTES = 32
 
 KEEP_SECONDS = 3600.0
@@ -78,7 +78,7 @@ class BranchKeys:
         self._supply = BranchSupply(self._make, clock)
         self._opened: OrderedDict[str, tuple[float, OpenedBranch]] = OrderedDict()
         self._new_locks()
-        begin_anew_after_fork(self)
+        reset_after_fork(self)
 
     def _new_locks(self) -> None:
         self._remembering = threading.Lock()  # short: a key in memory waits for nobody
@@ -348,7 +348,7 @@ _NO_BLOB = RowRejectedError(
 
 def _branch_id(blob: bytes) -> str | None:
     """Return the branch id in a V3 blob, or None for any other blob."""
-    if len(blob) <= HEAD_BYTES + NONCE_BYTES + TAG_BYTES or blob[:1] != FORMAT:
+    if len(blob) <= HEAD_BYTES + NONCE_BYTES + TAG_BYTES or blob[:1] != V3_FORMAT:
         return None
     return bytes(blob[1:HEAD_BYTES]).hex()
 

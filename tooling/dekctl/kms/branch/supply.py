@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-FORMAT = b"\x03"
+V3_FORMAT = b"\x03"
 WRAP_SECONDS = 3600.0
 """After this time a new branch key is made, even if the old one has uses left."""
 
@@ -28,7 +28,7 @@ class OpenedBranch:
 
     def __init__(self, branch_id: str, key: bytes, kek_id: str, now: float, uses: int) -> None:
         self.cipher = AESGCM(key)
-        self.head = FORMAT + bytes.fromhex(branch_id)
+        self.head = V3_FORMAT + bytes.fromhex(branch_id)
         self.kek_id = kek_id
         self.since = now
         self.uses_left = uses

@@ -40,7 +40,7 @@ class Batch:
         self.error: BaseException | None = None
 
     def take(self) -> Call | None:
-        """Return the next request that was not sent yet."""
+        """Return the next request that was not sent yet; None if there is none."""
         if self.next == len(self.requests):
             return None
         self.next += 1
@@ -54,7 +54,7 @@ class Batch:
 
 
 class Call:
-    """One request on its way."""
+    """One request that was taken up."""
 
     __slots__ = ("batch", "clock_tried", "index", "retries", "skew")
 
@@ -66,7 +66,7 @@ class Call:
         self.clock_tried = False
 
     def answer(self, answer: Response | KMSError) -> None:
-        """Hand the answer to whoever waits for it."""
+        """Store the answer, and wake the waiting caller if it was the last."""
         batch = self.batch
         batch.answers[self.index] = answer
         batch.left -= 1

@@ -1,4 +1,4 @@
-"""One libcurl handle for KMS calls, and what botocore says about the endpoint it talks to."""
+"""One libcurl handle for KMS calls, and what botocore knows about the endpoint it calls."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dekctl import __version__
 from dekctl.kms.aws.session import CONNECT_SECONDS, endpoint_error
 
 MAX_ANSWER_BYTES = 1_000_000
-"""An answer of KMS is far smaller; a longer one comes from something else."""
+"""A KMS response is far smaller; a larger one comes from something else."""
 
 TLS_ERRORS = frozenset({pycurl.E_SSL_CACERT, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_CERTPROBLEM})
-"""Failures of trust, which trying again does not heal."""
+"""TLS trust failures, which retrying does not fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where KMS is and how to reach it, by botocore's rules."""
+    """Where KMS is and how to reach it, according to botocore."""
 
     url: str
     region: str
@@ -53,8 +53,8 @@ class Service:
 def endpoint_of(client: Any) -> tuple[str, str]:
     """Return the URL and the signing Region of a botocore KMS client's calls.
 
-    ``client.meta.endpoint_url`` is a guess made beforehand: botocore's rules decide for each call.
-    So a call is made, and taken back before it is signed.
+    ``client.meta.endpoint_url`` is only a first guess: botocore's rules decide for each call. So a
+    call is made, and stopped before it is signed.
     """
     caught: list[tuple[str, str]] = []
 
@@ -76,11 +76,11 @@ def endpoint_of(client: Any) -> tuple[str, str]:
 
 
 class _NotSentError(Exception):
-    """The call was only made to see where it would go."""
+    """Stops a call that was only made to see where it would go."""
 
 
 def ca_bundle(session: Session) -> str:
-    """Return the file with the authorities to trust: configured, or what comes with botocore."""
+    """Return the file with the trusted CAs: the configured one, else the one in botocore."""
     configured: str | None = session.get_config_variable("ca_bundle")
     configured = configured or os.environ.get("REQUESTS_CA_BUNDLE")
     return configured or str(get_cert_path(True))
@@ -98,7 +98,7 @@ class Handle:
     __slots__ = ("_answer_ms", "_chunks", "_headers", "_loaded", "easy")
 
     def __init__(self, service: Service, on_socket: Callable[[int, int], int]) -> None:
-        """``on_socket`` is told each new socket before it connects, and returns 0."""
+        """``on_socket`` is called with each new socket before it connects, and returns 0."""
         self._chunks: list[bytes] = []
         self._headers: list[bytes] = []
         self._loaded = False
@@ -108,7 +108,7 @@ class Handle:
         easy.setopt(pycurl.POST, 1)
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         easy.setopt(pycurl.USERAGENT, f"dekctl/{__version__} curl")
-        easy.setopt(pycurl.PROXY, service.proxy)  # an empty one: none, whatever the environment
+        easy.setopt(pycurl.PROXY, service.proxy)  # empty: no proxy, whatever the environment says
         easy.setopt(pycurl.CAINFO, service.ca_bundle)
         easy.setopt(pycurl.SSL_VERIFYPEER, 1)
         easy.setopt(pycurl.SSL_VERIFYHOST, 2)
@@ -132,27 +132,27 @@ class Handle:
         self._loaded = True
 
     def take(self) -> tuple[int, bytes]:
-        """Return the HTTP status and the body of the answer, which is forgotten here."""
+        """Return the HTTP status and the body of the response, and drop the body here."""
         body = b"".join(self._chunks)
         self._chunks.clear()
         return self.easy.getinfo(pycurl.RESPONSE_CODE), body
 
     def header(self, name: bytes) -> str:
-        """Return a header of the last answer (``name`` in lower case), or an empty string."""
+        """Return a header of the last response (``name`` in lower case), or an empty string."""
         for line in reversed(self._headers):
             key, _, value = line.partition(b":")
             if key.lower() == name:
                 return value.strip().decode("latin-1")
-            if line.startswith(b"HTTP/"):  # before it: an interim answer, or a proxy's
+            if line.startswith(b"HTTP/"):  # before it: an interim response, or one of a proxy
                 break
         return ""
 
     def forget_headers(self) -> None:
-        """Drop the headers of the last answer."""
+        """Drop the headers of the last response."""
         self._headers.clear()
 
     def unload(self) -> bool:
-        """Let go of the request, which may hold a key. Returns False if there was none."""
+        """Drop the request, which may hold a key. Returns False if there was none."""
         if not self._loaded:
             return False
         self._chunks.clear()

@@ -1,7 +1,7 @@
-"""The thread that drives libcurl: takes calls, signs and sends them, reads answers, retries.
+"""The thread that drives libcurl: takes calls, signs and sends them, reads responses, retries.
 
-All but :meth:`Loop.submit`, :meth:`Loop.stop` and :meth:`Loop.set_concurrency` runs in that one
-thread. ``perform`` with an edge-triggered epoll beside it costs no more than libcurl's socket
+Everything except :meth:`Loop.submit`, :meth:`Loop.stop` and :meth:`Loop.set_concurrency` runs in
+that thread. ``perform`` with a separate edge-triggered epoll costs no more than libcurl's socket
 callbacks, needs no Python per event, and can be woken for new calls.
 """
 
@@ -22,7 +22,7 @@ from dekctl.errors import KMSError
 from dekctl.kms.aws.curl.batch import Batch, Call
 from dekctl.kms.aws.curl.credentials import FreshCredentials
 from dekctl.kms.aws.curl.handle import TLS_ERRORS, Handle, Service
-from dekctl.kms.aws.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, Fault, classify, error_for
+from dekctl.kms.aws.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, ErrorClass, classify, error_for
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
 from dekctl.kms.aws.session import closed_error, tls_error, unexpected_error
@@ -33,9 +33,9 @@ from dekctl.kms.deadline import seconds_left_until
 from dekctl.kms.limiter import RateLimiter
 
 NAP_SECONDS = 0.05
-"""While work is left, look at least this often for cancellation and a new rate."""
+"""While calls remain, check for cancellation and a new rate at least this often."""
 CLOCK_SECONDS = 60.0
-"""A clock that is off by less is not why a signature was refused (KMS allows five minutes)."""
+"""A smaller clock error is not why a signature was refused (KMS allows five minutes)."""
 EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -74,7 +74,7 @@ class Loop:
 
         self._busy: dict[pycurl.Curl, tuple[Handle, Call]] = {}
         self._free: list[Handle] = []
-        self._cached = 0  # how many connections libcurl was told to keep
+        self._cached = 0  # how many connections libcurl may keep
         self._multi = pycurl.CurlMulti()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -88,7 +88,7 @@ class Loop:
         return self._over is not None
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch on; its ``done`` is set when all its answers are there."""
+        """Accept a batch; its ``done`` is set once it has all its answers."""
         with self._gate:
             if self._over is not None:
                 batch.fail(self._over)
@@ -97,7 +97,7 @@ class Loop:
             os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
-        """End the thread; batches not done yet fail."""
+        """End the thread; unfinished batches fail."""
         with self._gate:
             if self._over is None:
                 self._over = closed_error()
@@ -132,7 +132,7 @@ class Loop:
         self.release()
 
     def release(self) -> None:
-        """Fail what is left and free everything. Called once, by the last to use the loop."""
+        """Fail the remaining calls and free everything. Called once, by the last user."""
         with self._gate:
             error = self._over or closed_error()
             self._over = error
@@ -164,7 +164,7 @@ class Loop:
             self._sleep(wait)
 
     def _fill(self) -> float:
-        """Send what may be sent. Returns the seconds until the limiter lets more pass."""
+        """Send what may be sent. Returns the seconds until the limiter allows more."""
         wait = NAP_SECONDS
         room = min(self._concurrency - len(self._busy), self._waiting())
         if room > 0:
@@ -191,7 +191,7 @@ class Loop:
         return wait
 
     def _waiting(self) -> int:
-        """Count the calls that could be sent, as far as it matters."""
+        """Count the calls that could be sent, up to the concurrency."""
         waiting = len(self._again)
         for batch in self._batches:
             if waiting >= self._concurrency:
@@ -232,7 +232,7 @@ class Loop:
             self._count(operation)
 
     def _collect(self) -> bool:
-        """Take the calls that ended. Returns whether there were any."""
+        """Handle the calls that ended. Returns whether there were any."""
         ended = False
         queued = 1
         while queued:
@@ -251,7 +251,7 @@ class Loop:
                 if code in TLS_ERRORS:
                     call.answer(tls_error(operation, message))
                 else:
-                    self._failed(call, Fault.RETRY, error_for(operation, None, message))
+                    self._failed(call, ErrorClass.RETRY, error_for(operation, None, message))
             ended = ended or bool(answered or broken)
         return ended
 
@@ -272,22 +272,22 @@ class Loop:
                 call.answer(answer)
                 return
             error = error_for(operation, None, NOT_KMS)
-            self._failed(call, Fault.RETRY, error)
+            self._failed(call, ErrorClass.RETRY, error)
             return
         code, message = decode_error(body, status, handle.header(b"x-amzn-errortype"))
         if code in CLOCK_CODES and self._set_clock(call, handle.header(b"date")):
             self._again.append(call)
             return
-        fault = classify(code, status)
-        if fault is Fault.THROTTLED:
+        kind = classify(code, status)
+        if kind is ErrorClass.THROTTLED:
             self._limiter.throttled()
-        self._failed(call, fault, error_for(operation, code, message, status))
+        self._failed(call, kind, error_for(operation, code, message, status))
 
-    def _failed(self, call: Call, fault: Fault, error: KMSError) -> None:
-        """Try again later, or answer with the error."""
+    def _failed(self, call: Call, kind: ErrorClass, error: KMSError) -> None:
+        """Schedule a retry, or answer with the error."""
         if call.retries is None:
             call.retries = Retries(self._policy, until=call.batch.until)
-        delay = call.retries.next_delay(fault, contacted=self._contacted)
+        delay = call.retries.next_delay(kind, contacted=self._contacted)
         if delay is None:
             call.answer(error)
             return
@@ -296,7 +296,7 @@ class Loop:
         heapq.heappush(self._retries, entry)
 
     def _set_clock(self, call: Call, date: str) -> bool:
-        """Follow the service's clock. Returns whether the call is worth signing anew, once."""
+        """Adopt the clock of the service. Returns whether to sign the call again, once."""
         try:
             ahead = parsedate_to_datetime(date).timestamp() - time.time()
         except ValueError:
@@ -308,7 +308,7 @@ class Loop:
         return True
 
     def _sleep(self, wait: float) -> None:
-        """Wait for the network, a new batch, or the time of the next thing to do."""
+        """Wait for the network, a new batch, or the next thing that is due."""
         if not self._has_work():
             self._epoll.poll()
             return
@@ -321,7 +321,7 @@ class Loop:
             self._epoll.poll(min(wait, NAP_SECONDS))
 
     def _give_up(self, now: float) -> None:
-        """End what waits at once, and what is on its way after a little while."""
+        """End waiting calls at once, and calls already sent after a grace period."""
         waiting: list[Call] = []
         for batch in self._batches:
             waiting.extend(iter(batch.take, None))
@@ -352,7 +352,7 @@ class Loop:
         return bool(self._busy or self._again or self._batches or self._retries or self._inbox)
 
     def _fail_all(self, error: KMSError) -> None:
-        """Fail everything in hand, on its way or not."""
+        """Fail every call in hand, sent or not."""
         while self._inbox:
             self._batches.append(self._inbox.popleft())
         for easy in list(self._busy):
@@ -374,7 +374,7 @@ class Loop:
         return decoder
 
     def _new_handle(self) -> Handle:
-        """Make a handle, and let libcurl keep a connection for it."""
+        """Make a handle, and have libcurl keep a connection for it."""
         handles = len(self._busy) + 1
         if handles > self._cached:
             self._cached = handles + 16

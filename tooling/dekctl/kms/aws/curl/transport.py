@@ -1,8 +1,8 @@
 """KMS calls through libcurl's multi interface: the fast transport.
 
 pycurl rather than awscrt (AWS's C runtime) because it makes about twice as many bare calls per
-CPU-second over TLS (10,000 to 17,000 against 5,000 to 6,600), and because it knows proxies, CA
-bundles and HTTP in all its corners. Signing and JSON add some 20 microseconds to a call.
+CPU-second over TLS (10,000 to 17,000 against 5,000 to 6,600), and because it handles proxies,
+CA bundles and all of HTTP. Signing and JSON add about 20 microseconds per call.
 
 One thread owns libcurl and the network. :meth:`CurlTransport.call_many` hands calls to it and
 waits, from any thread.
@@ -29,7 +29,7 @@ from dekctl.kms.limiter import RateLimiter
 
 
 class CurlTransport:
-    """The :class:`dekctl.kms.aws.transport.Transport` of libcurl. Linux only (it needs epoll).
+    """The :class:`dekctl.kms.aws.transport.Transport` of libcurl. Linux only (epoll, eventfd).
 
     Credentials, Region, endpoint, CA bundle and proxies are those that botocore finds.
     """
@@ -94,13 +94,13 @@ class CurlTransport:
         return [missing(operation) if answer is None else answer for answer in batch.answers]
 
     def set_concurrency(self, concurrency: int) -> None:
-        """Change how many calls may be in flight. Calls already sent are not taken back."""
+        """Change how many calls may be in flight. Calls already sent are not affected."""
         with self._start_lock:
             self._concurrency = concurrency
             self._loop.set_concurrency(concurrency)
 
     def close(self) -> None:
-        """Drop connections; calls that wait are given up."""
+        """Drop connections; waiting calls are abandoned."""
         with self._start_lock:
             if self._closed:
                 return
