@@ -393,7 +393,7 @@ def test_one_interrupt_is_enough_when_the_server_has_stopped_answering(
 def test_a_server_that_stops_answering_is_lost_after_the_statement_s_limit(
     mariadb_database: AppDatabase, mariadb_server: MariaDBServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql_module, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(mysql_module, "RESPONSE_SECONDS", 1.0)
     with open_database(make_url(mariadb_database.url), Timeouts(1, 1)) as database:
 
         def ask_a_stopped_server() -> None:

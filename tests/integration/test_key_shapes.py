@@ -240,7 +240,7 @@ def test_no_key_is_issued_for_a_row_that_its_own_key_does_not_find(
     with Session(app_database.engine) as session:
         session.add(row := model(id=value))
         session.flush()
-        with pytest.raises(DekctlError, match="cuts, rounds or pads"):
+        with pytest.raises(DekctlError, match="truncates, rounds or pads"):
             RowKeys(EnvKMS(dekctl.environ)).issue(row)
 
 

@@ -115,7 +115,7 @@ def test_a_table_without_notes_does_not_count_as_contracted(
     sqlite_database.sql("DELETE FROM dekctl_tables")
     name(dekctl, sqlite_database, plaintext_column="encryption_kye")
     refused = dekctl("schema", "contract", "--yes").expect(3)
-    assert "the ledger knows nothing of it" in refused.stderr
+    assert "the ledger has no entry for it" in refused.stderr
 
 
 def test_a_contracted_table_refuses_another_column_name_too(

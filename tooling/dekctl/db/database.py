@@ -56,7 +56,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = False, patient: bool = False) -> Iterator[Connection]:
-        """One transaction. ``patient`` lifts the statement time-out, for counts over the table.
+        """One transaction. ``patient`` lifts the statement time-out, for scans of the table.
 
         Raises:
             DatabaseError: the database refused or cannot be reached.
@@ -80,13 +80,13 @@ class Database:
     def run(
         self, work: Callable[[Connection], Result], *, write: bool = False, patient: bool = False
     ) -> Result:
-        """Run ``work`` in a transaction, again after a deadlock, a lock time-out or a lost server.
+        """Run ``work`` in a transaction; retry it after a deadlock, lock time-out or lost server.
 
-        ``work`` may run more than once, so it must have no effect outside its transaction. It may
-        also run again after a commit whose answer was lost.
+        ``work`` may run more than once, even after a commit whose response was lost, so it must
+        have no effect outside its transaction.
 
         Raises:
-            DatabaseError: the patience ran out, or the error is not of that kind.
+            DatabaseError: retrying took too long, or the error is not one of these.
         """
         attempt = 0
         failed_at: float | None = None
@@ -100,20 +100,20 @@ class Database:
                 patience = RETRY_SECONDS if self._contacted else FIRST_CONTACT_SECONDS
                 if now - failed_at >= patience or self.give_up.is_set():
                     raise DatabaseError(
-                        f"{error.message}, {attempt + 1} times in {now - failed_at:.0f} seconds",
+                        f"{error.message} ({attempt + 1} attempts, {now - failed_at:.0f} seconds)",
                         hint=error.hint,
                     ) from None
             self.give_up.wait(backoff(attempt, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS))
             attempt += 1
 
     def translate(self, error: Exception, *, lost: bool = False) -> DatabaseError:
-        """Make an error for people out of a driver's, leaving out whatever a row may hold."""
+        """Turn a driver's error into one for the user, without any value from a row."""
         text = self.dialect.describe(error)
         where = self.shown_url
         if lost or self.dialect.is_transient(error):
             return TransientDatabaseError(
                 f"the database {where} is busy or went away: {text}",
-                hint="run the same command again when it is back; finished batches are kept",
+                hint="run the same command again once it is available; finished batches are kept",
             )
         hint = "check it with: dekctl doctor"
         if self.dialect.is_timeout(error):
@@ -123,7 +123,7 @@ class Database:
         return kind(f"the database {where} refused: {text}", hint=hint)
 
     def now(self, connection: Connection) -> datetime:
-        """The database's own clock, UTC, without zone."""
+        """The current time by the database's clock, in UTC, without zone."""
         value = connection.execute(sa.text(f"SELECT {self.dialect.clock}")).scalar_one()
         return datetime.fromisoformat(value) if isinstance(value, str) else value
 
@@ -133,4 +133,4 @@ class DeniedDatabaseError(DatabaseError):
 
 
 class TransientDatabaseError(DatabaseError):
-    """The same transaction may succeed when it is tried again."""
+    """The same transaction may succeed when it is retried."""

@@ -1,8 +1,9 @@
-"""The table as the database describes it, and whether its primary key will serve."""
+"""The table as the database describes it, and whether its primary key can be used."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import ReflectedIndex
@@ -10,6 +11,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from dekctl.config import TableConfig
 from dekctl.db.database import Database
+from dekctl.db.dialect import Dialect
 from dekctl.db.shape import Column
 from dekctl.errors import UsageError
 
@@ -26,19 +28,22 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             f"this database has no schemas, but [table] names one: {config.schema!r}",
             hint="correct `name` in [table]: the table's name alone",
         )
-    # Through a transaction of ours, so that an unreachable server becomes our error.
+    dialect, name, schema = database.dialect, config.bare_name, config.schema
+    # In one of our transactions, which translates the errors of an unreachable server.
     with database.transaction() as connection, warnings.catch_warnings():
-        # Of types and indexes that SQLAlchemy does not know, and that dekctl does not use.
+        # About types and indexes that SQLAlchemy does not know and dekctl does not use.
         warnings.simplefilter("ignore", sa.exc.SAWarning)
         inspector = sa.inspect(connection)
         try:
-            found = inspector.get_columns(config.bare_name, schema=config.schema)
-            key = inspector.get_pk_constraint(config.bare_name, schema=config.schema)
-            unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
-            indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
-            dialect = database.dialect
-            unfit_table = dialect.unfit_table(connection, config.bare_name, config.schema)
-            invalid = dialect.invalid_indexes(connection, config.bare_name, config.schema)
+            columns = {
+                c["name"]: Column(
+                    c["name"], c["type"], bool(c["nullable"]), c.get("default"), c.get("comment")
+                )
+                for c in inspector.get_columns(name, schema=schema)
+            }
+            unfit_table = dialect.unfit_table(connection, name, schema)
+            invalid = dialect.invalid_indexes(connection, name, schema)
+            primary, *others = _unique_keys(inspector, name, schema, invalid)
         except NoSuchTableError:
             raise UsageError(
                 f"the table {config.name} does not exist",
@@ -49,47 +54,63 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             f"the table {config.name} {unfit_table}",
             hint="name a table without such children in [table], or each child in a [[table]]",
         )
-    columns = {
-        c["name"]: Column(
-            c["name"], c["type"], bool(c["nullable"]), c.get("default"), c.get("comment")
-        )
-        for c in found
-    }
-    if config.kek_by is not None and config.kek_by.column not in columns:
-        raise UsageError(
-            f"the table {config.name} has no column {config.kek_by.column!r}, named in kek_by",
-            hint=f"its columns are: {', '.join(columns)}; correct kek_by in [table]",
-        )
-    missing = [column for column in config.primary_key if column not in columns]
-    if missing:
-        raise UsageError(
-            f"the table {config.name} has no column {missing[0]!r}, named in primary_key",
-            hint=f"its columns are: {', '.join(columns)}; correct primary_key in [table]",
-        )
+    _refuse_missing_columns(config, columns)
+    _refuse_unfit_key(dialect, config, columns, primary, others)
+    return columns
+
+
+def _unique_keys(
+    inspector: sa.Inspector, name: str, schema: str | None, invalid: Collection[str]
+) -> list[list[str | None]]:
+    """The columns of every unique key, the primary key first; empty where there is none."""
+    primary = inspector.get_pk_constraint(name, schema=schema).get("constrained_columns")
+    constraints = inspector.get_unique_constraints(name, schema=schema)
+    indexes = [
+        index
+        for index in inspector.get_indexes(name, schema=schema)
+        if _covers_all_rows(index) and index["name"] not in invalid
+    ]
+    return [
+        list(primary or []),
+        *(list(unique["column_names"]) for unique in constraints + indexes),
+    ]
+
+
+def _refuse_missing_columns(config: TableConfig, columns: Mapping[str, Column]) -> None:
+    named = [(column, "primary_key") for column in config.primary_key]
+    if config.kek_by is not None:
+        named.insert(0, (config.kek_by.column, "kek_by"))
+    for column, setting in named:
+        if column not in columns:
+            raise UsageError(
+                f"the table {config.name} has no column {column!r}, named in {setting}",
+                hint=f"its columns are: {', '.join(columns)}; correct {setting} in [table]",
+            )
+
+
+def _refuse_unfit_key(
+    dialect: Dialect,
+    config: TableConfig,
+    columns: Mapping[str, Column],
+    primary: list[str | None],
+    others: list[list[str | None]],
+) -> None:
     for column in config.primary_key:
-        unfit = database.dialect.unfit_as_key(columns[column].type)
+        unfit = dialect.unfit_as_key(columns[column].type)
         if unfit:
             raise UsageError(
                 f"{config.name}.{column}, named in primary_key, is {columns[column].type!r}, "
                 f"which {unfit}",
                 hint="set primary_key in [table] to another unique key of the table",
             )
-    keys: list[list[str | None]] = [list(key.get("constrained_columns") or [])]
-    keys += [list(constraint["column_names"]) for constraint in unique]
-    keys += [
-        list(index["column_names"])
-        for index in indexes
-        if _covers_all_rows(index) and index["name"] not in invalid
-    ]
-    nullable = [c for c in config.primary_key if columns[c].nullable and c not in keys[0]]
-    if nullable or not any(k and set(k) == set(config.primary_key) for k in keys):
-        actual = ", ".join(filter(None, keys[0])) or "none"
+    nullable = [c for c in config.primary_key if columns[c].nullable and c not in primary]
+    if nullable or not any(set(key) == set(config.primary_key) for key in (primary, *others)):
+        actual = ", ".join(filter(None, primary)) or "none"
         raise UsageError(
             f"primary_key ({', '.join(config.primary_key)}) is not a unique key of "
             f"{config.name}; its primary key is: {actual}",
             hint="set primary_key in [table] to the table's primary key",
         )
-    return columns
 
 
 def _covers_all_rows(index: ReflectedIndex) -> bool:

@@ -11,13 +11,13 @@ from dekctl.errors import RowRejectedError
 
 
 def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[int]) -> bytes:
-    """Read a key out of its column. Returns the key's bytes.
+    """Decode a key as its column stores it. Returns the key's bytes.
 
     Raises:
-        RowRejectedError: not of that encoding, or of a size that no key has. The message names
-            the fault and never the value.
+        RowRejectedError: not in that encoding, or not of an allowed size. The message never
+            contains the value.
     """
-    if not isinstance(stored, bytes | str):  # SQLite stores what it is given
+    if not isinstance(stored, bytes | str):  # SQLite stores any type in any column
         raise RowRejectedError(
             f"its plaintext is stored as {type(stored).__name__}, neither text nor binary",
             hint="correct the row",
@@ -38,8 +38,9 @@ def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[
         ) from None
     if len(key) not in sizes:
         raise RowRejectedError(
-            f"its plaintext is {len(key)} bytes long, which no key here is",
-            hint=f"allowed are {', '.join(map(str, sorted(sizes)))} (dek_bytes in [table])",
+            f"its plaintext is {len(key)} bytes long; allowed: "
+            f"{', '.join(map(str, sorted(sizes)))}",
+            hint="correct the row, or set dek_bytes in [table]",
         )
     return key
 
@@ -47,7 +48,7 @@ def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[
 def key_reader(
     encoding: Encoding, sizes: Collection[int], *, as_text: bool
 ) -> Callable[[bytes | str], bytes]:
-    """What reads keys that a rollback can write again: a column's key out of what is stored.
+    """Return a function that decodes a stored key and refuses what a rollback could not restore.
 
     It raises as :func:`decode_plaintext` and :func:`refuse_other_form` do.
     """
@@ -57,14 +58,14 @@ def key_reader(
         refuse_other_form(stored, key, encoding, as_text=as_text)
         return key
 
-    def read_raw(stored: bytes | str) -> bytes:  # as in most tables, a billion times
+    def read_raw(stored: bytes | str) -> bytes:  # the usual case, and called for every row
         return stored if type(stored) is bytes and len(stored) in sizes else read(stored)
 
     return read_raw if encoding == "raw" and not as_text else read
 
 
 def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes | str:
-    """Write a key for its column: the counterpart of :func:`decode_plaintext`.
+    """Encode a key for its column: the inverse of :func:`decode_plaintext`.
 
     Raises:
         RowRejectedError: a text column cannot hold the key's bytes as they are.
@@ -81,14 +82,14 @@ def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes 
 def refuse_other_form(
     stored: bytes | str, key: bytes, encoding: Encoding, *, as_text: bool
 ) -> None:
-    """Refuse what stands for the key but is not what a rollback would write with the same options.
+    """Refuse a plaintext that decodes to the key, but that a rollback would write differently.
 
-    A rollback must bring back the very bytes that were there; only the key is kept.
+    A rollback must restore the exact bytes that were there, but only the key is kept.
 
     Raises:
         RowRejectedError: a rollback would write it differently.
     """
-    if isinstance(stored, str) is not as_text:  # SQLite takes either into any column
+    if isinstance(stored, str) is not as_text:  # SQLite stores either in any column
         is_now, will_be = ("binary", "text") if as_text else ("text", "binary")
         raise RowRejectedError(
             f"its plaintext is stored as {is_now} in a column where a rollback would write it as "
@@ -100,10 +101,10 @@ def refuse_other_form(
         return
     upper = encoding == "hex" and key.hex().upper() in (stored, _ascii(stored))
     raise RowRejectedError(
-        f"its plaintext is {encoding} written in another way than a rollback would write it",
+        f"its plaintext is {encoding}, but not in the form in which a rollback would write it",
         hint='set plaintext_encoding = "hex-upper" in [table] if all keys are upper-case'
         if upper
-        else "write it in the usual form: lower-case hex, or padded base64 without breaks",
+        else "rewrite it in the usual form: lower-case hex, or padded base64 without line breaks",
     )
 
 
@@ -114,7 +115,7 @@ def _as_text(key: bytes) -> str:
         text = "\0"
     if "\0" in text:
         raise RowRejectedError(
-            "its key is not a text, and its plaintext column holds nothing else",
+            "its key is not valid text, but its plaintext column holds text only",
             hint="it was issued without a plaintext; keep it wrapped, or set another "
             "plaintext_encoding in [table] once every key of the table is wrapped",
         )

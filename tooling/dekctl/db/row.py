@@ -1,8 +1,8 @@
 """A row as dekctl sees it, and its fingerprint, by which every write is a compare-and-swap.
 
 The fingerprint covers all four columns that dekctl reads. A write names it, the database computes
-it again over the row as it is at that moment, and only equal rows are written. So no plaintext
-key travels back to the database in a statement (and from there into its logs) just to be compared.
+it again over the row as it is at that moment, and writes only rows where both are equal. So no
+plaintext key is sent back in a statement (and from there into logs) only to be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEXT = frozenset((str, type(None)))
 
 
 class NoText(bytes):
-    """What SQLite holds as a text though it is not UTF-8; one such value must not end a run."""
+    """A text in SQLite that is not valid UTF-8; one such value must not end a run."""
 
 
 @dataclass(slots=True)
@@ -49,9 +49,9 @@ class Row:
     kek_by: Any = field(default=None, repr=False)
 
     def malformed_column(self) -> str | None:
-        """Which key column holds a value that is no key's; None where all are as they should be.
+        """The key column whose value has a wrong type; None where all are right.
 
-        SQLite takes a number or a text into any column.
+        SQLite stores a number or a text in any column.
 
         Raises:
             DatabaseError: no statement can name the row.
@@ -62,7 +62,7 @@ class Row:
             and type(self.wrapped) in _BLOB
             and type(self.version) in _TEXT
             and type(self.kek) in _TEXT
-        ):  # a subclass is strange: NoText is one of bytes
+        ):  # not isinstance: NoText is a subclass of bytes
             return None
         for name, value, kinds in (
             ("plaintext", self.plaintext, _KEY),
@@ -79,15 +79,16 @@ class Row:
 
 
 def refuse_unnameable(pk: PrimaryKey) -> None:
-    """Refuse a primary key that would be sent back as other than it was read.
+    """Refuse a primary key that would be sent back differently from how it was read.
 
     Raises:
-        DatabaseError: a part of it is a text that is not UTF-8.
+        DatabaseError: a part of it is text that is not valid UTF-8.
     """
     for part in pk:
         if type(part) is NoText:
             raise DatabaseError(
-                "a primary key is a text that is not UTF-8", hint="correct it, then run again"
+                "a primary key is text that is not UTF-8",
+                hint="correct it, then run the same command again",
             )
 
 
@@ -104,8 +105,8 @@ class Change:
     def overwritten(self) -> tuple[Change, Change]:
         """Split this change of the plaintext in two: overwrite it at equal length, then change it.
 
-        The second one compares with what the first one wrote, so it does nothing where the first
-        one found the row moved. Each row gets another filler, as the column may be unique.
+        The second compares with what the first wrote, so it does nothing where another writer
+        changed the row. Each row gets its own filler, since the column may be unique.
         """
         stored = self.row.plaintext or b""
         size = len(stored)
@@ -129,9 +130,9 @@ _MAY_BE_NAMED = frozenset(("version", "kek", "wrapped_at"))
 
 
 def is_common(column: str, values: Sequence[Any]) -> bool:
-    """Whether a column has one value in all these rows, and one that a statement may name.
+    """Whether a column has the same value in all these rows, and a statement may contain it.
 
-    Statements end up in logs, and no key may, plain or wrapped.
+    Statements end up in logs; keys must not, neither plain nor wrapped.
     """
     first = values[0]
     if first is not None and column not in _MAY_BE_NAMED:
@@ -140,10 +141,10 @@ def is_common(column: str, values: Sequence[Any]) -> bool:
 
 
 def fingerprint(*values: bytes | str | float | None) -> bytes:
-    """SHA-256 over the values as netstrings (``5:hello``), a ``-`` where there is none.
+    """SHA-256 over the values as netstrings (``5:hello``), a ``-`` for NULL.
 
-    A netstring says its length first (D. J. Bernstein, "Netstrings", 1997), so no two different
-    rows give the same text to hash. Texts count as UTF-8. A number, which SQLite takes into any
+    A netstring starts with its length (D. J. Bernstein, "Netstrings", 1997), so no two different
+    rows hash the same input. Texts are encoded as UTF-8. A number, which SQLite stores in any
     column, is marked with ``#``.
     """
     parts: list[bytes] = []

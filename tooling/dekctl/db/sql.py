@@ -9,9 +9,12 @@ from dekctl.errors import UsageError
 
 
 def literal(text: str) -> str:
-    """An SQL string literal, its colons kept from reading as bind parameters."""
+    """An SQL string literal for ``sqlalchemy.text``, where a bare colon marks a parameter."""
     if "\\" in text or "\0" in text:
-        raise UsageError(f"not a name that SQL takes: {text!r}", hint="correct [table]")
+        raise UsageError(
+            f"a name with a backslash or NUL cannot be used in SQL: {text!r}",
+            hint="correct [table]",
+        )
     return "'" + text.replace("'", "''").replace(":", r"\:") + "'"
 
 

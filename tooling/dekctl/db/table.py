@@ -1,4 +1,4 @@
-"""The table that holds the keys: what it looks like now, keyset pages of it, and safe writes."""
+"""The table that holds the keys: its shape, reading it page by page, and safe writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dekctl.db.shape import Shard, TableShape
 from dekctl.errors import RefusedError
 
 MAX_ROWS_READ = 20_000
-"""No statement that looks for a shard's rows reads more than this, or a page if that is larger."""
+"""Maximum number of rows that a statement reads to find a shard's, or a page if that is larger."""
 
 
 class DekTable(TableShape):
@@ -72,7 +72,7 @@ class DekTable(TableShape):
     ) -> list[Row]:
         """Read the next page in transactions of its own; empty at the end, or when cancelled.
 
-        A shard may be sparse: the table is then looked through in steps of bounded length.
+        A shard may be sparse, so the table is searched in steps of bounded length.
         """
         run = self.database.run
         bounded = shard is None or until is not None
@@ -104,8 +104,8 @@ class DekTable(TableShape):
     ) -> list[Row]:
         """Read the next ``size`` rows in primary-key order, due or not.
 
-        Because the page is bounded by rows read, not by rows found, no statement runs long on a
-        table where little is left to do. A row that is not due carries its primary key only.
+        The page is bounded by rows read, not by rows found, so no statement runs long on a table
+        where little is left to do. A row that is not due has its primary key only.
 
         Args:
             connection: an open transaction.
@@ -133,11 +133,11 @@ class DekTable(TableShape):
     def boundary(
         self, connection: Connection, after: PrimaryKey | None, rows: int
     ) -> PrimaryKey | None:
-        """The primary key ``rows`` rows further on in the index; None where the table ends before.
+        """The primary key ``rows`` rows further in the index; None where the table ends before it.
 
         Args:
             connection: an open transaction.
-            after: where to begin; None at the start.
+            after: where to start; None at the beginning of the table.
             rows: how many rows to step over.
         """
         parameters: dict[str, Any] = {}
@@ -149,7 +149,7 @@ class DekTable(TableShape):
         return tuple(found) if found is not None else None
 
     def fetch(self, connection: Connection, keys: Sequence[PrimaryKey], due_sql: str) -> list[Row]:
-        """Read these rows again, in primary-key order; those that are gone are left out."""
+        """Read these rows again, in primary-key order; deleted ones are missing."""
         rows: list[Row] = []
         for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
             parameters: dict[str, Any] = {}
@@ -192,7 +192,7 @@ class DekTable(TableShape):
         )
 
     def estimate_rows(self) -> int:
-        """About how many rows the table has, without counting a large one."""
+        """Estimate the number of rows without counting a large table."""
         with self.database.transaction() as connection:
             known = self.database.dialect.estimate_rows(connection, self)
             if known is not None and known > 10_000:
@@ -218,10 +218,10 @@ class DekTable(TableShape):
             connection: an open transaction, for writing.
             columns: what the values of every change set (``wrapped``, ``version``, …).
             changes: in primary-key order.
-            erase: overwrite the plaintext in its place first, where the database writes in place.
+            erase: first overwrite the plaintext in place, where the database does so.
 
         Returns:
-            The primary keys of rows that had moved: another writer changed or removed them.
+            The primary keys of rows that another writer changed or removed.
         """
         if not changes:
             return []
@@ -234,8 +234,8 @@ class DekTable(TableShape):
             written = dialect.swap(connection, self, columns, changes)
         if written == len(changes):
             return []
-        # Which ones? A row that is now as we wanted it was written, here or by a commit whose
-        # answer we lost; every other one belongs to somebody else now.
+        # Which ones? A row that is now as wanted was written, here or by a commit whose response
+        # was lost; every other one was changed by another writer.
         now = {
             row.pk: row.fingerprint()
             for row in self.fetch(connection, [c.row.pk for c in changes], due_sql="1 = 1")

@@ -1,1 +1,1 @@
-"""The Alembic steps: what drives ``migrations/``, what guards it, and SQLite's copy of a table."""
+"""The schema steps: what runs ``migrations/``, and what must be true before it does."""

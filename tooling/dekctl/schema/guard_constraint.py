@@ -34,7 +34,7 @@ def guarded(plan: SchemaPlan, name: str) -> Iterator[None]:
         _add(plan, name)
         yield
     except BaseException:
-        # What stopped the step counts; `dekctl doctor` reports a guard that is left.
+        # The error that stopped the step matters more; `dekctl doctor` reports a guard left behind.
         with contextlib.suppress(DekctlError):
             plan.dialect.drop_guards(plan.table)
         raise

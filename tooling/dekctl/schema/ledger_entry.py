@@ -1,4 +1,4 @@
-"""Schema steps in the run ledger: who ran them and how they ended, and never two at once."""
+"""Schema steps in the ledger: who ran them, how they ended, and never two at once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def entered(plan: SchemaPlan, step: str) -> Iterator[None]:
-    """Enter a step while it runs. The very first expand makes the ledger, and is not in it.
+def recorded(plan: SchemaPlan, step: str) -> Iterator[None]:
+    """Record a step while it runs. The very first expand creates the ledger, and is not in it.
 
     Raises:
-        RefusedError: another step or run is at work on the table.
+        RefusedError: another step or run is working on the table.
     """
     if not plan.ledger_exists:
         yield
@@ -40,7 +40,7 @@ def entered(plan: SchemaPlan, step: str) -> Iterator[None]:
             yield
     except BaseException as error:
         text = error.message if isinstance(error, DekctlError) else type(error).__name__
-        with contextlib.suppress(DatabaseError):  # what stopped the step counts
+        with contextlib.suppress(DatabaseError):  # the error that stopped the step matters more
             ledger.end(run, "failed", text)
         raise
     ledger.end(run, "finished")

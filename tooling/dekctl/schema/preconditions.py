@@ -1,4 +1,4 @@
-"""What is proved before a schema step. A refusal changes nothing."""
+"""What must be true before a schema step. A refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS
 
 WRAPPED_BYTES = 200
-"""Least room for a wrapped key: KMS's blob of a 32-byte key has about 184 bytes."""
+"""Minimum size of a wrapped column: KMS's blob of a 32-byte key has about 184 bytes."""
 
 
 def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
     """Refuse a step (``expand``, ``contract`` or ``rollback``) that would lose a key.
 
-    Without ``rows`` only the stage is looked at.
+    With ``rows=False`` only the stage is checked.
 
     Raises:
         RefusedError: the table is at the wrong stage, a run is writing to it, or a row would
@@ -54,17 +54,17 @@ def _check_expand(plan: SchemaPlan) -> None:
     if plan.table.stage is Stage.CONTRACTED:
         raise RefusedError(
             f"{plan.config.name} is contracted: it has no {plan.config.plaintext_column}",
-            hint="see where it stands with: dekctl status",
+            hint="check its stage with: dekctl status",
         )
-    _refuse_misfits(plan)
+    _refuse_unfit_columns(plan)
     plan.table.refuse_ambiguous_key()
 
 
 def _check_contract(plan: SchemaPlan) -> None:
     if plan.table.stage is Stage.LEGACY:
         raise RefusedError(
-            f"{plan.config.name} is at the legacy schema; there is nothing to contract",
-            hint="begin with: dekctl migrate",
+            f"{plan.config.name} is at the legacy schema, so there is nothing to contract",
+            hint="start with: dekctl migrate",
         )
     refuse_unmanaged(plan)
     refuse_apparent_contract(plan)
@@ -74,18 +74,18 @@ def _check_contract(plan: SchemaPlan) -> None:
 def _check_rollback(plan: SchemaPlan) -> None:
     if plan.table.stage is Stage.LEGACY and not plan.is_half_rolled_back:
         raise RefusedError(
-            f"{plan.config.name} is at the legacy schema already",
-            hint="see where it stands with: dekctl status",
+            f"{plan.config.name} is already at the legacy schema",
+            hint="check its stage with: dekctl status",
         )
     refuse_unmanaged(plan)
     refuse_apparent_contract(plan)
 
 
 def refuse_unmanaged(plan: SchemaPlan) -> None:
-    """Refuse where the notes that expand takes are missing.
+    """Refuse a table about which the ledger holds nothing from expand.
 
     Raises:
-        RefusedError: they are.
+        RefusedError: it holds nothing.
     """
     if plan.metadata:
         return
@@ -94,7 +94,7 @@ def refuse_unmanaged(plan: SchemaPlan) -> None:
         column = plan.config.plaintext_column
         hint = f"add a nullable column {column} by hand, then: dekctl schema expand"
     raise RefusedError(
-        f"{plan.config.name} has the columns of dekctl, but the ledger knows nothing of it",
+        f"{plan.config.name} has dekctl's columns, but the ledger has no entry for it",
         hint=hint,
     )
 
@@ -103,7 +103,7 @@ def refuse_apparent_contract(plan: SchemaPlan) -> None:
     """Refuse a table that only looks contracted: [table] may name a wrong plaintext column.
 
     Raises:
-        RefusedError: no contract ended there, and none is known to have died half-way.
+        RefusedError: no contract has finished there, and none is known to have been interrupted.
     """
     contracted = REVISIONS[Stage.CONTRACTED]
     if plan.table.stage is not Stage.CONTRACTED or plan.revision == contracted:
@@ -116,30 +116,30 @@ def refuse_apparent_contract(plan: SchemaPlan) -> None:
         f"{plan.config.name} has no plaintext_column {plan.config.plaintext_column}, but was "
         f"never contracted: Alembic's revision is {plan.revision or 'none'}",
         hint="correct plaintext_column in [table]; if that column is really gone, a contract "
-        f"died half-way: UPDATE {plan.lineage.version_table} SET version_num = '{contracted}'",
+        f"was interrupted: UPDATE {plan.lineage.version_table} SET version_num = '{contracted}'",
     )
 
 
 def _refuse_index(plan: SchemaPlan) -> None:
-    """Refuse while an index uses the plaintext column: a rollback could not bring it back."""
+    """Refuse while an index uses the plaintext column: a rollback could not restore the index."""
     config = plan.config
     with plan.table.database.transaction() as connection:
         names = index_names(connection, config)
     if names:
         raise RefusedError(
-            f"the index {names[0]} of {config.name} uses {config.plaintext_column}, would go with "
-            "it, and a rollback would not bring it back",
-            hint="drop it first, as no row has a plaintext any more: "
+            f"the index {names[0]} of {config.name} uses {config.plaintext_column}: contract "
+            "would drop both, and a rollback would not restore the index",
+            hint="drop it first, since no row has a plaintext any more: "
             + plan.dialect.drop_index(names[0], config.name),
         )
 
 
 def index_names(connection: Connection, config: TableConfig) -> list[str]:
-    """The indexes that use the plaintext column, in an expression or a condition too."""
+    """The indexes that use the plaintext column, also in an expression or a condition."""
     column, found = config.plaintext_column, []
     inspector = sa.inspect(connection)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sa.exc.SAWarning)  # of indexes it does not know
+        warnings.simplefilter("ignore", sa.exc.SAWarning)  # about indexes it does not know
         indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
         unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
     for index in indexes:
@@ -162,7 +162,7 @@ def refuse_lost_plaintexts(plan: SchemaPlan, connection: Connection) -> None:
 
 
 def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
-    """Refuse while a row's only key is the wrapped one, or the legacy schema has no place for it.
+    """Refuse while a row's only key is the wrapped one, or the legacy schema cannot hold the row.
 
     Raises:
         RefusedError: there is such a row.
@@ -171,7 +171,7 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
     if table.has("wrapped") and _exists(connection, table, has_only_wrapped(table)):
         raise RefusedError(
             f"rows of {name} have only a wrapped key, which a rollback would drop",
-            hint="put the plaintexts back first: dekctl restore (or do both: dekctl rollback)",
+            hint="restore the plaintexts first: dekctl restore (dekctl rollback does both)",
         )
     nothing = f"{table.quoted('plaintext')} IS NULL"
     if not plan.metadata["plaintext_nullable"] and _exists(connection, table, nothing):
@@ -183,18 +183,18 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
 
 
 def refuse_unnamed_values(plan: SchemaPlan, connection: Connection) -> None:
-    """Refuse a rollback that would drop a column which holds something and which nobody names.
+    """Refuse a rollback that would drop a column with values which [table] does not name.
 
     Raises:
-        RefusedError: there is one.
+        RefusedError: there is such a column.
     """
     quote = plan.table.database.engine.dialect.identifier_preparer.quote
     named = {*named_columns(plan.config).values(), *plan.metadata.get("columns", {}).values()}
     for column in plan.metadata["added"]:
-        nameless = column in plan.columns and column not in named
-        if nameless and _exists(connection, plan.table, f"{quote(column)} IS NOT NULL"):
+        unnamed = column in plan.columns and column not in named
+        if unnamed and _exists(connection, plan.table, f"{quote(column)} IS NOT NULL"):
             raise RefusedError(
-                f"{plan.config.name}.{column} holds values, and a rollback would drop it, but "
+                f"{plan.config.name}.{column} holds values and would be dropped by a rollback, but "
                 "[table] does not name it",
                 hint="correct [table], or empty that column if nobody needs what it holds",
             )
@@ -211,10 +211,9 @@ def has_only_wrapped(table: DekTable) -> str:
 
 
 def lock(plan: SchemaPlan) -> list[str]:
-    """SQL that keeps writers out until the step ends, so that what its guard has seen stays true.
+    """SQL that keeps writers out until the step ends, so that what was checked stays true.
 
-    A count does not see a row that is not committed yet; the lock waits for it. SQLite has one
-    writer at a time, which is the step.
+    A count does not see rows that are not committed yet; the lock waits for them.
     """
     quote = plan.table.database.engine.dialect.identifier_preparer.quote
     prefix = f"{quote(plan.ledger_schema)}." if plan.ledger_schema else ""
@@ -223,13 +222,13 @@ def lock(plan: SchemaPlan) -> list[str]:
 
 
 def script(plan: SchemaPlan, condition: str) -> list[str]:
-    """SQL that fails while a row meets a condition: the guard of a step that others will run."""
+    """SQL that fails while a row meets a condition: the check in a script that others will run."""
     table = plan.table
     return [
         *lock(plan),
-        "CREATE TEMPORARY TABLE dekctl_guard (rows_left INTEGER NOT NULL CHECK (rows_left = 0))",
-        f"INSERT INTO dekctl_guard SELECT count(*) FROM {table.quoted_name} WHERE {condition}",
-        f"{plan.dialect.drop_temporary_table} dekctl_guard",
+        "CREATE TEMPORARY TABLE dekctl_check (rows_left INTEGER NOT NULL CHECK (rows_left = 0))",
+        f"INSERT INTO dekctl_check SELECT count(*) FROM {table.quoted_name} WHERE {condition}",
+        f"{plan.dialect.drop_temporary_table} dekctl_check",
     ]
 
 
@@ -241,29 +240,29 @@ def _exists(connection: Connection, table: DekTable, condition: str) -> bool:
 
 
 def still_plaintext(config: TableConfig) -> RefusedError:
-    """What a contract says while a row has a plaintext."""
+    """The refusal of a contract while a row has a plaintext."""
     return RefusedError(
         f"rows of {config.name} still have a plaintext in {config.plaintext_column}",
-        hint="see how many with: dekctl status; then: dekctl wrap, dekctl verify, dekctl scrub",
+        hint="count them with: dekctl status; then: dekctl wrap, dekctl verify, dekctl scrub",
     )
 
 
-def _refuse_misfits(plan: SchemaPlan) -> None:
-    """Columns that are there already must be able to hold what dekctl writes."""
+def _refuse_unfit_columns(plan: SchemaPlan) -> None:
+    """Refuse existing columns that cannot hold what dekctl writes."""
     config = plan.config
     wrapped = plan.columns.get(config.wrapped_column)
-    if wrapped is not None and not _is_roomy_binary(wrapped):
+    if wrapped is not None and not _holds_wrapped_keys(wrapped):
         raise RefusedError(
-            f"{config.name}.{wrapped.name} is there already and cannot hold a wrapped key, which "
-            f"is binary, up to {WRAPPED_BYTES} bytes long, and kept without padding",
+            f"{config.name}.{wrapped.name} already exists and cannot hold a wrapped key, which "
+            f"is binary, up to {WRAPPED_BYTES} bytes long, and must not be padded",
             hint="change or rename that column, or set wrapped_column in [table] to another name",
         )
-    for name, least in ((config.version_column, 2), (config.kek_column, 100)):
+    for name, minimum in ((config.version_column, 2), (config.kek_column, 100)):
         column = plan.columns.get(name)
         length = getattr(column.type, "length", None) if column else None
-        if column and (not column.is_text or (length is not None and length < least)):
+        if column and (not column.is_text or (length is not None and length < minimum)):
             raise RefusedError(
-                f"{config.name}.{name} is there already and cannot hold {least} characters",
+                f"{config.name}.{name} already exists and cannot hold {minimum} characters",
                 hint="widen that column, or name another one in [table]",
             )
     plaintext = plan.columns.get(config.plaintext_column)
@@ -279,7 +278,7 @@ def _refuse_misfits(plan: SchemaPlan) -> None:
         )
 
 
-def _is_roomy_binary(column: Column) -> bool:
+def _holds_wrapped_keys(column: Column) -> bool:
     length = getattr(column.type, "length", None)
     padded = isinstance(column.type, sa.BINARY)
     return column.is_binary and not padded and (length is None or length >= WRAPPED_BYTES)

@@ -23,7 +23,7 @@ from dekctl.schema import preconditions
 from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
 from dekctl.schema.guard_constraint import guarded
-from dekctl.schema.ledger_entry import entered
+from dekctl.schema.ledger_entry import recorded
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS, current, drop_sql, rename, renaming_sql
 
@@ -68,7 +68,7 @@ def plans_left(
 ) -> list[SchemaPlan]:
     """The plans of the chosen tables on which a step has work left, or all where none has.
 
-    With several tables, one that is done already does not hold up the others.
+    With several tables, those that are done already are skipped.
 
     Raises:
         UsageError: there is no such table.
@@ -81,10 +81,10 @@ def plans_left(
 
 
 def expand(plan: SchemaPlan) -> bool:
-    """Add dekctl's columns and the ledger. Returns False where that was done before.
+    """Add dekctl's columns and the ledger. Returns False if they were there already.
 
     Raises:
-        RefusedError: the table is contracted, or a column in the way is of a wrong type.
+        RefusedError: the table is contracted, or a column of that name has a wrong type.
     """
     preconditions.check(plan, "expand")
     _reconcile(plan)
@@ -92,20 +92,20 @@ def expand(plan: SchemaPlan) -> bool:
     if done and plan.metadata:
         return False
     upgrade(plan.table.database, plan.ledger_schema, create=True)
-    with entered(plan, "expand"):
+    with recorded(plan, "expand"):
         if plan.revision == REVISIONS[Stage.EXPANDED]:
-            # The ledger was removed, or columns were, by hand or by a rollback that died half-way.
+            # The ledger was removed, or columns were, by hand or by an interrupted rollback.
             _migrate(plan, "stamp", REVISIONS[Stage.LEGACY])
         _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
     return True
 
 
 def contract(plan: SchemaPlan) -> bool:
-    """Drop the plaintext column, once it is proved empty. Returns False where it is gone.
+    """Drop the plaintext column once it is proved empty. Returns False if it is gone already.
 
     PostgreSQL: a CHECK constraint refuses new plaintexts from the first moment and is validated
-    without blocking writers; only then comes the short lock of DROP COLUMN. SQLite: proof and
-    drop are one transaction. MariaDB and MySQL: both happen under a write lock on the table.
+    without blocking writers; only DROP COLUMN takes a lock, a short one. SQLite: check and drop
+    are one transaction. MariaDB and MySQL: both happen under a write lock on the table.
 
     Raises:
         RefusedError: a row still has a plaintext, or the table was never expanded.
@@ -114,27 +114,27 @@ def contract(plan: SchemaPlan) -> bool:
         return _reconcile(plan)
     preconditions.check(plan, "contract")
     _reconcile(plan)
-    with entered(plan, "contract"), guarded(plan, CONTRACT_GUARD):
+    with recorded(plan, "contract"), guarded(plan, CONTRACT_GUARD):
         _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
     return True
 
 
 def rollback(plan: SchemaPlan) -> bool:
-    """Take one step back: from contracted to expanded, or from expanded to legacy.
+    """Undo one step: from contracted to expanded, or from expanded to legacy.
 
-    Returns whether it did something: a table that was rolled back before stays as it is. The way
-    to legacy drops the wrapped keys under a lock on the table, after a look at every row (on
-    PostgreSQL before the lock, behind a CHECK constraint as in contract); that they equal the
-    plaintexts is for the caller to prove.
+    Returns whether it changed anything: False for a table that was rolled back before. From
+    expanded to legacy the wrapped keys are dropped under a lock on the table, after a check of
+    every row (on PostgreSQL before the lock, behind a CHECK constraint as in contract). The caller
+    must have proved that they equal the plaintexts.
 
     Raises:
-        RefusedError: a key would be lost, or there is no step to take back.
+        RefusedError: a key would be lost, or there is no step to undo.
     """
     if plan.is_rolled_back:
         return False
     preconditions.check(plan, "rollback")
     _reconcile(plan)
-    with entered(plan, "rollback"):
+    with recorded(plan, "rollback"):
         if plan.table.stage is Stage.CONTRACTED:
             _migrate(plan, "downgrade", REVISIONS[Stage.EXPANDED])
         elif plan.is_half_rolled_back:  # its wrapped keys are gone
@@ -155,18 +155,18 @@ def drop_guards(table: DekTable) -> None:
 
 
 def _reconcile(plan: SchemaPlan) -> bool:
-    """Set the revision to what the columns say. Returns whether it was another.
+    """Set the revision to what the columns show. Returns whether it was different.
 
-    MariaDB and MySQL commit each DDL statement at once, so a step that died may have changed the
-    columns and not the revision.
+    MariaDB and MySQL commit each DDL statement at once, so an interrupted step may have changed
+    the columns but not the revision.
 
     Raises:
-        RefusedError: the columns look contracted, and nothing says that a contract was under way.
+        RefusedError: the columns look contracted, but no contract is known to have been running.
     """
     preconditions.refuse_apparent_contract(plan)
-    recorded = {Stage.CONTRACTED: Stage.EXPANDED, Stage.EXPANDED: Stage.CONTRACTED}
+    others = {Stage.CONTRACTED: Stage.EXPANDED, Stage.EXPANDED: Stage.CONTRACTED}
     stage = plan.table.stage
-    other = recorded.get(stage)
+    other = others.get(stage)
     if other is None or plan.revision != REVISIONS[other] or not plan.metadata:
         return False
     _migrate(plan, "stamp", REVISIONS[stage])
@@ -176,8 +176,8 @@ def _reconcile(plan: SchemaPlan) -> bool:
 def sql_of(plan: SchemaPlan, step: str) -> str:
     """The SQL of a step (``expand``, ``contract`` or ``rollback``), for someone else to run.
 
-    It stops by itself while a key would be lost: in a transaction on PostgreSQL; on the others if
-    the client stops at the first error, which SQLite's is told to and MySQL's does in batch mode.
+    The script fails while a key would be lost. On PostgreSQL it is one transaction; on the others
+    the client must stop at the first error: SQLite's is told to, MySQL's does in batch mode.
 
     Raises:
         RefusedError: the table is at the wrong stage.
@@ -198,7 +198,7 @@ def sql_of(plan: SchemaPlan, step: str) -> str:
         text += _offline(plan, "downgrade", f"{contracted}:{expanded}")
     else:
         text += (
-            "-- Only after `dekctl verify` ended with 0: this drops the wrapped keys unopened.\n\n"
+            "-- Only after `dekctl verify` ended with 0: this drops the wrapped keys unchecked.\n\n"
         )
         text += _offline(plan, "downgrade", f"{expanded}:{legacy}")
     return plan.dialect.script(text, locks=step != "expand")
@@ -253,9 +253,9 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
 
 
 def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
-    """The steps that drop keys, whose guard and drop are under one lock on the table."""
+    """The steps that drop keys, where check and drop happen under one lock on the table."""
     steps = [("downgrade", REVISIONS[Stage.LEGACY])]
-    if not plan.dialect.has_guards:  # a guard spares contract the long lock
+    if not plan.dialect.has_guards:  # with a guard, contract needs no long lock
         steps.append(("upgrade", REVISIONS[Stage.CONTRACTED]))
     return steps
 

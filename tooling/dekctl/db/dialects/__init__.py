@@ -1,1 +1,1 @@
-"""One file for each database: how its rows are read, compared and written."""
+"""One file per database: how its rows are read, compared and written."""

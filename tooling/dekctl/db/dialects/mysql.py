@@ -52,11 +52,11 @@ _DENIED_CODES = frozenset(
     }
 )
 _SAYS_NO_VALUE = _DENIED_CODES | {1045, 1049, 1146, 1969, 2002, 2003, 3024, 3159}
-"""Codes whose message names accounts, hosts, tables and limits, never a value of a row."""
+"""Codes whose message names accounts, hosts, tables and limits, never a value from a row."""
 
 
-ANSWER_SECONDS = 15.0
-"""What an answer may take beyond the statement's limit, before the server counts as lost."""
+RESPONSE_SECONDS = 15.0
+"""How long to wait for a response beyond the statement's limit before the server counts as lost."""
 
 
 class MySQL(Dialect):
@@ -80,14 +80,14 @@ class MySQL(Dialect):
                 "connect_timeout": 10,
                 "charset": "utf8mb4",
                 "read_timeout": 10,  # for the server's greeting; see _begin for what follows
-                "write_timeout": self._answer_seconds,
+                "write_timeout": self._response_seconds,
             },
         }
 
     @property
-    def _answer_seconds(self) -> float:
+    def _response_seconds(self) -> float:
         """How long the driver waits: the server's own limit should come first."""
-        return self.timeouts.statement + ANSWER_SECONDS
+        return self.timeouts.statement + RESPONSE_SECONDS
 
     def socket_of(self, connection: Any) -> int:
         return int(connection._sock.fileno())
@@ -110,7 +110,7 @@ class MySQL(Dialect):
             seconds = 0 if patient else self.timeouts.statement
             driver: Any = connection.connection.dbapi_connection
             # The driver looks at it before each read, and offers no other way to change it.
-            driver._read_timeout = None if patient else self._answer_seconds
+            driver._read_timeout = None if patient else self._response_seconds
             if getattr(connection.dialect, "is_mariadb", False):
                 connection.exec_driver_sql(f"SET SESSION max_statement_time = {seconds}")
             else:  # MySQL bounds SELECT only
@@ -140,7 +140,7 @@ class MySQL(Dialect):
             return "is sorted in one order and compared in another"
         if isinstance(kind, sa.TIMESTAMP):
             # The reader cannot know the zone that wrap had: a key would open in one session only.
-            return "each session sees in its own time zone, and keys are bound to what is seen"
+            return "each session reads in its own time zone, but keys are bound to what is read"
         return None
 
     def compare_keys(self, key: Sequence[str], operator: str, values: Sequence[str]) -> str:

@@ -41,13 +41,13 @@ class PostgreSQL(Dialect):
     name = "postgresql"
     driver = "psycopg"
     extra = "postgresql"
-    writers = 2  # one page's rows go over while the other's UPDATE runs: a fifth faster
+    writers = 2  # one page is sent while the other's UPDATE runs: 20% faster
     clock = "timezone('utc', clock_timestamp())"
 
     def engine_options(self) -> dict[str, Any]:
         # No prepared statements: they break behind a transaction pooler, and pages are few.
         arguments: dict[str, Any] = {"prepare_threshold": None, "connect_timeout": 10}
-        # A host that is gone is noticed within a minute, in a statement without limit too.
+        # A lost host is noticed within a minute, even in a statement without a limit.
         arguments |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
         arguments["tcp_user_timeout"] = 60_000
         return {"connect_args": arguments}
@@ -104,7 +104,11 @@ class PostgreSQL(Dialect):
             {"name": _full_name(connection, table, schema)},
         ).scalars()
         child = next(iter(children), None)
-        return f"has rows of {child} (INHERITS), which no key of its own covers" if child else None
+        return (
+            f"includes rows of {child} (INHERITS), which its own keys do not cover"
+            if child
+            else None
+        )
 
     def invalid_indexes(
         self, connection: Connection, table: str, schema: str | None
@@ -158,7 +162,7 @@ class PostgreSQL(Dialect):
         pks = [row.pk for row in rows]
         new = dict(zip(columns, zip(*(c.values for c in changes), strict=True), strict=True))
         old = {column: tuple(map(attrgetter(column), rows)) for column in KEY_COLUMNS}
-        # What is the same in all rows is named once: that leaves half as much to send and to hash.
+        # What all rows share is sent once: that halves what is sent and hashed.
         sent = [column for column in columns if not is_common(column, new[column])]
         set_once = [column for column in columns if column not in sent]
         hashed = [c for c in KEY_COLUMNS if not is_common(c, old[c])] or list(KEY_COLUMNS)
@@ -184,8 +188,8 @@ class PostgreSQL(Dialect):
         where.append(f"({key}) >= ({marks}) AND ({key}) <= ({marks})")
         parameters += [*pks[0], *pks[-1]]
         print_now = table.fingerprint_of("t", hashed)
-        # One expression, of which no planner thinks that it picks rows out or serves a hash: it
-        # would plan for one row, and compute each SHA-256 twice.
+        # One expression that the planner cannot use for estimates or a hash join: it would plan for
+        # one row, and compute each SHA-256 twice.
         now = f"CASE WHEN {_is_known(table, known)} THEN {print_now} END"
         where.append(f"NOT ({now} IS DISTINCT FROM changed.dekctl_fingerprint)")
         parameters += [value for value in known.values() if value is not None]
@@ -230,7 +234,7 @@ class PostgreSQL(Dialect):
         state = getattr(error, "sqlstate", None)
         diagnosis = getattr(error, "diag", None)
         if state is None or diagnosis is None:
-            # The driver's own: of a connection, or (DataError) of a value that it cannot read.
+            # The driver's own error, of a connection or (DataError) of a value that it cannot read.
             text = "" if type(error).__name__ == "DataError" else str(error).strip()
             return text.splitlines()[0] if text else type(error).__name__
         if _is_servers_own(state, diagnosis):
@@ -240,10 +244,10 @@ class PostgreSQL(Dialect):
 
 
 def _is_servers_own(state: str, diagnosis: Any) -> bool:
-    """Whether a message is the server's and holds no value of a row.
+    """Whether a message is the server's own and contains no value from a row.
 
-    An application's trigger may raise any text under any SQLSTATE, with a key in it; or run a
-    statement of its own making, which an error of class 42 quotes.
+    An application's trigger may raise any text with any SQLSTATE, even with a key in it, or run a
+    dynamic statement, which an error of class 42 quotes.
     """
     if not state.startswith(_SAYS_NO_VALUE):
         return False
@@ -271,9 +275,9 @@ def _cursor(connection: Connection) -> Any:
 def _send(
     cursor: Any, table: TableShape, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
 ) -> str:
-    """Copy rows (key, values of ``columns``, fingerprint) into a temporary table; give its name."""
+    """Copy rows (key, values of ``columns``, fingerprint) to a temporary table; return its name."""
     wanted = ", ".join([*table.quoted_key, *map(table.quoted, columns)])
-    # The name carries the shape, so that a pooled session never offers a table of another.
+    # The shape is part of the name: a pooled session may still have a table of another shape.
     shape = hashlib.sha256(f"{table.quoted_name} {wanted}".encode()).hexdigest()[:16]
     temporary = f"dekctl_changes_{shape}"
     cursor.execute(
@@ -305,7 +309,7 @@ def _is_known(table: TableShape, known: Mapping[str, Any]) -> str:
 
 
 def _has_binary_form(cursor: Any, oid: int) -> bool:
-    """Whether the driver can write a type in binary: it has no such form for char(n) or an enum."""
+    """Whether the driver can send a type in binary; it cannot for char(n) or an enum."""
     import psycopg  # noqa: PLC0415 - optional; here it is installed
 
     try:

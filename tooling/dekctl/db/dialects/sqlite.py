@@ -1,4 +1,4 @@
-"""SQLite: one writer at a time, so per-row updates in one transaction are the fast way."""
+"""SQLite: one writer at a time, so updates row by row in one transaction are fastest."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ class SQLite(Dialect):
     def prepare(self, engine: Engine) -> None:
         @event.listens_for(engine, "do_connect")
         def _refuse_to_create(_dialect: object, _record: object, args: Any, _options: Any) -> None:
-            # SQLite would make an empty database out of a mistyped path.
+            # SQLite would create an empty database for a mistyped path.
             file = args[0]
             if file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
                 raise sqlite3.OperationalError("the file does not exist")
 
         @event.listens_for(engine, "connect")
         def _connect(connection: sqlite3.Connection, _record: object) -> None:
-            # The driver's own BEGIN is too late and skips DDL; "begin" below does it right.
+            # The driver begins too late, and not before DDL; "begin" below does it instead.
             connection.isolation_level = None
             connection.text_factory = _text
             connection.create_function(_FUNCTION, 4, fingerprint, deterministic=True)
             connection.create_function(_HASH, -1, _hash, deterministic=True)
-            # Freed cells are zeroed: a scrubbed key does not stay in a free page.
+            # Freed cells are zeroed, so that no scrubbed key stays in a free page.
             connection.execute("PRAGMA secure_delete = ON").close()
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             write = connection.get_execution_options().get("dekctl_write", False)
-            # IMMEDIATE: a reader that turns writer half-way would fail at once as "locked".
+            # IMMEDIATE: a reader that becomes a writer later would fail at once as "locked".
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     def selected(self, column: str, *, is_text: bool) -> str:  # noqa: ARG002
@@ -78,8 +78,8 @@ class SQLite(Dialect):
         return key[0] if is_integer else f"{_HASH}({', '.join(key)})"
 
     def ambiguous_key(self, connection: Connection, table: TableShape) -> tuple[str, str] | None:
-        # 1 and '1', or '1' and x'31', are two keys to SQLite where a column's type allows them.
-        if table.key_is_integer:  # the rowid: no other kind fits
+        # Where a column's type allows it, 1 and '1', or '1' and x'31', are different keys.
+        if table.key_is_integer:  # the rowid: it has no other type
             return None
         for column in table.quoted_key:
             classes = connection.exec_driver_sql(
@@ -91,7 +91,7 @@ class SQLite(Dialect):
         return None
 
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
-        return None  # it keeps none; a bounded count serves
+        return None  # it has none; rows are counted up to a limit
 
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:  # noqa: ARG002
         return [
@@ -139,10 +139,10 @@ class SQLite(Dialect):
         return False  # it has no such limit
 
     def describe(self, error: Exception) -> str:
-        # SQLite's messages name tables and columns. Two sources quote values: the driver, of a text
+        # SQLite's messages name tables and columns. Two sources quote values: the driver, for text
         # that is not UTF-8, and an application's trigger.
         if isinstance(error, UnicodeError) or "decode to UTF-8" in str(error):
-            return "a text in it is not UTF-8; is plaintext_column of a binary type?"
+            return "a text value is not UTF-8; does plaintext_column have a binary type?"
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
             return "a trigger raised an error"
         return str(error)

@@ -1,4 +1,4 @@
-"""One file for each database: what its schema steps need besides Alembic."""
+"""One file per database: what its schema steps need beyond Alembic."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def definition_of(connection: Connection, quoted_table: str, column: str) -> Def
     """Read a column's definition.
 
     Raises:
-        DatabaseError: the server describes the table in a way that dekctl does not know.
+        DatabaseError: dekctl cannot parse the server's description of the table.
     """
     create = str(connection.exec_driver_sql(f"SHOW CREATE TABLE {quoted_table}").one()[1])
     after = None
@@ -116,12 +116,12 @@ def definition_of(connection: Connection, quoted_table: str, column: str) -> Def
         after = found[1] if found else None
     raise DatabaseError(
         f"the server does not describe the column {column} as expected",
-        hint="see: SHOW CREATE TABLE",
+        hint=f"compare: SHOW CREATE TABLE {quoted_table}",
     )
 
 
 def _top_level(text: str) -> str:
-    """The text with strings, names and parentheses blanked out, at its full length."""
+    """The text with strings, names and parentheses replaced by spaces, at its full length."""
     while True:
         blank = _NESTED.sub(lambda found: " " * len(found[0]), text)
         if blank == text:

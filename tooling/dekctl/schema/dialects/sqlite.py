@@ -1,8 +1,8 @@
 """SQLite has no ALTER COLUMN: Alembic's batch mode copies the table.
 
 A copy made by reflection can lose what reflection does not see (a collation, a CHECK). So the new
-table is compared with the old one as SQLite itself describes both; where they differ in anything
-but the column at hand, the step is refused, and its transaction undone.
+table is compared with the old one as SQLite itself describes both. If they differ in anything but
+the column to change, the step is refused and its transaction rolled back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dekctl.errors import DatabaseError, RefusedError
 from dekctl.schema.dialects.base import SchemaDialect
 
 _WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE", "STRICT")
-"""Words of a definition of which the copy must have as many: the pragmas do not tell of them."""
+"""Words that a definition and its copy must contain equally often: no pragma reports them."""
 
 
 class SQLiteSchema(SchemaDialect):
@@ -63,7 +63,7 @@ def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> N
             batch.alter_column(column, nullable=nullable)
         return
     bind = op.get_bind()
-    # Dropping the old copy must not fire the actions of other tables' foreign keys.
+    # Dropping the old table must not trigger the actions of other tables' foreign keys.
     if bind.exec_driver_sql("PRAGMA foreign_keys").scalar_one():
         raise DatabaseError("foreign keys are enforced on dekctl's own SQLite connection")
     before = _describe(bind, table.quoted_name, name, column)
@@ -77,12 +77,12 @@ def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> N
         ),
         {"name": name},
     ).all()
-    # Views and triggers of other tables that name this one would stop the renaming of the copy.
+    # Views and triggers of other tables that name this one would make renaming the copy fail.
     legacy = bind.exec_driver_sql("PRAGMA legacy_alter_table").scalar_one()
     bind.exec_driver_sql("PRAGMA legacy_alter_table = ON")
     words = _words(definition)
     try:
-        # What reflection warns of, the comparison finds.
+        # The comparison finds whatever reflection warns about.
         with (
             warnings.catch_warnings(action="ignore"),
             op.batch_alter_table(
@@ -96,10 +96,9 @@ def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> N
             ) as batch,
         ):
             batch.alter_column(column, nullable=nullable)
-        # As they were written: reflection leaves out triggers, and of an index what is an
-        # expression.
+        # As they were written: reflection misses triggers, and expressions in indexes.
         for index_or_trigger, sql in more:
-            _make_again(bind, index_or_trigger, sql)
+            _recreate(bind, index_or_trigger, sql)
         _keep_sequence(bind, name, before["sequence"])
     finally:
         if not bind.invalidated:  # else it is closed
@@ -119,7 +118,7 @@ def _refusal(name: str, column: str, what: str, *, nullable: bool) -> RefusedErr
 
 
 def _describe(bind: Connection, quoted: str, name: str, column: str) -> dict[str, Any]:
-    """All that SQLite knows of a table; whether ``column`` may be NULL is left out."""
+    """All that SQLite knows about a table, except whether ``column`` may be NULL."""
     columns = [
         tuple(value for i, value in enumerate(row) if not (row[1] == column and i == 3))
         for row in bind.exec_driver_sql(f"PRAGMA table_xinfo({quoted})")
@@ -137,7 +136,7 @@ def _describe(bind: Connection, quoted: str, name: str, column: str) -> dict[str
             sa.text("SELECT sql FROM sqlite_master WHERE type = 'index' AND name = :name"),
             {"name": index[1]},
         ).scalar_one_or_none()
-        # An automatic index (of UNIQUE) has no text, and a name that counts them.
+        # An automatic index (of UNIQUE) has no SQL, and its name contains a counter.
         label = index[1] if sql else ""
         indexes.append((label, sql or "", index[2], index[4], tuple(map(tuple, parts))))
     triggers = bind.execute(
@@ -171,7 +170,7 @@ def _words(definition: str) -> list[str]:
     return re.findall(r"\w+", re.sub(quoted, " ", definition, flags=re.DOTALL).upper())
 
 
-def _make_again(bind: Connection, name: str, sql: str) -> None:
+def _recreate(bind: Connection, name: str, sql: str) -> None:
     found = bind.execute(
         sa.text("SELECT type, sql FROM sqlite_master WHERE name = :name"), {"name": name}
     ).one_or_none()
@@ -184,7 +183,7 @@ def _make_again(bind: Connection, name: str, sql: str) -> None:
 
 
 def _sequence(bind: Connection, name: str) -> int | None:
-    """The highest primary key that AUTOINCREMENT has given out; None where there is none."""
+    """The highest primary key that AUTOINCREMENT has assigned; None without AUTOINCREMENT."""
     has = bind.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'")
     if has.first() is None:
         return None
@@ -195,7 +194,7 @@ def _sequence(bind: Connection, name: str) -> int | None:
 
 
 def _keep_sequence(bind: Connection, name: str, sequence: int | None) -> None:
-    """The copy knows only rows that are still there; a key given out once must not come again."""
+    """Carry the sequence over: a primary key that was assigned once must not be assigned again."""
     if sequence is None:
         return
     values = {"name": name, "seq": sequence}
