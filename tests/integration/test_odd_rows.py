@@ -43,7 +43,7 @@ def test_a_key_that_a_text_column_cannot_hold_is_set_aside_by_restore_and_its_re
     dekctl("schema", "rollback", "--yes").expect(0)
     restored = dekctl.json("restore", "--yes", expect=4)
     assert restored["changed"] == 1
-    assert "not a text" in restored["set_aside"][0]["reason"]
+    assert "not valid text" in restored["set_aside"][0]["reason"]
     assert database.sql("SELECT id FROM encrypted_files WHERE encryption_key IS NULL") == [(2,)]
 
 
