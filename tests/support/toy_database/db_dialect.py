@@ -87,6 +87,9 @@ class Toy(Dialect):
     def is_transient(self, error: Exception) -> bool:
         return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
+    def is_denied(self, error: Exception) -> bool:  # noqa: ARG002
+        return False
+
     def is_timeout(self, error: Exception) -> bool:  # noqa: ARG002
         return False
 
