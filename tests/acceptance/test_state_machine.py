@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 
 from dekctl.cli.main import cli
 from dekctl.kms import AWSKMS
-from dekctl.ledger.heartbeat import this_machine
+from dekctl.ledger.process import this_machine
 from support.app import AppDatabase
 from support.branches import Branches
 from support.kms_standin import CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, NO_BODY, Fault, KmsStandin

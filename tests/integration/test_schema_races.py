@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from dekctl.db.connect import open_database
 from dekctl.db.dialect import Timeouts
 from dekctl.kms import EnvKMS
-from dekctl.ledger import Ledger
+from dekctl.ledger import Ledger, RunState
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 from support.waiting import PATIENCE_SECONDS
@@ -206,7 +206,7 @@ def test_no_key_is_dropped_while_a_run_is_writing(
             result = dekctl("schema", step, "--yes").expect(3)
             assert "is at work" in result.stderr
         assert dekctl.json("status")["stage"] == "expanded"
-        ledger.end(run, "finished")
+        ledger.end(run, RunState.FINISHED)
     dekctl("schema", "rollback", "--yes").expect(0)
 
 
@@ -245,5 +245,5 @@ def test_a_second_step_is_refused_while_one_is_at_work(
             takes_over=True,
         )
         assert "is at work" in dekctl("schema", "expand").expect(3).stderr
-        ledger.end(run, "failed")
+        ledger.end(run, RunState.FAILED)
     dekctl("schema", "expand").expect(0)

@@ -25,6 +25,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError, RowRejectedError, UsageError
 from dekctl.kms.context import V3, context_for_version, primary_key_text
 from dekctl.kms.interface import KMSInterface, UnwrapRequest
+from dekctl.ledger import RunState
 from dekctl.project import Project
 
 SAMPLE_FORMAT = "dekctl residue sample 1"
@@ -178,10 +179,10 @@ def open_on_record(project: Project, file: Path) -> list[bytes]:
         run = project.ledger.start(
             "residue", context_name, shard=None, writes=False, kek_id=None, version=__version__
         )
-        state, error = "failed", None
+        state, error = RunState.FAILED, None
         try:
             keys = open_sample(file, kms)
-            state = "finished"
+            state = RunState.FINISHED
             run.result["proved"] = len(keys)
         except DekctlError as failure:
             error = failure.message

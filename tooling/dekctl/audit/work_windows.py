@@ -14,6 +14,7 @@ from typing import Any
 
 from dekctl.audit.events import CRYPTOGRAPHY
 from dekctl.audit.log_files import utc
+from dekctl.ledger import RunState, parse_time
 from dekctl.ledger.ledger import LEASE_SECONDS
 
 CLOCKS = timedelta(seconds=60)
@@ -77,7 +78,7 @@ def work_windows(runs: Iterable[Mapping[str, Any]], now: datetime) -> list[WorkW
     found: list[WorkWindow] = []
     latest: dict[str, WorkWindow] = {}
     for run in runs:
-        begins, ends = utc(datetime.fromisoformat(run["started_at"])), _end(run, now)
+        begins, ends = utc(parse_time(run["started_at"])), _end(run, now)
         last = latest.get(run["table_name"])
         if last is None or begins - CLOCKS > last.ends + CLOCKS:
             last = latest[run["table_name"]] = WorkWindow(run["table_name"], begins, ends)
@@ -98,13 +99,15 @@ def _add(window: WorkWindow, run: Mapping[str, Any], ends: datetime) -> None:
     rows = max(result.get("changed", 0), result.get("proved", 0))
     window.least += min(rows, sum(calls.values()))
     # A killed run recorded its progress, not each call.
-    window.closed &= run["state"] not in ("running", "abandoned") and "kms_calls" in result
+    window.closed &= (
+        run["state"] not in (RunState.RUNNING, RunState.ABANDONED) and "kms_calls" in result
+    )
 
 
 def _end(run: Mapping[str, Any], now: datetime) -> datetime:
-    if run["state"] == "running":
+    if run["state"] == RunState.RUNNING:
         return now
-    if run["state"] == "abandoned":  # closed by the next run; its last heartbeat counts
-        beat = utc(datetime.fromisoformat(run["heartbeat_at"]))
+    if run["state"] == RunState.ABANDONED:  # closed by the next run; its last heartbeat counts
+        beat = utc(parse_time(run["heartbeat_at"]))
         return beat + timedelta(seconds=LEASE_SECONDS)
-    return utc(datetime.fromisoformat(run["ended_at"]))
+    return utc(parse_time(run["ended_at"]))

@@ -18,6 +18,7 @@ from dekctl.guard.risk import Inputs, Risk
 from dekctl.guard.rules import contexts_in, find_risks
 from dekctl.guard.terraform_plan import HINT, TerraformPlan, read_plan
 from dekctl.kek_id import is_same_kek
+from dekctl.ledger import RunState
 from dekctl.lifecycle.backup_window import backup_window
 from dekctl.lifecycle.usage import (
     Use,
@@ -251,5 +252,5 @@ def _record(project: Project, inspection: Inspection) -> bool:
         version=__version__,
     )
     run.result = {"allowed": [finding.as_json() for finding in allowed], "kms_calls": {}}
-    ledger.end(run, "finished")
+    ledger.end(run, RunState.FINISHED)
     return True

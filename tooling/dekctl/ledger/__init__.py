@@ -1,7 +1,8 @@
-"""The ledger beside the application's table: runs, and rows set aside; no truth about any row."""
+"""The ledger beside the application's table: runs and quarantine; no truth about any row."""
 
 from dekctl.ledger.heartbeat import Heartbeat
-from dekctl.ledger.ledger import Ledger, Run
-from dekctl.ledger.tables import tables
+from dekctl.ledger.ledger import Ledger
+from dekctl.ledger.run import Run, RunState
+from dekctl.ledger.tables import parse_time, tables
 
-__all__ = ["Heartbeat", "Ledger", "Run", "tables"]
+__all__ = ["Heartbeat", "Ledger", "Run", "RunState", "parse_time", "tables"]

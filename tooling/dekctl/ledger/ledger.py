@@ -15,7 +15,6 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,31 +22,16 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.db.database import Database
-from dekctl.db.row import PrimaryKey
 from dekctl.db.shape import Shard
 from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.kms.context import primary_key_text
-from dekctl.ledger.heartbeat import process_started, this_machine
+from dekctl.ledger.process import process_started, this_machine
 from dekctl.ledger.quarantine import Quarantine
-from dekctl.ledger.tables import stamp, tables
+from dekctl.ledger.run import Run, RunState
+from dekctl.ledger.tables import parse_time, tables, time_text
 from dekctl.ledger.upgrade import upgrade
 
 LEASE_SECONDS = 20.0
-
-
-@dataclass(slots=True)
-class Run:
-    """One command's entry in the ledger."""
-
-    run_id: str
-    operation: str
-    table_name: str
-    shard: Shard | None
-    writes: bool
-    position: PrimaryKey | None = None
-    result: dict[str, Any] = field(default_factory=dict)
-    kek_id: str | None = None
-    """Where it is known at the end only; an entry made at the start stays otherwise."""
 
 
 class Ledger:
@@ -122,7 +106,7 @@ class Ledger:
                 if other["run_id"] == run.run_id:
                     return  # an earlier try was committed, only its answer was lost
                 if self._is_dead(other, now):
-                    self._close(connection, other["run_id"], "abandoned", now)
+                    self._close(connection, other["run_id"], RunState.ABANDONED, now)
                 elif writes and not other["dry_run"] and not _disjoint(shard, other["shard"]):
                     raise RefusedError(
                         _at_work(other),
@@ -136,13 +120,13 @@ class Ledger:
                     env=self.env,
                     shard=str(shard) if shard else None,
                     dry_run=not writes,
-                    state="running",
+                    state=RunState.RUNNING.value,
                     who=_user(),
                     host=socket.gethostname(),
                     pid=os.getpid(),
                     process_started=f"{this_machine()}/{process_started(os.getpid()) or ''}",
-                    started_at=stamp(now),
-                    heartbeat_at=stamp(now),
+                    started_at=time_text(now),
+                    heartbeat_at=time_text(now),
                     kek_id=kek_id,
                     dekctl_version=version,
                 )
@@ -174,9 +158,11 @@ class Ledger:
             now = self.database.now(connection)
             return connection.execute(
                 self._runs.update()
-                .where(self._runs.c.run_id == run.run_id, self._runs.c.state == "running")
+                .where(
+                    self._runs.c.run_id == run.run_id, self._runs.c.state == RunState.RUNNING.value
+                )
                 .values(
-                    heartbeat_at=stamp(now),
+                    heartbeat_at=time_text(now),
                     position=primary_key_text(run.position) if run.position else None,
                     result=json.dumps(run.result),
                 )
@@ -191,8 +177,8 @@ class Ledger:
                 hint="run the same command again; finished batches are kept",
             )
 
-    def end(self, run: Run, state: str, error: str | None = None) -> None:
-        """Close a run as ``finished``, ``interrupted`` or ``failed``."""
+    def end(self, run: Run, state: RunState, error: str | None = None) -> None:
+        """Close a run: it finished, failed, or was interrupted."""
 
         def close(connection: Connection) -> None:
             now = self.database.now(connection)
@@ -223,8 +209,8 @@ class Ledger:
             sa.select(self._runs)
             .where(
                 runs.env == self.env,
-                runs.started_at <= stamp(ends),
-                sa.or_(runs.ended_at.is_(None), runs.ended_at >= stamp(begins)),
+                runs.started_at <= time_text(ends),
+                sa.or_(runs.ended_at.is_(None), runs.ended_at >= time_text(begins)),
             )
             .order_by(runs.started_at)
         )
@@ -239,7 +225,7 @@ class Ledger:
     def _running(self, connection: Connection, table_name: str) -> list[dict[str, Any]]:
         found = connection.execute(
             sa.select(self._runs).where(
-                self._runs.c.table_name == table_name, self._runs.c.state == "running"
+                self._runs.c.table_name == table_name, self._runs.c.state == RunState.RUNNING.value
             )
         ).mappings()
         return [dict(row) for row in found]
@@ -248,16 +234,16 @@ class Ledger:
         machine, _, started = str(run["process_started"]).rpartition("/")
         if run["host"] == socket.gethostname() and machine == this_machine():
             return process_started(run["pid"]) != started
-        silent = now - datetime.fromisoformat(run["heartbeat_at"])
+        silent = now - parse_time(run["heartbeat_at"])
         return silent.total_seconds() > LEASE_SECONDS
 
     def _close(
-        self, connection: Connection, run_id: str, state: str, now: datetime, **values: Any
+        self, connection: Connection, run_id: str, state: RunState, now: datetime, **values: Any
     ) -> None:
         connection.execute(
             self._runs.update()
             .where(self._runs.c.run_id == run_id)
-            .values(state=state, ended_at=stamp(now), **values)
+            .values(state=state.value, ended_at=time_text(now), **values)
         )
 
 

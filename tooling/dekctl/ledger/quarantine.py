@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -13,10 +12,8 @@ from sqlalchemy import Connection
 from dekctl.db.database import Database
 from dekctl.db.row import PrimaryKey
 from dekctl.kms.context import primary_key_text
-from dekctl.ledger.tables import stamp, tables
-
-if TYPE_CHECKING:
-    from dekctl.ledger.ledger import Run
+from dekctl.ledger.run import Run
+from dekctl.ledger.tables import tables, time_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Quarantine:
         """Set rows aside with a reason that never shows a key. Again replaces the reason."""
         if not faults:
             return
-        now = stamp(self._database.now(connection))
+        now = time_text(self._database.now(connection))
         connection.execute(
             self._database.dialect.upsert(self._table, ("operation", "reason", "run_id", "since")),
             [

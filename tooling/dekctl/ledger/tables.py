@@ -1,4 +1,4 @@
-"""The tables of the ledger, as ``migrations/ledger`` makes them, and how they hold a moment."""
+"""The tables of the ledger, as ``migrations/ledger`` makes them, and how they hold a time."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def tables(schema: str | None) -> dict[str, sa.Table]:
     }
 
 
-def stamp(moment: datetime) -> str:
-    """A moment as the ledger holds it: text, UTC, to the millisecond."""
+def time_text(moment: datetime) -> str:
+    """A time as the ledger holds it: text, UTC, to the millisecond."""
     return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
+
+
+def parse_time(text: str) -> datetime:
+    """A time that the ledger holds: UTC, without zone."""
+    return datetime.fromisoformat(text)

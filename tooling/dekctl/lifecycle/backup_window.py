@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from dekctl import __version__
 from dekctl.kek_id import could_be, is_same_kek
-from dekctl.ledger import Ledger, tables
+from dekctl.ledger import Ledger, RunState, parse_time, tables
 from dekctl.project import Project
 
 RETIRE = "retire"
@@ -75,7 +75,7 @@ def note_count(project: Project, kek: str, rows: int) -> None:
             version=__version__,
         )
         run.result = {"rows": rows, "kms_calls": {}}
-        ledger.end(run, "finished")
+        ledger.end(run, RunState.FINISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,9 @@ def past_runs(ledger: Ledger, context_name: str, *operations: str) -> list[PastR
             PastRun(
                 row.operation,
                 row.kek_id,
-                datetime.fromisoformat(row.ended_at) if row.ended_at else None,
+                parse_time(row.ended_at) if row.ended_at else None,
                 # What a run did between its last heartbeat and being killed is not in its result.
-                row.state in {"finished", "interrupted"},
+                row.state in {RunState.FINISHED, RunState.INTERRUPTED},
                 json.loads(row.result or "{}"),
             )
             for row in connection.execute(query)

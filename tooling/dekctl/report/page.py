@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from dekctl import __version__
+from dekctl.ledger import parse_time
 from dekctl.lifecycle import census
 from dekctl.project import Project
 from dekctl.report.charts import bars, stack
@@ -208,7 +208,7 @@ def _history(runs: list[dict[str, Any]]) -> list[Element]:
 def _run(run: dict[str, Any]) -> list[str]:
     seconds = ""
     if run["ended_at"]:
-        took = datetime.fromisoformat(run["ended_at"]) - datetime.fromisoformat(run["started_at"])
+        took = parse_time(run["ended_at"]) - parse_time(run["started_at"])
         seconds = f"{took.total_seconds():,.1f}"
     calls = (run["result"] or {}).get("kms_calls") or {}
     what = f"{run['operation']} {run['table_name']}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dekctl import __version__
 from dekctl.errors import DatabaseError, DekctlError
-from dekctl.ledger import Heartbeat, Ledger
+from dekctl.ledger import Heartbeat, Ledger, RunState
 
 if TYPE_CHECKING:
     from dekctl.schema.plan import SchemaPlan
@@ -41,6 +41,6 @@ def recorded(plan: SchemaPlan, step: str) -> Iterator[None]:
     except BaseException as error:
         text = error.message if isinstance(error, DekctlError) else type(error).__name__
         with contextlib.suppress(DatabaseError):  # the error that stopped the step matters more
-            ledger.end(run, "failed", text)
+            ledger.end(run, RunState.FAILED, text)
         raise
-    ledger.end(run, "finished")
+    ledger.end(run, RunState.FINISHED)

@@ -14,7 +14,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, DekctlError
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
-from dekctl.ledger import Heartbeat, Run
+from dekctl.ledger import Heartbeat, Run, RunState
 from dekctl.operations.base import Notify, Operation, Verb
 from dekctl.project import Project
 from dekctl.walk.counts import Progress, RowCounts, add_counts
@@ -143,7 +143,7 @@ class _TableRun:
                 text = error.message if isinstance(error, DekctlError) else type(error).__name__
                 # What stopped the run counts, not that the ledger could not be told.
                 with contextlib.suppress(DatabaseError):
-                    ledger.end(run, "failed", text)
+                    ledger.end(run, RunState.FAILED, text)
             raise
         if (cost := operation.cost(counts.changed)) is not None:
             result.costs.append(cost)
@@ -153,7 +153,8 @@ class _TableRun:
             complete = not (counts.interrupted or counts.quarantined)
             complete = complete and options.limit is None and options.shard is None
             run.result |= operation.ledger_facts(complete=complete)
-            ledger.end(run, "interrupted" if counts.interrupted else "finished")
+            state = RunState.INTERRUPTED if counts.interrupted else RunState.FINISHED
+            ledger.end(run, state)
         return counts
 
     def _calls(self) -> Counter[str]:
