@@ -519,7 +519,7 @@ def test_a_branch_key_holds_up_min_generation(
     dekctl.configure((dekctl.folder / "dekctl.toml").read_text() + 'min_generation = "g2"\n')
     floor = dekctl.json("status")["min_generation"]
     assert (floor["rows_below"], floor["branch_keys_below"]) == (0, 1)
-    assert "1 branch keys are older" in dekctl("status").expect(0).stdout
+    assert "older: 1 branch key," in dekctl("status").expect(0).stdout
     dekctl("rewrap", "--from", "g1").expect(0)
     assert dekctl.json("status")["min_generation"]["can_be"] == "g2"
 

@@ -19,6 +19,7 @@ from dekctl.walk import estimate
 from dekctl.walk.options import RowOptions
 from dekctl.walk.result import RunResult
 from dekctl.walk.run import run_rows
+from dekctl.wording import counted
 from dekctl.workflows.callbacks import RunVerb
 
 
@@ -71,22 +72,17 @@ def finish(state: State, result: RunResult, more: str = "") -> NoReturn:
         )
     elif result.counts.quarantined:
         state.terminal.note(
-            f"{rows(result.counts.quarantined)} quarantined; list them with: dekctl status; "
-            f"once they are corrected: dekctl {result.operation} --retry-quarantined"
+            f"{counted(result.counts.quarantined, 'row')} quarantined; list them with: "
+            f"dekctl status; once they are corrected: dekctl {result.operation} --retry-quarantined"
         )
     end(state, result.as_json(), text_of(result) + more, result.exit_code)
-
-
-def rows(count: int) -> str:
-    """``1 row``, ``2,000 rows``."""
-    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def text_of(result: RunResult) -> str:
     """What a run did, for people."""
     counts = result.counts
     verified = f"{counts.proved:,} verified"
-    parts = [f"{rows(counts.scanned)} read"]
+    parts = [f"{counted(counts.scanned, 'row')} read"]
     if not result.writes:
         parts.append(verified)
     else:

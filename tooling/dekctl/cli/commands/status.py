@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from dekctl.cli.execute import rows
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option
+from dekctl.wording import counted
 from dekctl.workflows import status as workflow
 
 PLACE = Section.CHECK, 2
@@ -43,17 +43,17 @@ def _min_generation(found: dict[str, Any]) -> str:
         )
     if found["can_be"] == found["configured"]:
         return text + ", the oldest generation that rows need"
-    return text + f"; it can be raised to {found['can_be']}"
+    return text + f"; the oldest generation that rows need is {found['can_be']}"
 
 
 def _counted(rows: int, branch_keys: int) -> str:
-    counts = ((rows, "rows"), (branch_keys, "branch keys"))
-    return " and ".join(f"{count:,} {what}" for count, what in counts if count)
+    counts = ((rows, "row"), (branch_keys, "branch key"))
+    return " and ".join(counted(count, what) for count, what in counts if count)
 
 
 def _without_context(found: dict[str, Any]) -> list[str]:
     """Whether Terraform's ``allow_rows_without_context`` fits the rows."""
-    without = f"no encryption context (V1): {rows(found['rows'])}"
+    without = f"no encryption context (V1): {counted(found['rows'], 'row')}"
     if found["rows"] and found["allowed"] is False:
         return [
             f"{without}, which no role may decrypt; set allow_rows_without_context = true, run: "
@@ -74,7 +74,7 @@ def _without_context(found: dict[str, Any]) -> list[str]:
 
 def _text(table: dict[str, Any]) -> str:
     lines = [
-        f"{table['table']}: stage {table['stage']}, {rows(table['rows'])}",
+        f"{table['table']}: stage {table['stage']}, {counted(table['rows'], 'row')}",
         f"  plaintext only  {table['plaintext_only']:>12,}",
         f"  both            {table['both']:>12,}",
         f"  wrapped only    {table['wrapped_only']:>12,}",
