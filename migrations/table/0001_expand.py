@@ -1,6 +1,6 @@
-"""Expand: room for the wrapped key beside the plaintext, which may now be NULL.
+"""Expand: add the columns for the wrapped key, and allow NULL in the plaintext column.
 
-Columns that are there already (from the seed's own migration) are taken over as they are.
+Columns that exist already (from a migration of the application's) are used as they are.
 """
 
 from __future__ import annotations

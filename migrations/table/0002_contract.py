@@ -1,4 +1,4 @@
-"""Contract: the plaintext column goes. The way back makes it again, empty, for ``restore``."""
+"""Contract: drop the plaintext column. The downgrade adds it again, empty, for ``restore``."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_second_run_on_the_same_rows_is_refused(
         wait_until(lambda: running(app) == 1, child)
         for command in (["wrap"], ["scrub", "--yes"], ["rewrap"]):
             second = dekctl(*command).expect(3)
-            assert "is at work on encrypted_files" in second.stderr or "no wrapped key" in (
+            assert "has been running on encrypted_files" in second.stderr or "no wrapped key" in (
                 second.stderr
             )
         assert wrapped(app) == 0

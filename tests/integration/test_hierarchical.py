@@ -146,7 +146,7 @@ def test_rewrap_moves_rows_between_v2_and_v3(
 
     done = dekctl("--json", "rewrap", "--hierarchical").expect(0)
     assert (done.json["changed"], done.json["carried_over"]) == (ROWS, 0)
-    assert "rows change between V2 and V3" in done.stderr
+    assert "rows that change between V2 and V3" in done.stderr
     assert "another provider" not in done.stderr
     assert versions(app) == {"V3"}
     app.assert_files_open(provider)

@@ -77,7 +77,7 @@ def test_another_column_name_than_the_one_expanded_is_refused_before_a_key_is_lo
         refused = dekctl(*command).expect(3)
         assert "wrapped_kye" in refused.stderr or not noted
         assert real in refused.stderr
-        assert f'hint: set it back in [table]: {role} = "{real}"' in refused.stderr or not noted
+        assert f'hint: restore it in [table]: {role} = "{real}"' in refused.stderr or not noted
     doctor = dekctl("--json", "doctor").expect(3).json
     assert [c["ok"] for c in doctor["checks"] if c["check"].startswith("table")] == [False]
     assert app.rows() == before

@@ -63,7 +63,7 @@ def test_plaintexts_of_a_table_at_its_legacy_schema_hold_up_an_erasure(
         nobody = {c.name: c for c in check_erasure(project, KEK, "initech", 0)}
 
     assert not checks["plaintexts"].ok
-    assert checks["plaintexts"].detail.startswith("2 rows of acme")
+    assert checks["plaintexts"].detail.startswith("acme has 2 plaintext keys")
     assert all(check.ok for check in nobody.values())
 
 

@@ -176,7 +176,7 @@ class Project:
             DatabaseError: the database refused or cannot be reached.
         """
         ledger = self.ledger
-        facts = ledger.facts(config.context_name) if ledger.exists() else {}
+        facts = ledger.table_metadata(config.context_name) if ledger.exists() else {}
         refuse_other_columns(config, facts)
         table = DekTable(self.database, config)
         if table.stage is Stage.CONTRACTED and facts:

@@ -1,1 +1,1 @@
-"""The branch keys (V3) of every table: wrapped keys, which no row of version V3 opens without."""
+"""The table of branch keys: wrapped keys, without which no V3 row can be decrypted."""

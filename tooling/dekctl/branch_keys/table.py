@@ -1,6 +1,8 @@
-"""The table of branch keys, beside the ledger: the stock of hierarchical wrapping (V3).
+"""The table ``dekctl_branch_keys``: the branch keys of every table, wrapped by KMS.
 
-Unlike the ledger it holds keys (wrapped by KMS): without them no V3 row opens.
+It is no part of the ledger, although the lineage ``migrations/ledger`` makes both. A ledger can be
+thrown away; without its branch key no V3 row can be decrypted. So this table is backed up and
+restored with the application's tables, and never dropped while a V3 row exists.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from sqlalchemy import Connection
 from dekctl.kms.branch.store import BranchKey
 
 NAME = "dekctl_branch_keys"
-IDS_A_QUERY = 500
+IDS_PER_QUERY = 500
 
 Result = TypeVar("Result")
 
@@ -48,18 +50,18 @@ class BranchTable:
     """The :class:`dekctl.kms.branch.keys.BranchStore` in the application's database."""
 
     def __init__(self, run: RunTransaction, schema: str | None) -> None:
-        """``run`` runs a transaction; ``schema`` is where the ledger is."""
+        """``run`` runs a transaction; ``schema`` is the database schema of dekctl's own tables."""
         self._run = run
         self._schema = schema
         self._table = branch_keys_table(schema)
 
     def exists(self) -> bool:
-        """Whether the schema step that makes the table has run."""
+        """Whether there is such a table."""
         found: bool = self._run(lambda c: sa.inspect(c).has_table(NAME, schema=self._schema))
         return found
 
     def keks(self, context_name: str) -> dict[str, int]:
-        """How many branch keys of a table each KEK wraps. A KEK that is named here is in use."""
+        """How many branch keys of a table each KEK wraps. A KEK listed here is in use."""
         if not self.exists():
             return {}
         t = self._table.c
@@ -83,14 +85,14 @@ class BranchTable:
         )
 
         def store(connection: Connection) -> None:
-            # A transaction whose answer was lost is run again: the key may be there already.
+            # Runs again after a commit whose response was lost: the key may be stored already.
             if not _get(connection, self._table, [key.branch_id]):
                 connection.execute(insert)
 
         self._run(store, write=True)
 
     def get(self, branch_ids: Iterable[str]) -> dict[str, BranchKey]:
-        """Read branch keys by id; those that are not there are left out."""
+        """Read branch keys by id. Missing ones are left out."""
         ids = list(branch_ids)
         if not ids:
             return {}
@@ -98,8 +100,8 @@ class BranchTable:
         def read(connection: Connection) -> list[BranchKey]:
             return [
                 key
-                for start in range(0, len(ids), IDS_A_QUERY)
-                for key in _get(connection, self._table, ids[start : start + IDS_A_QUERY])
+                for start in range(0, len(ids), IDS_PER_QUERY)
+                for key in _get(connection, self._table, ids[start : start + IDS_PER_QUERY])
             ]
 
         return {key.branch_id: key for key in self._run(read)}
@@ -116,7 +118,7 @@ class BranchTable:
         return [_key(row) for row in self._run(lambda c: c.execute(query).all())]
 
     def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
-        """Store a branch key under another KEK, unless somebody else did meanwhile."""
+        """Store a rewrapped branch key unless another process changed it; whether it did so."""
         t = self._table.c
         update = (
             self._table.update()

@@ -12,10 +12,10 @@ HEARTBEAT_SECONDS = 3.0
 
 
 class Heartbeat:
-    """Renews a run's heartbeat from a thread of its own while the ``with`` block lasts.
+    """Renews a run's heartbeat in its own thread while the ``with`` block lasts.
 
-    ``lost`` is set to the error when the ledger says that the run is dead or cannot be reached;
-    the engine looks at it between pages.
+    ``lost`` is the error when another process has marked the run as abandoned; the engine checks it
+    between batches.
     """
 
     def __init__(self, ledger: Ledger, run: Run) -> None:
@@ -38,7 +38,7 @@ class Heartbeat:
             try:
                 self._ledger.beat(self._run)
             except DatabaseError:
-                continue  # the engine meets the same database and says so better
+                continue  # the engine will meet the same error and report it
             except DekctlError as error:
                 self.lost = error
                 return

@@ -1,7 +1,8 @@
 """The run ledger: who ran what, from when to when, with which KEK, how far, and how it ended.
 
-It lives beside the application's table. It is a record and a lock against double work, never the
-truth about a row: rows carry their own state, and the ledger could be emptied without losing a key.
+It is stored next to the application's table. It records runs and locks out a second run on the same
+rows. It is never the truth about a row: rows carry their own state, and a ledger that is lost loses
+no key. (Branch keys are stored elsewhere: :mod:`dekctl.branch_keys.table`.)
 
 A running command renews its heartbeat. One whose heartbeat is older than the lease, or whose
 process is gone from this machine, is dead: the next start marks it "abandoned".
@@ -57,10 +58,13 @@ class Ledger:
             self._exists = upgrade(self.database, self.schema, create=False).exists
         return self._exists
 
-    # -- facts about a table -------------------------------------------------------------------
+    # -- tables --------------------------------------------------------------------------------
 
-    def facts(self, table_name: str) -> dict[str, Any]:
-        """What was noted about a table when it was expanded; empty where nothing was."""
+    def table_metadata(self, table_name: str) -> dict[str, Any]:
+        """What ``schema expand`` stored about a table; empty if it stored nothing.
+
+        See :func:`dekctl.schema.actions.save_metadata` for the fields.
+        """
         with self.database.transaction() as connection:
             text = connection.execute(
                 sa.select(self._tables.c.facts).where(self._tables.c.table_name == table_name)
@@ -80,17 +84,25 @@ class Ledger:
         version: str,
         takes_over: bool = False,
     ) -> Run:
-        """Enter a run, unless another one is at work on the same rows.
+        """Record a new run, unless another one is working on the same rows.
 
-        ``takes_over`` is for the step that makes the table known to the ledger.
+        Args:
+            operation: the command, as it is shown.
+            table_name: the table's context name.
+            shard: the part of the rows that it works on; None for all.
+            writes: whether it changes rows; others may run beside any run.
+            kek_id: the KEK that it wraps with, if known.
+            version: the version of dekctl.
+            takes_over: the ledger need not know the table yet; for ``schema expand``.
 
         Raises:
-            RefusedError: another run is at work.
+            RefusedError: another run is working on the same rows.
+            UsageError: the ledger does not know the table.
         """
         run = Run(str(uuid.uuid4()), operation, table_name, shard, writes)
 
         def enter(connection: Connection) -> None:
-            # Everyone who starts on this table waits here for one another.
+            # Runs that start on this table at the same time wait for each other here.
             known = connection.execute(
                 sa.select(self._tables.c.table_name)
                 .where(self._tables.c.table_name == table_name)
@@ -104,13 +116,13 @@ class Ledger:
             now = self.database.now(connection)
             for other in self._running(connection, table_name):
                 if other["run_id"] == run.run_id:
-                    return  # an earlier try was committed, only its answer was lost
+                    return  # an earlier attempt was committed, only the response was lost
                 if self._is_dead(other, now):
                     self._close(connection, other["run_id"], RunState.ABANDONED, now)
                 elif writes and not other["dry_run"] and not _disjoint(shard, other["shard"]):
                     raise RefusedError(
-                        _at_work(other),
-                        hint="wait until it ends, or share the work: --shard 1/2 and --shard 2/2",
+                        _still_running(other),
+                        hint="wait until it ends, or split the work: --shard 1/2 and --shard 2/2",
                     )
             connection.execute(
                 self._runs.insert().values(
@@ -136,22 +148,23 @@ class Ledger:
         return run
 
     def refuse_while_writing(self, table_name: str) -> None:
-        """Refuse while a run that writes to the table is at work.
+        """Refuse while a run is writing to the table.
 
         Raises:
-            RefusedError: one is.
+            RefusedError: a run is.
         """
         with self.database.transaction() as connection:
             now = self.database.now(connection)
             for run in self._running(connection, table_name):
                 if not run["dry_run"] and not self._is_dead(run, now):
-                    raise RefusedError(_at_work(run), hint="wait until it ends, or stop it")
+                    raise RefusedError(_still_running(run), hint="wait until it ends, or stop it")
 
     def beat(self, run: Run) -> None:
-        """Renew the heartbeat and note how far the run is.
+        """Renew the heartbeat and record the progress.
 
         Raises:
-            DekctlError: the run was declared dead meanwhile (this process was stopped for long).
+            DekctlError: another process marked the run as abandoned (this one was suspended).
+            DatabaseError: the database refused or cannot be reached.
         """
 
         def renew(connection: Connection) -> int:
@@ -168,13 +181,13 @@ class Ledger:
                 )
             ).rowcount
 
-        # One try: the next beat is near, and nobody should wait for this one at the end of a run.
+        # One attempt: the next is due soon, and the end of a run must not wait for this one.
         with self.database.transaction(write=True) as connection:
             renewed = renew(connection)
         if renewed == 0:
             raise DekctlError(
-                f"run {run.run_id} was declared abandoned while this process stood still",
-                hint="run the same command again; finished batches are kept",
+                f"run {run.run_id} was marked as abandoned while this process was suspended",
+                hint="run the same command again; it resumes with the remaining rows",
             )
 
     def end(self, run: Run, state: RunState, error: str | None = None) -> None:
@@ -197,13 +210,13 @@ class Ledger:
         self.database.run(close, write=True)
 
     def history(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The newest runs, newest first, as plain values."""
+        """The last ``limit`` runs, newest first, as plain values."""
         return self._read(
             sa.select(self._runs).order_by(self._runs.c.started_at.desc()).limit(limit)
         )
 
     def runs_since(self, begins: datetime, ends: datetime) -> list[dict[str, Any]]:
-        """This environment's runs of a time (UTC), those that reach into it too; oldest first."""
+        """This environment's runs that overlap a period (UTC), oldest first."""
         runs = self._runs.c
         return self._read(
             sa.select(self._runs)
@@ -247,10 +260,10 @@ class Ledger:
         )
 
 
-def _at_work(run: Mapping[str, Any]) -> str:
+def _still_running(run: Mapping[str, Any]) -> str:
     return (
         f"{run['operation']} of {run['who']}@{run['host']} (process {run['pid']}, run "
-        f"{run['run_id']}) is at work on {run['table_name']} since {run['started_at']} UTC"
+        f"{run['run_id']}) has been running on {run['table_name']} since {run['started_at']} UTC"
     )
 
 

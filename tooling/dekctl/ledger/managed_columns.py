@@ -1,7 +1,7 @@
-"""Which column of a managed table has which part, as expand noted it.
+"""Which column of a managed table holds what, as ``schema expand`` stored it in the ledger.
 
 The stage is derived from the columns that ``[table]`` names. With another name there, a table full
-of keys would look as if it had none, and a step would drop or forget the real column.
+of keys would look empty, and a step would drop or forget the real column.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ def named_columns(config: TableConfig) -> dict[str, str]:
     return {part: column for part, column in named.items() if column is not None}
 
 
-def refuse_other_columns(config: TableConfig, facts: Mapping[str, Any]) -> None:
+def refuse_other_columns(config: TableConfig, metadata: Mapping[str, Any]) -> None:
     """Refuse a configuration that names other columns than those that were expanded.
 
-    Facts of a ledger that noted no names tell at least which columns were added.
+    ``metadata`` comes from :meth:`dekctl.ledger.Ledger.table_metadata`. Without the columns' names,
+    it lists at least those that were added.
 
     Raises:
-        RefusedError: it does.
+        RefusedError: a name differs.
     """
     named = named_columns(config)
-    for part, noted in facts.get("columns", {}).items():
-        now = named.get(part, noted)  # the time of a wrap need not be kept any longer
-        if now != noted:
+    for part, stored in metadata.get("columns", {}).items():
+        now = named.get(part, stored)  # wrapped_at_column may be removed from [table]
+        if now != stored:
             raise RefusedError(
-                f"{config.name} was expanded with {part} {noted!r}, [table] now names {now!r}",
-                hint=f'set it back in [table]: {part} = "{noted}"',
+                f"{config.name} was expanded with {part} {stored!r}, but [table] now has {now!r}",
+                hint=f'restore it in [table]: {part} = "{stored}"',
             )
-    if "columns" in facts:
+    if "columns" in metadata:
         return
-    strange = [column for column in facts.get("added", ()) if column not in named.values()]
-    if strange:
+    unnamed = [column for column in metadata.get("added", ()) if column not in named.values()]
+    if unnamed:
         raise RefusedError(
-            f"dekctl added the column {strange[0]!r} to {config.name}, and [table] does not name "
-            f"it: its columns are {', '.join(named.values())}",
-            hint="set wrapped_column, version_column, kek_column and wrapped_at_column in [table] "
-            "back to what they were",
+            f"dekctl added the column {unnamed[0]!r} to {config.name}, but [table] names only "
+            f"{', '.join(named.values())}",
+            hint="restore wrapped_column, version_column, kek_column and wrapped_at_column in "
+            "[table]",
         )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def this_machine() -> str:
-    """What tells this machine's process numbers from others': its boot, and its PID namespace.
+    """Identifies this machine's process ids: by its boot and its PID namespace; empty if unknown.
 
-    Containers may share a host's name, and even a number, without seeing each other's processes.
+    Containers may share a host name, and even a process id, without seeing each other's processes.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -20,9 +20,9 @@ def this_machine() -> str:
 
 
 def process_started(pid: int) -> str | None:
-    """When a process of this host started, in the host's own units; None where it is gone.
+    """When a process of this host started, in the host's own unit; None if it is gone.
 
-    Linux tells in ``/proc/PID/stat``, field 22 (proc(5)). Elsewhere only being alive is known.
+    Linux reports it in ``/proc/PID/stat``, field 22 (proc(5)). Elsewhere the result is "alive".
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

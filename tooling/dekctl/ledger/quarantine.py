@@ -1,4 +1,4 @@
-"""Quarantine: the rows that were set aside, each with a reason that never shows a key."""
+"""Quarantine: the rows that commands skip, each with a reason that never shows a key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dekctl.ledger.tables import tables, time_text
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A row set aside: which, by what, why, and since when (UTC)."""
+    """A row in quarantine: which one, the operation that failed, why, and since when (UTC)."""
 
     pk: str
     operation: str
@@ -36,7 +36,7 @@ class Quarantine:
     def add(
         self, connection: Connection, run: Run, faults: Sequence[tuple[PrimaryKey, str]]
     ) -> None:
-        """Set rows aside with a reason that never shows a key. Again replaces the reason."""
+        """Quarantine rows with a reason that never shows a key. A new reason replaces the old."""
         if not faults:
             return
         now = time_text(self._database.now(connection))
@@ -115,5 +115,5 @@ class Quarantine:
 
 
 def pk_hash(pk: PrimaryKey) -> str:
-    """What an entry is found by: primary keys may be longer than an index takes."""
+    """The key of an entry: a primary key may be longer than an index allows."""
     return hashlib.sha256(primary_key_text(pk).encode()).hexdigest()

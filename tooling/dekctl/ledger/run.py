@@ -1,4 +1,4 @@
-"""One command's entry in the ledger, and the states it goes through."""
+"""A run: one command's entry in the ledger, and its states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dekctl.db.shape import Shard
 
 
 class RunState(StrEnum):
-    """How a run stands or ended, as the ledger stores it."""
+    """The state of a run, as the ledger stores it."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -19,7 +19,7 @@ class RunState(StrEnum):
     """By the operator; finished batches are kept."""
     FAILED = "failed"
     ABANDONED = "abandoned"
-    """Its process died. The next run on the table found that out."""
+    """Its process died; the next run on the table noticed."""
 
 
 @dataclass(slots=True)
@@ -34,4 +34,4 @@ class Run:
     position: PrimaryKey | None = None
     result: dict[str, Any] = field(default_factory=dict)
     kek_id: str | None = None
-    """Where it is known at the end only; an entry made at the start stays otherwise."""
+    """Set where the KEK is known only at the end; otherwise the one given at the start stays."""

@@ -68,7 +68,7 @@ def missing_tables(project: Project) -> list[str]:
     missing = [config for config in project.config.tables if not _is_there(project, config)]
     if missing and project.ledger.exists():
         for config in missing:
-            if project.ledger.facts(config.context_name):
+            if project.ledger.table_metadata(config.context_name):
                 raise RefusedError(
                     f"the table {config.name}, which dekctl manages, is gone",
                     hint="was it renamed? Correct `name` in [table] and keep its context_name",

@@ -45,8 +45,8 @@ def plan_for(
             ledger_exists = ledger_version(connection, ledger_schema).exists
     else:
         ledger_exists = ledger.exists()
-    facts = ledger.facts(table_config.context_name) if ledger_exists else {}
-    refuse_other_columns(table_config, facts)
+    metadata = ledger.table_metadata(table_config.context_name) if ledger_exists else {}
+    refuse_other_columns(table_config, metadata)
     table = DekTable(database, table_config)
     plan = SchemaPlan(
         config=table_config,
@@ -54,7 +54,7 @@ def plan_for(
         dialect=schema_dialect(database),
         ledger_schema=ledger_schema,
         ledger_exists=ledger_exists,
-        metadata=facts,
+        metadata=metadata,
         env=config.env.name,
         columns=table.columns,
         offline=offline,
