@@ -23,7 +23,7 @@ from support.live_app import LiveApp
 from support.rotation import declare_window, keks, make_older, provider
 
 ROWS = 12
-MANY = int(os.environ.get("DEKCTL_ROTATION_ROWS", "100000"))
+MANY = int(os.environ.get("DEKCTL_ROTATION_ROWS", "20000"))
 """Rows of the large rewrap."""
 
 

@@ -38,39 +38,6 @@ def _open(directory: Path, environment: str, endpoint_url: str) -> Workspace:
     return workspace
 
 
-def test_a_kek_is_born_rolled_disabled_and_dropped(tmp_path: Path, moto: MotoServer) -> None:
-    local = _open(tmp_path, "local", moto.endpoint_url)
-    local.apply()
-    assert changed(local.plan()) == [], "the second plan must be empty"
-    born = local.output()
-    assert born["schema_version"] == 1
-    assert born["kek"]["generations"] == {"g1": {"arn": born["kek"]["arn"], "state": "active"}}
-
-    local.write_variables({"generations": {"g1": {"state": "retired"}, "g2": {"state": "active"}}})
-    plan = local.plan()
-    destroyed = [
-        c["address"] for c in plan["resource_changes"] if "delete" in c["change"]["actions"]
-    ]
-    assert destroyed == [], "a roll destroys nothing"
-    local.apply()
-    assert changed(local.plan()) == [], "the plan after a roll must be empty"
-    rolled = local.output()["kek"]
-    assert rolled["arn"] != born["kek"]["arn"]
-    assert rolled["alias"] == born["kek"]["alias"]
-    assert rolled["generations"]["g1"] == {"arn": born["kek"]["arn"], "state": "retired"}
-
-    local.write_variables({"generations": {"g1": {"state": "disabled"}, "g2": {"state": "active"}}})
-    local.apply()
-    local.write_variables({"generations": {"g2": {"state": "active"}}})
-    dropped = [c for c in local.plan()["resource_changes"] if c["change"]["actions"] == ["delete"]]
-    assert [c["address"] for c in dropped] == [
-        'module.dekctl.module.kek.aws_kms_key.generation["g1"]'
-    ]
-    assert dropped[0]["change"]["before"]["deletion_window_in_days"] == 30
-    local.apply()
-    local.destroy()
-
-
 def test_make_leaves_nothing_in_the_tree_but_the_lock_file(
     tmp_path: Path, moto: MotoServer
 ) -> None:

@@ -12,6 +12,7 @@ the caller's identity policies. Nothing else allows.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,14 +84,9 @@ def is_allowed(request: Request, *, identity: Document | None, key_policy: Docum
 def _effects(request: Request, document: Document | None, *, needs_principal: bool) -> set[str]:
     if document is None:
         return set()
-    if document.get("Version") != "2012-10-17":
-        raise UnknownPolicyError(f"policy version {document.get('Version')!r}")
-    statements = _many(document["Statement"])
-    # All of them before any is matched, so that one that does not apply today is not passed over.
-    for statement in statements:
-        _refuse_unknown(statement, needs_principal=needs_principal)
+    _refuse_unknown_document(document, needs_principal=needs_principal)
     effects = set()
-    for statement in statements:
+    for statement in _many(document["Statement"]):
         if not _applies(request, statement):
             continue
         effect = statement["Effect"]
@@ -101,6 +97,22 @@ def _effects(request: Request, document: Document | None, *, needs_principal: bo
             effect = "Delegate" if effect == "Allow" and reach == "account" else effect
         effects.add(effect)
     return effects
+
+
+_known: dict[tuple[int, bool], Document] = {}
+"""Documents that were looked through; kept, so that none gets the id of another one."""
+
+
+def _refuse_unknown_document(document: Document, *, needs_principal: bool) -> None:
+    """Look through a document once. It must not change afterwards."""
+    if (id(document), needs_principal) in _known:
+        return
+    if document.get("Version") != "2012-10-17":
+        raise UnknownPolicyError(f"policy version {document.get('Version')!r}")
+    # All before any is matched, so that one that does not apply today is not passed over.
+    for statement in _many(document["Statement"]):
+        _refuse_unknown(statement, needs_principal=needs_principal)
+    _known[id(document), needs_principal] = document
 
 
 def _refuse_unknown(statement: Statement, *, needs_principal: bool) -> None:
@@ -186,10 +198,15 @@ def _condition(
 
 
 def _like(value: str, pattern: str) -> bool:
+    return _expression(pattern).match(value) is not None
+
+
+@functools.cache
+def _expression(pattern: str) -> re.Pattern[str]:
     # IAM knows * and ? only; fnmatch would also read brackets.
     if "[" in pattern:
         raise UnknownPolicyError(f"pattern {pattern!r}")
-    return fnmatch.fnmatchcase(value, pattern)
+    return re.compile(fnmatch.translate(pattern))
 
 
 def _like_arn(value: str, pattern: str) -> bool:

@@ -67,6 +67,11 @@ OUTSIDERS = {
 """Who is none of the roles: what runs Terraform, and any other principal. Both may do everything
 that their own policy can give."""
 EVERYTHING = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
+OUTSIDERS_OWN: Document = {"Version": "2012-10-17", "Statement": [EVERYTHING]}
+FOREIGN: Document = {
+    "Version": "2012-10-17",
+    "Statement": [{**EVERYTHING, "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}],
+}
 LIVE = ("active", "retired")
 KEYS = ("active", "retired", "foreign", "trail")
 
@@ -227,7 +232,7 @@ class Rendered:
     def identity(self, role: str) -> Document:
         """The policy of a role; an outsider's own policy gives it everything."""
         if role in OUTSIDERS:
-            return {"Version": "2012-10-17", "Statement": [EVERYTHING]}
+            return OUTSIDERS_OWN
         return self._documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
 
     def key(self, key: str, tenant: str | None = None) -> tuple[str, Document]:
@@ -239,9 +244,8 @@ class Rendered:
             "trail": "module.dekctl.module.audit[0].aws_kms_key.trail",
         }
         if key == "foreign":
-            everything = {**EVERYTHING, "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}
             arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
-            return arn, {"Version": "2012-10-17", "Statement": [everything]}
+            return arn, FOREIGN
         return str(self._by_address[addresses[key]]["arn"]), self._documents[addresses[key]]
 
 

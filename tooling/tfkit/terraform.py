@@ -28,6 +28,9 @@ MOTO_ACCOUNT = "123456789012"
 EXAMPLE_ACCOUNT = "111122223333"
 TIMEOUT_SECONDS = 600
 
+QUICK = {"GOGC": "400"}
+"""Terraform and the provider free memory less often: a tenth to a quarter less time."""
+
 LOCAL_BACKEND = """terraform {
   backend "local" {}
 }
@@ -182,7 +185,7 @@ def _targets(targets: Sequence[str]) -> list[str]:
 def _environment(endpoint_url: str | None) -> dict[str, str]:
     # The owner's AWS settings must not decide where a test goes.
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_"))}
-    kept |= {
+    kept |= QUICK | {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
