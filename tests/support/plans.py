@@ -94,8 +94,17 @@ def change(
 def plan(
     *changes: dict[str, Any], active: str = "k1", generations: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """A plan; ``generations`` are those of the last apply, by name: the key id."""
+    """A plan; ``generations`` are those of the last apply, by name: the key id.
+
+    A key of a generation that is not among the changes stays as it is.
+    """
     names = generations or {"g1": "k1"}
+    told = {_key_id(entry) for entry in changes}
+    kept = [
+        change("aws_kms_key", f"kept_{name}", key(key_id), key(key_id))
+        for name, key_id in names.items()
+        if key_id not in told
+    ]
     outputs = {
         "schema_version": 1,
         "region": "us-east-1",
@@ -115,10 +124,14 @@ def plan(
     return {
         "format_version": "1.2",
         "planned_values": {},
-        "resource_changes": list(changes),
+        "resource_changes": [*kept, *changes],
         "prior_state": {"values": {"outputs": {"dekctl": {"value": outputs}}}},
         "configuration": {"root_module": {}},
     }
+
+
+def _key_id(entry: dict[str, Any]) -> Any:
+    return (entry["change"]["before"] or {}).get("key_id")
 
 
 def write(folder: Path, document: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ def _key_with(text: str) -> dict[str, Any]:
 def test_a_plan_with_something_else_in_it_is_refused_as_wrong_usage(
     part: dict[str, Any], dekctl: Dekctl
 ) -> None:
+    dekctl.configure('[table]\n[env.test]\ndatabase_url = "sqlite:////nowhere/app.db"\n')
     file = write(dekctl.folder, {"format_version": "1.2", "planned_values": {}, **part})
     assert "terraform show -json" in dekctl("guard", "--plan", file).expect(2).stderr
 

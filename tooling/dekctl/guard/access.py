@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dekctl.config.roles import Role
-from dekctl.guard.iam import Ask, Statement, allows, parse_policy
+from dekctl.guard.iam import AWS, Ask, Statement, allows, parse_policy
 from dekctl.guard.kms_keys import present_keys
 from dekctl.guard.terraform_plan import TerraformPlan
 
@@ -45,11 +45,11 @@ def principals_of(statements: Sequence[Statement]) -> list[str]:
     """The principals that a key policy allows something, for plans whose outputs name no app."""
     return sorted(
         {
-            principal
+            principal.name
             for statement in statements
             if statement.effect == "Allow"
             for principal in statement.principals or ()
-            if principal.startswith("arn:")
+            if principal.kind == AWS and principal.name.startswith("arn:")
         }
     )
 

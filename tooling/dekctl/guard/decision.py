@@ -6,16 +6,18 @@ if that fails the plan is refused, because nobody knows which rows would be lost
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dekctl import __version__
 from dekctl.errors import DekctlError, RefusedError, UsageError
+from dekctl.guard.environment import environment_outputs, refuse_other_environment
 from dekctl.guard.kms_keys import present_keys
 from dekctl.guard.risk import Inputs, Risk
-from dekctl.guard.rules import contexts_in, find_risks
+from dekctl.guard.rules import find_risks
 from dekctl.guard.terraform_plan import HINT, TerraformPlan, read_plan
 from dekctl.kek_id import is_same_kek
 from dekctl.ledger import RunState
@@ -37,18 +39,35 @@ OPERATION = "guard"
 
 @dataclass(frozen=True, slots=True)
 class PlanFinding:
-    """A risk that counts here: ``rows`` wrapped keys would be affected."""
+    """A risk that counts here: ``rows`` wrapped keys would be affected.
+
+    ``why`` is the reason that it counts, ``seen`` a digest of the resource's values.
+    """
 
     risk: Risk
     rows: int
     detail: str
     generation: str | None
+    why: str
+    seen: str
     allowed: bool = False
+
+    @property
+    def id(self) -> str:
+        """A short name that stays the same as long as the plan does the same to the same values.
+
+        A plan that does anything else has another id, and so has a finding that counts for another
+        reason. An ``ALLOW=`` that stayed in a pipeline accepts neither.
+        """
+        risk = self.risk
+        scope = [",".join(pair) for pair in risk.scope or ()]
+        parts = (risk.kind, risk.address, risk.kek or "", risk.detail, *scope, self.why, self.seen)
+        return f"{risk.kind}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:8]}"
 
     def as_json(self) -> dict[str, Any]:
         """The finding as plain values."""
         return {
-            "id": self.risk.id,
+            "id": self.id,
             "kind": self.risk.kind,
             "address": self.risk.address,
             "kek_id": self.risk.kek,
@@ -61,7 +80,7 @@ class PlanFinding:
     def __str__(self) -> str:
         name = f"{self.generation} ({self.risk.kek})" if self.generation else self.risk.kek
         return (
-            f"[{self.risk.id}] {self.risk.address}: {name + ' ' if name else ''}{self.detail}"
+            f"[{self.id}] {self.risk.address}: {name + ' ' if name else ''}{self.detail}"
             f" - {counted(self.rows, 'row')}"
         )
 
@@ -74,6 +93,7 @@ class Inspection:
     plan: Path
     findings: list[PlanFinding] = field(default_factory=list)
     rows_counted: bool = False
+    not_counted: str | None = None
     recorded: bool = False
 
     @property
@@ -84,10 +104,12 @@ class Inspection:
     def refusal(self) -> RefusedError:
         """The error of a refused plan."""
         listed = "\n  ".join(str(finding) for finding in self.refused)
+        first = self.refused[0]
         return RefusedError(
             f"this plan is refused:\n  {listed}",
-            hint="move the rows first (dekctl rewrap, dekctl retire), or accept a single finding: "
-            f"--allow {self.refused[0].risk.id} (make apply ALLOW={self.refused[0].risk.id})",
+            hint=first.risk.hint
+            or "move the rows first (dekctl rewrap, dekctl retire), or accept a single finding: "
+            f"--allow {first.id} (make apply ALLOW={first.id})",
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -110,96 +132,113 @@ def inspect_plan(
 
     Args:
         file: JSON of ``terraform show -json``.
-        allow: addresses or ids of findings that somebody accepts.
+        allow: ids of findings that somebody accepts.
         env: name of the environment, for the answer.
-        open_project: reads the configuration; called only if the plan holds a risk.
+        open_project: reads the configuration.
 
     Raises:
-        UsageError: the plan cannot be read, or ``allow`` names no finding of it.
+        UsageError: the plan cannot be read or is of another environment, or ``allow`` names no
+            finding of it.
         RefusedError: the plan holds a risk, and the rows cannot be counted.
     """
     plan = read_plan(file)
     inspection = Inspection(env, file)
-    try:
-        contexts = contexts_in(plan)
-        if not find_risks(Inputs(plan, contexts)) and not any(
-            _is_pattern(name) for name in contexts
-        ):
-            _accepted_ids(allow, [])
-            return inspection
-    except ValueError as error:
-        raise UsageError(
-            f"a policy in the plan {file} cannot be read: {error}", hint=HINT
-        ) from None
-    try:
-        with open_project() as project:
-            inspection.env = project.env.name
-            contexts = [table.context_name for table in project.config.tables]
-            risks = find_risks(Inputs(plan, contexts))
-            findings = _weigh_all(project, plan, risks) if risks else []
-            inspection.rows_counted = bool(risks)
-            accepted = _accepted_ids(allow, findings)
-            inspection.findings = [
-                PlanFinding(f.risk, f.rows, f.detail, f.generation, f.risk.id in accepted)
-                for f in findings
-            ]
-            if any(finding.allowed for finding in inspection.findings) and not inspection.refused:
-                inspection.recorded = _record(project, inspection)
-    except UsageError:
-        raise
-    except DekctlError as error:
-        raise RefusedError(
-            f"this plan may make a KEK unusable, and the rows cannot be counted: {error.message}",
-            hint=error.hint,
-        ) from error
+    with open_project() as project:
+        inspection.env = project.env.name
+        refuse_other_environment(plan, project)
+        try:
+            _judge(inspection, plan, allow, project)
+        except ValueError as error:
+            raise UsageError(
+                f"a policy in the plan {file} cannot be read: {error}", hint=HINT
+            ) from None
     return inspection
 
 
-def _is_pattern(context_name: str) -> bool:
-    """Whether a policy names contexts by a pattern; the configuration tells which ones match."""
-    return "*" in context_name or "?" in context_name
+def _judge(
+    inspection: Inspection, plan: TerraformPlan, allow: Sequence[str], project: Project
+) -> None:
+    contexts = [table.context_name for table in project.config.tables]
+    named = [project.env.kek, *(kek for table in project.config.tables for kek in table.keks)]
+    inputs = Inputs(
+        plan,
+        contexts,
+        configured_keks=[kek for kek in named if kek],
+        outputs=environment_outputs(project),
+    )
+    try:
+        uses, missing = count_uses(project), missing_tables(project)
+    except DekctlError as error:
+        # Without rows, what the plan alone shows decides.
+        inspection.not_counted = error.message
+        if find_risks(inputs):
+            if isinstance(error, UsageError):
+                raise
+            raise RefusedError(
+                f"this plan may make a KEK unusable, and the rows cannot be counted: "
+                f"{error.message}",
+                hint=error.hint,
+            ) from error
+        _accepted_ids(allow, [])
+        return
+    inspection.rows_counted = True
+    stored = sorted({use.kek_id for use in uses if use.kek_id is not None})
+    risks = find_risks(replace(inputs, stored_keks=stored))
+    counts = _Counts(project, plan, uses, missing)
+    findings = [finding for risk in risks if (finding := counts.weigh(risk))]
+    accepted = _accepted_ids(allow, findings)
+    inspection.findings = [replace(f, allowed=f.id in accepted) for f in findings]
+    if any(finding.allowed for finding in inspection.findings) and not inspection.refused:
+        inspection.recorded = _record(project, inspection)
 
 
-def _weigh_all(project: Project, plan: TerraformPlan, risks: Sequence[Risk]) -> list[PlanFinding]:
-    uses, missing = count_uses(project), missing_tables(project)
-    weighed = (_weigh(project, plan, risk, uses, missing) for risk in risks)
-    return [finding for finding in weighed if finding is not None]
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What depends on which KEK: rows and branch keys, tables that are missing, backups."""
 
+    project: Project
+    plan: TerraformPlan
+    uses: Sequence[Use]
+    missing: Sequence[str]
 
-def _weigh(
-    project: Project, plan: TerraformPlan, risk: Risk, uses: Sequence[Use], missing: Sequence[str]
-) -> PlanFinding | None:
-    """Whether a risk counts here, and for how many rows."""
-    kek = risk.kek
-    generation = plan.outputs.generation_name(kek) if plan.outputs else None
-    if kek is None:
+    def weigh(self, risk: Risk) -> PlanFinding | None:
+        """Whether a risk counts here, and for how many rows."""
+        kek = risk.kek
+        if kek is None:
+            rows = sum(use.rows for use in self.uses if not use.of_branch_keys)
+            return self._finding(risk, rows, "", "always")
+        concerned = [use for use in self.uses if _in_scope(risk, use)]
+        is_kek = _is_kek(self.plan, kek)
+        unclear = rows_unclear(concerned, kek) if is_kek else 0
+        branch_keys = branch_keys_under(concerned, kek)
+        rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek) + unclear
+        if rows or branch_keys or not risk.if_needed:
+            more = ""
+            if unclear:
+                more += f"; of these, {counted(unclear, 'row')} with an alias or no KEK as kek_id"
+            if branch_keys:
+                more += f"; it wraps {counted(branch_keys, 'branch key')} (V3)"
+            return self._finding(risk, rows, more, "rows" if rows or branch_keys else "always")
+        if self.missing and is_kek:
+            more = (
+                f", and the table {self.missing[0]} is not in this database, so it is "
+                "unknown whether rows need it (is database_url right?)"
+            )
+            return self._finding(risk, 0, more, "missing table")
+        if risk.kind == "delete" and is_kek and self.project.env.backup_retention_days:
+            window = backup_window(self.project, kek)
+            if not window.over:
+                until = f"until {window.ends:%Y-%m-%d %H:%M} UTC" if window.ends else "of its rows"
+                more = f", and backups {until} need it (see: dekctl retire)"
+                return self._finding(risk, 0, more, "backups")
+        return None
+
+    def _finding(self, risk: Risk, rows: int, more: str, why: str) -> PlanFinding:
+        outputs, plan = self.plan.outputs, self.plan
+        generation = outputs.generation_name(risk.kek) if outputs else None
         return PlanFinding(
-            risk, sum(u.rows for u in uses if not u.of_branch_keys), risk.detail, generation
+            risk, rows, risk.detail + more, generation, why, plan.digest(risk.address)
         )
-    concerned = [use for use in uses if _in_scope(risk, use)]
-    unclear = rows_unclear(concerned, kek) if _is_kek(plan, kek) else 0
-    branch_keys = branch_keys_under(concerned, kek)
-    rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek) + unclear
-    if rows or branch_keys or not risk.if_needed:
-        detail = risk.detail
-        if unclear:
-            detail += f"; of these, {counted(unclear, 'row')} with an alias or no KEK as kek_id"
-        if branch_keys:
-            detail += f"; it wraps {counted(branch_keys, 'branch key')} (V3)"
-        return PlanFinding(risk, rows, detail, generation)
-    if missing and _is_kek(plan, kek):
-        detail = (
-            f"{risk.detail}, and the table {missing[0]} is not in this database, so it is "
-            "unknown whether rows need it (is database_url right?)"
-        )
-        return PlanFinding(risk, 0, detail, generation)
-    if risk.kind == "delete" and _is_kek(plan, kek) and project.env.backup_retention_days:
-        window = backup_window(project, kek)
-        if not window.over:
-            until = f"until {window.ends:%Y-%m-%d %H:%M} UTC" if window.ends else "of its rows"
-            detail = f"{risk.detail}, and backups {until} need it (see: dekctl retire)"
-            return PlanFinding(risk, 0, detail, generation)
-    return None
 
 
 def _in_scope(risk: Risk, use: Use) -> bool:
@@ -226,9 +265,9 @@ def _accepted_ids(allow: Sequence[str], findings: Sequence[PlanFinding]) -> set[
     """
     accepted: set[str] = set()
     for name in allow:
-        ids = {f.risk.id for f in findings if name in (f.risk.id, f.risk.address)}
+        ids = {f.id for f in findings if name in (f.id, f.risk.address)}
         if len(ids) != 1:
-            known = ", ".join(f.risk.id for f in findings) or "none"
+            known = ", ".join(f.id for f in findings) or "none"
             count = "several findings" if ids else "no finding"
             raise UsageError(
                 f"--allow {name} matches {count} of this plan", hint=f"its findings are: {known}"

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 ANY = "\0any"
 """Stands for a value that is certainly there, but differs from request to request."""
@@ -28,14 +28,45 @@ _ABSENT = frozenset(
     }
 )
 """Condition keys that an application's request for a row never carries."""
+_OF_IDENTITIES = frozenset(
+    {
+        "aws:principalarn",
+        "aws:principalaccount",
+        "aws:principalorgid",
+        "aws:principaltype",
+        "aws:userid",
+        "aws:username",
+        "aws:sourceip",
+        "aws:sourcevpc",
+        "aws:sourcevpce",
+    }
+)
+"""Condition keys that a request of an AWS service on its own behalf does not carry."""
+
+
+AWS, SERVICE, EVERYBODY = "AWS", "Service", "*"
+"""Kinds of principals; a statement may also name others, such as ``Federated``."""
+
+
+class Principal(NamedTuple):
+    """Who a statement names: an ARN or account (``AWS``), a service, or another kind of identity.
+
+    An ARN under ``Federated`` is an identity provider, and never the role of the same name.
+    """
+
+    kind: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: a principal's ARN, an IAM action, a key's ARN, an encryption context.
+    """One request: a principal, an IAM action, a resource's ARN, an encryption context.
 
-    A key policy that allows a whole account leaves the decision to identity policies. Without
+    A policy that allows a whole account leaves the decision to identity policies. Without
     ``by_account`` such statements do not count: only those that name the principal do.
+
+    ``carried`` are further condition keys of the request: name, and values; no values if the key is
+    absent. An AWS service (``kind``) calls on its own behalf.
     """
 
     principal: str
@@ -43,6 +74,8 @@ class Ask:
     key: str
     context: tuple[tuple[str, str], ...] = ()
     by_account: bool = True
+    kind: str = AWS
+    carried: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def value(self, name: str) -> list[str] | bool | None:
         """Values of a condition key; None where it is absent, False where it is unknown."""
@@ -50,6 +83,11 @@ class Ask:
         pairs = {f"kms:encryptioncontext:{k}".lower(): [v] for k, v in self.context}
         if name.startswith("kms:encryptioncontext:"):
             return pairs.get(name)
+        for key, values in self.carried:
+            if key.lower() == name:
+                return list(values) or None
+        if self.kind == SERVICE:
+            return self._value_of_service(name)
         account = self.principal.split(":")[4] if self.principal.count(":") >= 5 else ""
         known: dict[str, list[str] | None] = {
             "kms:encryptioncontextkeys": [k for k, _ in self.context] or None,
@@ -64,6 +102,18 @@ class Ask:
             return known[name]
         return None if name in _ABSENT else False
 
+    def _value_of_service(self, name: str) -> list[str] | bool | None:
+        known: dict[str, list[str] | None] = {
+            "kms:encryptioncontextkeys": [k for k, _ in self.context] or None,
+            "aws:principalisawsservice": ["true"],
+            "aws:principalservicename": [self.principal],
+            "aws:viaawsservice": ["false"],
+            "aws:securetransport": ["true"],
+        }
+        if name in known:
+            return known[name]
+        return None if name in _ABSENT | _OF_IDENTITIES else False
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -74,8 +124,8 @@ class Statement:
     not_actions: tuple[str, ...]
     resources: tuple[str, ...]
     not_resources: tuple[str, ...]
-    principals: tuple[str, ...] | None
-    not_principals: tuple[str, ...]
+    principals: tuple[Principal, ...] | None
+    not_principals: tuple[Principal, ...]
     conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
 
     def covers(self, ask: Ask) -> bool | None:
@@ -88,9 +138,7 @@ class Statement:
                 or _among(
                     self.principals or (),
                     self.not_principals,
-                    lambda p: _is(
-                        p, ask.principal, by_account=ask.by_account or self.effect == "Deny"
-                    ),
+                    lambda p: _is(p, ask, by_account=ask.by_account or self.effect == "Deny"),
                 )
             )
         ):
@@ -171,16 +219,26 @@ def statements_of_data(document: Mapping[str, Any]) -> tuple[Statement, ...]:
     )
 
 
-def _data_principals(blocks: Any) -> tuple[str, ...] | None:
+def _data_principals(blocks: Any) -> tuple[Principal, ...] | None:
     if not blocks:
         return None
-    return tuple(text for block in blocks for text in _texts(block.get("identifiers")))
+    return tuple(
+        _principal(block.get("type") or AWS, text)
+        for block in blocks
+        for text in _texts(block.get("identifiers"))
+    )
 
 
-def _principals(raw: Any) -> tuple[str, ...]:
+def _principals(raw: Any) -> tuple[Principal, ...]:
     if isinstance(raw, Mapping):
-        return tuple(text for kind in raw.values() for text in _texts(kind))
-    return tuple(_texts(raw))
+        return tuple(
+            _principal(kind, text) for kind, names in raw.items() for text in _texts(names)
+        )
+    return tuple(_principal(AWS, text) for text in _texts(raw))
+
+
+def _principal(kind: str, name: str) -> Principal:
+    return Principal(EVERYBODY if name == "*" and kind in (AWS, EVERYBODY) else kind, name)
 
 
 def _texts(value: Any) -> list[str]:
@@ -188,7 +246,10 @@ def _texts(value: Any) -> list[str]:
     return [str(v).lower() if isinstance(v, bool) else str(v) for v in values if v is not None]
 
 
-def _among(wanted: tuple[str, ...], unwanted: tuple[str, ...], fits: Callable[[str], bool]) -> bool:
+_T = TypeVar("_T")
+
+
+def _among(wanted: tuple[_T, ...], unwanted: tuple[_T, ...], fits: Callable[[_T], bool]) -> bool:
     if unwanted:
         return not any(fits(pattern) for pattern in unwanted)
     return any(fits(pattern) for pattern in wanted)
@@ -200,16 +261,20 @@ def _like(pattern: str, text: str) -> bool:
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
-def _is(pattern: str, principal: str, *, by_account: bool) -> bool:
-    """Whether a pattern matches a principal: by its ARN, or through its whole account."""
-    if pattern in ("*", principal):
+def _is(named: Principal, ask: Ask, *, by_account: bool) -> bool:
+    """Whether a statement's principal is the one that asks, or its whole account."""
+    if named.kind == EVERYBODY:
         return True
-    if not by_account:
+    if named.kind != ask.kind:
         return False
-    account = principal.split(":")[4] if principal.count(":") >= 5 else None
+    if named.name == ask.principal:
+        return True
+    if not by_account or ask.kind != AWS:
+        return False
+    account = ask.principal.split(":")[4] if ask.principal.count(":") >= 5 else None
     return account is not None and (
-        pattern == account
-        or re.fullmatch(rf"arn:aws[a-z-]*:iam::{account}:root", pattern) is not None
+        named.name == account
+        or re.fullmatch(rf"arn:aws[a-z-]*:iam::{account}:root", named.name) is not None
     )
 
 

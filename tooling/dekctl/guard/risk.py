@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dekctl.config.outputs import Outputs
 from dekctl.guard.iam import ANY
 from dekctl.guard.terraform_plan import TerraformPlan
 from dekctl.kms.context import PRIMARY_KEY, TABLE
@@ -26,10 +26,18 @@ class RiskKind:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a rule may look at: the plan, and the context names of the configured tables."""
+    """What a rule may look at.
+
+    ``context_names`` are those of the configured tables, ``stored_keks`` the names of KEKs in rows
+    and branch keys (empty until they are read), ``configured_keks`` the KEKs that dekctl.toml
+    names, which need not be in Terraform, ``outputs`` the environment's Terraform outputs.
+    """
 
     plan: TerraformPlan
     context_names: Sequence[str]
+    stored_keks: Sequence[str] = ()
+    configured_keks: Sequence[str] = ()
+    outputs: Outputs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Risk:
 
     ``kek`` is the ARN concerned, None where it is no single one. With ``if_needed`` it counts only
     where rows need that KEK; ``scope`` narrows these rows to (context name, version) pairs.
+    ``hint`` is the next command if it is not the same for every finding.
     """
 
     kind: str
@@ -46,16 +55,7 @@ class Risk:
     detail: str
     if_needed: bool = True
     scope: tuple[tuple[str, str], ...] | None = None
-
-    @property
-    def id(self) -> str:
-        """A short name that stays the same as long as the plan does the same.
-
-        A worse plan has another id, so an ``ALLOW=`` that stayed in a pipeline does not accept it.
-        """
-        scope = [",".join(pair) for pair in self.scope or ()]
-        text = "\n".join((self.kind, self.address, self.kek or "", self.detail, *scope))
-        return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    hint: str | None = None
 
 
 def context_of_rows(name: str) -> tuple[tuple[str, str], ...]:

@@ -6,14 +6,16 @@ format is described in "JSON Output Format" of Terraform's documentation (``form
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dekctl.config.outputs import Outputs, read_output
 from dekctl.errors import DekctlError, RefusedError, UsageError
+from dekctl.guard.cloud_control import read_as_aws
 from dekctl.guard.iam import Statement, parse_policy, statements_of_data
 
 HINT = "make it with: terraform show -json PLAN > FILE"
@@ -58,16 +60,33 @@ class ResourceChange:
 
 @dataclass(frozen=True, slots=True)
 class TerraformPlan:
-    """A parsed plan. ``outputs`` are those of the last apply, None where there was none."""
+    """A parsed plan.
+
+    ``outputs`` are those of the last apply, None where there was none. ``drifted`` are resources
+    that something other than Terraform changed or removed since then. ``read_keys`` are the ARNs of
+    keys that Terraform only reads (data sources).
+    """
 
     changes: tuple[ResourceChange, ...]
     documents: tuple[ResourceChange, ...]
+    drifted: tuple[ResourceChange, ...]
+    read_keys: frozenset[str]
     outputs: Outputs | None
     configuration: Mapping[str, Any] = field(repr=False)
 
     def of(self, *types: str) -> list[ResourceChange]:
         """The managed resources of these types, changed or not."""
         return [change for change in self.changes if change.type in types]
+
+    def digest(self, address: str) -> str:
+        """A digest of what the plan does to a resource, and of how Terraform found it."""
+        seen = [
+            [c.actions, c.before, c.after, c.unknown]
+            for c in (*self.changes, *self.drifted)
+            if c.address == address
+        ]
+        text = json.dumps(seen, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def policy_after(self, change: ResourceChange) -> tuple[Statement, ...] | None:
         """The statements of a planned policy; None where the plan does not tell them.
@@ -139,17 +158,19 @@ def parse_plan(document: Any, source: str) -> TerraformPlan:
         raise UsageError(
             f"the plan {source} ended with an error and is incomplete", hint="run: make plan"
         )
-    if document.get("complete") is False:
+    if document.get("complete") is False or document.get("deferred_changes"):
         raise RefusedError(
             f"the plan {source} is not complete (-target, or deferred changes), so it cannot be "
             "compared with the rows",
             hint="plan everything: make plan",
         )
     changes = document.get("resource_changes", [])
-    if not isinstance(changes, list):
+    drift = document.get("resource_drift") or []
+    if not isinstance(changes, list) or not isinstance(drift, list):
         raise UsageError(f"resource_changes of the plan {source} is not a list", hint=HINT)
     try:
         everything = [_change(raw) for raw in changes]
+        drifted = [change for change, mode in map(_change, drift) if mode == "managed"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"a resource change of the plan {source} is missing or malformed: {error}", hint=HINT
@@ -161,6 +182,8 @@ def parse_plan(document: Any, source: str) -> TerraformPlan:
             for change, mode in everything
             if mode == "data" and change.type == "aws_iam_policy_document"
         ),
+        tuple(drifted),
+        frozenset(_read_keys(document.get("prior_state", {}).get("values", {}))),
         _outputs(document, source),
         document.get("configuration", {}),
     )
@@ -175,17 +198,18 @@ def _change(raw: Mapping[str, Any]) -> tuple[ResourceChange, str]:
             raise TypeError(f"the values of {raw['address']}")
     if "forget" in change["actions"]:  # what is forgotten stays as it is
         after, unknown = before, {}
+    type_, (before, after, unknown) = read_as_aws(raw["type"], before, after, unknown)
     return (
         ResourceChange(
             address=raw["address"],
             module=raw.get("module_address", ""),
-            type=raw["type"],
+            type=type_,
             name=raw["name"],
             index=raw.get("index"),
             actions=tuple(change["actions"]),
             before=before,
             after=after,
-            unknown=unknown,
+            unknown=unknown or {},
         ),
         raw.get("mode", "managed"),
     )
@@ -198,6 +222,19 @@ def _holds_true(unknown: Any) -> bool:
     if isinstance(unknown, list):
         return any(_holds_true(value) for value in unknown)
     return unknown is True
+
+
+def _read_keys(values: Mapping[str, Any]) -> Iterator[str]:
+    """ARNs of the keys that data sources of the prior state read."""
+    modules = [values.get("root_module", {})]
+    while modules:
+        module = modules.pop()
+        modules += module.get("child_modules", [])
+        for resource in module.get("resources", []):
+            if resource.get("mode") == "data" and resource.get("type") == "aws_kms_key":
+                arn = (resource.get("values") or {}).get("arn")
+                if arn:
+                    yield str(arn)
 
 
 def _outputs(document: Mapping[str, Any], source: str) -> Outputs | None:

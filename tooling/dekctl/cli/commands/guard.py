@@ -26,7 +26,7 @@ PLACE = Section.ROTATE, 3
     "--allow",
     multiple=True,
     metavar="FINDING",
-    help="Accept this finding (its id or address); the ledger records who accepted it.",
+    help="Accept this finding (its id); the ledger records who accepted it.",
 )
 @click.pass_obj
 def guard(state: State, plan: Path, allow: tuple[str, ...]) -> None:
@@ -37,6 +37,8 @@ def guard(state: State, plan: Path, allow: tuple[str, ...]) -> None:
     """
     inspection = inspect_plan(plan, allow, state.env_name or "", state.project)
     state.terminal.result(inspection.as_json(), _text(inspection))
+    if inspection.not_counted is not None:
+        state.terminal.note(f"the rows were not counted: {inspection.not_counted}")
     if inspection.refused:
         raise inspection.refusal()
     if any(finding.allowed for finding in inspection.findings) and not inspection.recorded:

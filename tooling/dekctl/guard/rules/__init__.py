@@ -12,12 +12,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Protocol
 
-from dekctl.guard.iam import parse_policy
-from dekctl.guard.kms_keys import KEYS, is_switched_off, present_keys
+from dekctl.guard.kms_keys import is_switched_off, present_keys
 from dekctl.guard.risk import Inputs, Risk, RiskKind
-from dekctl.guard.role_policies import ROLE_POLICIES
-from dekctl.guard.terraform_plan import TerraformPlan
-from dekctl.kms.context import TABLE
 
 
 class Rule(Protocol):
@@ -66,21 +62,3 @@ def find_risks(inputs: Inputs) -> list[Risk]:
         if risk.kind not in ("decrypt", "role") or risk.kek not in gone
     ]
     return sorted(found, key=lambda risk: ranks[risk.kind])
-
-
-def contexts_in(plan: TerraformPlan) -> list[str]:
-    """Context names for a first look without the configuration.
-
-    Every name in a present or planned policy, and one that stands for all others.
-
-    Raises:
-        ValueError: a policy of the plan is malformed.
-    """
-    found = {plan.outputs.context_name, *plan.outputs.context_names} if plan.outputs else set()
-    for change in plan.of(*KEYS, *ROLE_POLICIES, "aws_kms_key_policy"):
-        before = parse_policy(change.was("policy")) if change.was("policy") else ()
-        for statement in (*before, *(plan.policy_after(change) or ())):
-            for _, variable, values in statement.conditions:
-                if variable.lower() == f"kms:encryptioncontext:{TABLE}":
-                    found |= set(values)
-    return [*sorted(found), "\0another table"]
