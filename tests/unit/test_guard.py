@@ -362,9 +362,7 @@ def test_one_finding_is_accepted_by_name_and_the_ledger_keeps_who_did(
     ids = {f["kind"]: f["id"] for f in guard(dekctl, document, expect=3)["findings"]}
     one = guard(dekctl, document, "--allow", ids["delete"], expect=3)
     assert [f["allowed"] for f in one["findings"]] == [True, False]
-    both = guard(
-        dekctl, document, "--allow", ids["delete"], "--allow", "aws_cloudtrail.trail", expect=0
-    )
+    both = guard(dekctl, document, "--allow", ids["delete"], "--allow", ids["trail"], expect=0)
     assert both["recorded"]
     [(who, result)] = app.database.sql(
         "SELECT who, result FROM dekctl_runs WHERE operation = 'guard'"

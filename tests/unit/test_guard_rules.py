@@ -65,5 +65,8 @@ def test_every_kind_of_finding_has_one_meaning() -> None:
 
 def test_the_page_lists_every_kind_of_finding() -> None:
     page = (PROJECT / "docs" / "guard.md").read_text()
-    rows = [f"| `{kind.name}` | {kind.plan} | {kind.counts} |" for kind in kinds()]
+    rows = [
+        f"| `{kind.name}` | {kind.plan} | {kind.counts} |"
+        for kind in sorted(kinds(), key=lambda k: k.rank)
+    ]
     assert "| kind | the plan | counts |\n|---|---|---|\n" + "\n".join(rows) + "\n" in page

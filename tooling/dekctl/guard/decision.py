@@ -261,19 +261,16 @@ def _accepted_ids(allow: Sequence[str], findings: Sequence[PlanFinding]) -> set[
     """The ids of the findings that are accepted.
 
     Raises:
-        UsageError: a name matches no finding, or several.
+        UsageError: one of them is no id of a finding.
     """
-    accepted: set[str] = set()
+    known = [finding.id for finding in findings]
     for name in allow:
-        ids = {f.id for f in findings if name in (f.id, f.risk.address)}
-        if len(ids) != 1:
-            known = ", ".join(f.id for f in findings) or "none"
-            count = "several findings" if ids else "no finding"
+        if name not in known:
             raise UsageError(
-                f"--allow {name} matches {count} of this plan", hint=f"its findings are: {known}"
+                f"--allow {name} matches no finding of this plan",
+                hint=f"its findings are: {', '.join(known) or 'none'}",
             )
-        accepted |= ids
-    return accepted
+    return set(allow)
 
 
 def _record(project: Project, inspection: Inspection) -> bool:
