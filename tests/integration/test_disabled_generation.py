@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import boto3
 import pytest
@@ -11,6 +12,7 @@ from dekctl.config.outputs import read_output
 from dekctl.errors import KMSRefusedError, RowRejectedError
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.interface import Unwrapped, UnwrapRequest
+from support.app import AppDatabase
 from support.cli import Dekctl
 from support.generations import Generations
 from support.kms_standin import KmsStandin
@@ -72,3 +74,65 @@ def test_disabled_generations_are_tried_last(kms_standin: KmsStandin, dekctl: De
     outputs = read_output(document, "outputs.json", "")
 
     assert outputs.kek_arns() == [arns["g2"], arns["g1"]]
+
+
+ROWS = 4
+
+
+def test_doctor_and_status_look_at_every_key_that_rows_name(
+    sqlite_database: AppDatabase, make_app: Any, kms_standin: KmsStandin, dekctl: Dekctl
+) -> None:
+    """After a plan that lost g1, the outputs do not name it any more, and the alias has moved."""
+    generations = Generations.begin(kms_standin, dekctl)
+    make_app(sqlite_database, rows=ROWS, env=generations.env)
+    dekctl("migrate").expect(0)
+    lost, kms = generations.active, kms_standin.kms()
+    kms.schedule_key_deletion(KeyId=lost, PendingWindowInDays=30)
+    generations.roll()
+    del generations.arns["g1"], generations.states["g1"]
+    generations.write()
+
+    failed = [c for c in dekctl.json("doctor", expect=5)["checks"] if not c["ok"]]
+    [pending] = [c for c in failed if c["check"] == "KEK of rows"]
+    rescue = f"aws kms cancel-key-deletion --key-id {lost} --region {kms_standin.region}"
+    assert f"{lost} is PendingDeletion and will be gone on 20" in pending["detail"]
+    assert rescue in pending["hint"]
+    [kek] = dekctl.json("status")["keks"]
+    assert (kek["kek_id"], kek["state"], kek["rows"]) == (lost, "PendingDeletion", ROWS)
+    assert kek["deletion_date"].startswith("20")
+    shown = dekctl("status").expect(0).stdout
+    assert "PendingDeletion in KMS" in shown
+    assert rescue in shown
+
+    kms.cancel_key_deletion(KeyId=lost)
+    kms.enable_key(KeyId=lost)
+    assert dekctl.json("status")["keks"][0]["state"] == "Enabled"
+    dekctl("doctor").expect(0)
+
+
+def test_doctor_and_status_name_a_key_that_is_gone(
+    sqlite_database: AppDatabase, make_app: Any, kms_standin: KmsStandin, dekctl: Dekctl
+) -> None:
+    generations = Generations.begin(kms_standin, dekctl)
+    app = make_app(sqlite_database, rows=ROWS, env=generations.env)
+    dekctl("migrate").expect(0)
+    gone = generations.active.rpartition("/")[0] + "/00000000-0000-0000-0000-000000000000"
+    app.database.sql("UPDATE encrypted_files SET kek_id = :kek WHERE id = 1", kek=gone)
+    [check] = [c for c in dekctl.json("doctor", expect=5)["checks"] if not c["ok"]]
+    assert f"KMS knows no key {gone}" in check["detail"]
+    states = {kek["kek_id"]: kek["state"] for kek in dekctl.json("status")["keks"]}
+    assert states == {gone: "NotFound", generations.active: "Enabled"}
+
+
+def test_status_does_not_need_kms(
+    sqlite_database: AppDatabase, make_app: Any, kms_standin: KmsStandin, dekctl: Dekctl
+) -> None:
+    generations = Generations.begin(kms_standin, dekctl)
+    make_app(sqlite_database, rows=ROWS, env=generations.env)
+    dekctl("migrate").expect(0)
+    text = (dekctl.folder / "dekctl.toml").read_text()
+    dekctl.configure(text.replace(kms_standin.endpoint_url, "http://127.0.0.1:1"))
+    [kek] = dekctl.json("status")["keks"]
+    assert (kek["state"], kek["rows"]) == (None, ROWS)
+    assert kek["state_problem"]
+    assert "KMS does not report its state" in dekctl("status").expect(0).stdout

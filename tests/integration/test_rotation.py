@@ -278,7 +278,8 @@ def test_doctor_says_how_to_keep_a_kek_that_is_about_to_be_deleted(
     checks = [c for c in dekctl.json("doctor", expect=5)["checks"] if not c["ok"]]
     [pending] = [c for c in checks if c["check"] == "KEK state"]
     assert f"{g1} is PendingDeletion and will be gone on 20" in pending["detail"]
-    assert f"aws kms cancel-key-deletion --key-id {g1}; then enable it" in pending["hint"]
+    rescue = f"aws kms cancel-key-deletion --key-id {g1} --region {generations.standin.region}"
+    assert f"{rescue}; then enable it" in pending["hint"]
     kms.cancel_key_deletion(KeyId=g1)
     dekctl("doctor").expect(5)  # what was saved is still disabled
     kms.enable_key(KeyId=g1)

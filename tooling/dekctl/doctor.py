@@ -10,10 +10,11 @@ from dekctl.checks import Check
 from dekctl.config.roles import Role
 from dekctl.db.shape import Stage
 from dekctl.errors import DekctlError, KMSError, KMSRefusedError, RefusedError
-from dekctl.kek_id import foreign_region
+from dekctl.kek_id import is_same_kek
 from dekctl.kms.aws.assume_role import RoleRefusedError
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.context import row_context
+from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
 from dekctl.lifecycle.rotation import rotation
 from dekctl.project import Project
 from dekctl.schema import steps as schema
@@ -33,9 +34,11 @@ def examine(project: Project) -> Iterator[Check]:
         yield _run(f"table {config.name}", partial(_table, project, config))
     if project.uses_aws:
         yield _run("KEK", lambda: _kek(project))
-        for kek in _live_keks(project):
+        live = _live_keks(project)
+        for kek in live:
             yield _run("KEK state", partial(_state, project, kek))
             yield _run("key material", partial(rotation, project, kek))
+        yield from _stored_keks(project, live)
         for role, operation in _PROBES:
             yield _run(f"role {role}", partial(_probe, project, role, operation))
     else:
@@ -94,24 +97,27 @@ def _kek(project: Project) -> str:
 
 def _state(project: Project, kek: str) -> str:
     """A KEK's state in KMS. A KEK that will be deleted is the most urgent of all failures."""
-    kms = project.aws(Role.AUDITOR, region=foreign_region(kek, project.region))
-    try:
-        metadata = kms.describe(kek)
-    finally:
-        kms.close()
-    arn, state = metadata["Arn"], metadata["KeyState"]
-    if state == "Enabled":
+    found = key_state(project, kek)
+    arn = found.kek_id
+    if found.state == ENABLED:
         return f"{arn} is enabled"
+    if found.state == NOT_FOUND:
+        raise KMSRefusedError(
+            f"KMS knows no key {arn}, so rows that name it cannot be decrypted",
+            hint="is this the account and Region of the rows? A key that KMS has deleted cannot be "
+            "restored; see: dekctl status",
+            code="NotFoundException",
+        )
     enable = f"aws kms enable-key --key-id {arn}"
     if project.outputs is not None:
         enable = f"enable it in Terraform and run: make apply ENV={project.env.name}"
     hint = f"rows that it wraps cannot be decrypted; {enable}"
     when = ""
-    if state == "PendingDeletion":
-        hint = f"aws kms cancel-key-deletion --key-id {arn}; then {enable}"
-        if metadata.get("DeletionDate"):
-            when = f" and will be gone on {metadata['DeletionDate']:%Y-%m-%d %H:%M %Z}"
-    raise KMSRefusedError(f"{arn} is {state}{when}", hint=hint, code="DisabledException")
+    if found.rescue:
+        hint = f"{found.rescue}; then {enable}"
+        if found.deletion_date:
+            when = f" and will be gone on {found.deletion_date:%Y-%m-%d %H:%M} UTC"
+    raise KMSRefusedError(f"{arn} is {found.state}{when}", hint=hint, code="DisabledException")
 
 
 def _live_keks(project: Project) -> list[str]:
@@ -124,6 +130,18 @@ def _live_keks(project: Project) -> list[str]:
         return list(dict.fromkeys([*mine, *own]))
     except DekctlError:
         return []  # the check of the outputs reports why
+
+
+def _stored_keks(project: Project, seen: list[str]) -> Iterator[Check]:
+    """The state of every other KEK that rows or branch keys name, whoever made it."""
+    try:
+        named = stored_keks(project)
+    except DekctlError as error:
+        yield Check("KEKs of rows", False, error.message, error.hint, error.exit_code)
+        return
+    for kek in named:
+        if not any(is_same_kek(kek, other) for other in seen):
+            yield _run("KEK of rows", partial(_state, project, kek))
 
 
 _PROBES = (

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from dekctl.lifecycle import census
+from dekctl.lifecycle.key_state import KeyState, key_states
 from dekctl.project import Project
 from dekctl.schema.dialects import schema_dialect
+
+KMS_SECONDS = 5.0
+"""How long `status` waits for KMS; without an answer it shows what the database holds."""
 
 
 def status(project: Project, table: str | None = None) -> dict[str, Any]:
@@ -14,7 +18,9 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
 
     Returns:
         The fields of the only table; with several, their sums, and each table under ``tables``.
-        ``constraints`` names those of a schema step that is at work or was killed.
+        ``constraints`` names those of a schema step that is at work or was killed. Each of ``keks``
+        and ``branch_keys`` has its ``state`` in KMS and its ``deletion_date`` (None if KMS did not
+        tell within seconds: ``state_problem``).
 
     Raises:
         UsageError: a table is not as configured.
@@ -27,4 +33,13 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
             project.table_configs(table), value.get("tables", [value]), strict=True
         ):
             entry["constraints"] = sorted(dialect.guards(connection, project.table(config)))
+    _add_key_states(project, [value, *value.get("tables", [])])
     return value
+
+
+def _add_key_states(project: Project, entries: list[dict[str, Any]]) -> None:
+    keks = [k for entry in entries for k in (*entry["keks"], *entry.get("branch_keys", ()))]
+    names = list(dict.fromkeys(kek["kek_id"] for kek in keks if kek["kek_id"]))
+    states = key_states(project, names, KMS_SECONDS) if project.uses_aws else {}
+    for kek in keks:
+        kek.update(states.get(kek["kek_id"], KeyState("", None)).as_json())

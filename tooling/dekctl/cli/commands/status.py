@@ -86,9 +86,11 @@ def _text(table: dict[str, Any]) -> str:
         lines.append(f"  {kek['rows']:>12,} rows {kek['version']} under {kek['kek_id']}{name}")
         if kek["oldest_wrap"]:
             lines.append(f"{'':>15}wrapped {kek['oldest_wrap']} to {kek['newest_wrap']}")
+        lines += _key_state(kek)
     for kek in table["branch_keys"]:
         name = f" ({kek['generation']})" if kek["generation"] else ""
         lines.append(f"  {kek['keys']:>12,} branch keys under {kek['kek_id']}{name}")
+        lines += _key_state(kek)
     for name in table["constraints"]:
         lines.append(
             f"  the constraint {name} refuses some writes of the application: a schema step is "
@@ -99,3 +101,15 @@ def _text(table: dict[str, Any]) -> str:
     for row in table["quarantine"]:
         lines.append(f"  quarantined by {row['operation']}: {row['pk']}: {row['reason']}")
     return "\n".join(lines)
+
+
+def _key_state(kek: dict[str, Any]) -> list[str]:
+    """What is wrong with a KEK in KMS, if anything is."""
+    if kek["state_problem"]:
+        return [f"{'':>15}KMS does not report its state: {kek['state_problem']}"]
+    if kek["state"] in (None, "Enabled"):
+        return []
+    text = f"{'':>15}{kek['state']} in KMS: these rows cannot be decrypted"
+    if kek["deletion_date"]:
+        text += f", and are lost for good on {kek['deletion_date']}"
+    return [f"{text}; run: {kek['hint'] or 'dekctl doctor'}"]
