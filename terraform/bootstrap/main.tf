@@ -1,5 +1,5 @@
-# The bucket for the Terraform state of staging and production. Applied once by hand, with its own state kept here:
-# losing that state loses nothing, `terraform import` brings it back.
+# The bucket for the Terraform state of staging and production. Apply once, by hand; its own state stays in this folder.
+# If that state is lost, `terraform import` restores it.
 
 terraform {
   required_version = ">= 1.11, < 2.0"
@@ -52,7 +52,7 @@ resource "aws_s3_bucket_ownership_controls" "state" {
   }
 }
 
-# An older state is the way back from a bad apply.
+# Older versions of the state allow recovery from a bad apply.
 resource "aws_s3_bucket_versioning" "state" {
   bucket = aws_s3_bucket.state.id
 
@@ -82,12 +82,12 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
   depends_on = [aws_s3_bucket_versioning.state]
 }
 
-# AWS makes it when it is first asked for.
+# AWS creates it on first use.
 data "aws_kms_key" "s3" {
   key_id = "alias/aws/s3"
 }
 
-# KMS with AWS's own key for S3: the state holds no secret, and a key made here would need a state of its own first.
+# The AWS-managed key for S3: the state contains no secrets, and a key created here would itself need a state.
 resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id
 

@@ -4,7 +4,7 @@ output "bucket" {
 }
 
 output "kms_key_id" {
-  description = "ARN of the key that encrypts the state, for backend.hcl: without it Terraform asks S3 for AES256."
+  description = "ARN of the key that encrypts the state, for backend.hcl: without it, Terraform requests AES256 from S3."
   value       = data.aws_kms_key.s3.arn
 }
 

@@ -10,7 +10,7 @@ variable "region" {
 }
 
 variable "account_id" {
-  description = "The only account that this may be applied to."
+  description = "The only account that this can be applied to."
   type        = string
   nullable    = false
 
@@ -21,7 +21,7 @@ variable "account_id" {
 }
 
 variable "name_prefix" {
-  description = "Start of the bucket's name; the account id follows."
+  description = "Prefix of the bucket name; the account id follows."
   type        = string
   nullable    = false
   default     = "dekctl-terraform-state"

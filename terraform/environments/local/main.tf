@@ -14,7 +14,7 @@ terraform {
 }
 
 provider "aws" {
-  # The emulator's own: with another endpoint or credentials, nothing here can reach a real account.
+  # The emulator's account: with another endpoint or other credentials, nothing here can reach a real account.
   allowed_account_ids = [var.account_id]
 
   default_tags {
@@ -40,16 +40,16 @@ module "dekctl" {
   allow_rows_without_context = var.allow_rows_without_context
   allow_branch_keys          = var.allow_branch_keys
 
-  # moto forgets the period, and the second plan would never be empty.
+  # moto does not store the period: the second plan would never be empty.
   rotation_period_in_days = null
 
-  # moto writes access logs, so the buckets are not empty when they go; and an emulator has nothing to expire.
+  # moto writes access logs, so the buckets are not empty when they are destroyed. An emulator has nothing to expire.
   audit = {
     archive_days  = 0
     force_destroy = true
   }
 
-  # Emulators check neither whether these users exist nor who asks.
+  # Emulators check neither that these users exist nor who the caller is.
   administrator_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:user/terraform"]
 
   trust = {
@@ -60,6 +60,6 @@ module "dekctl" {
 }
 
 output "dekctl" {
-  description = "What the dekctl command reads. It holds no secret."
+  description = "What the dekctl command reads. Contains no secrets."
   value       = module.dekctl.dekctl
 }

@@ -1,5 +1,5 @@
 variable "account_id" {
-  description = "The only account that this environment may be applied to: the one that the emulator pretends to be."
+  description = "The only account that this environment can be applied to: the emulator's."
   type        = string
   nullable    = false
   default     = "123456789012"
@@ -11,7 +11,7 @@ variable "account_id" {
 }
 
 variable "name_prefix" {
-  description = "Start of every name in the account; the KEK's alias is `alias/<name_prefix>`."
+  description = "Prefix of every resource name; the KEK's alias is `alias/<name_prefix>`."
   type        = string
   nullable    = false
   default     = "dekctl-local"
@@ -25,14 +25,14 @@ variable "context_name" {
 }
 
 variable "further_context_names" {
-  description = "`context_name` of further tables (`[[table]]` in dekctl.toml) whose DEKs the same KEKs wrap."
+  description = "`context_name` of additional tables (`[[table]]` in dekctl.toml) whose DEKs are wrapped by the same KEKs."
   type        = list(string)
   nullable    = false
   default     = []
 }
 
 variable "generations" {
-  description = "The KEK's generations; the map is in generations.auto.tfvars."
+  description = "The KEK's generations; set in generations.auto.tfvars."
   type = map(object({
     state        = string
     still_wraps  = optional(bool, false)
@@ -43,8 +43,8 @@ variable "generations" {
 
 variable "tenants" {
   description = <<-EOT
-    KEKs of their own for tenants (`kek_by` in dekctl.toml), by tenant, each with its generations. The alias of one is
-    `alias/<name_prefix>-<tenant>`; the roles may use it as they use the KEK of all others.
+    Tenants with a KEK of their own (`kek_by` in dekctl.toml), each with its generations. The alias of such a KEK is
+    `alias/<name_prefix>-<tenant>`. The roles have the same rights on it as on the shared KEK.
   EOT
   type = map(object({
     generations = map(object({
@@ -57,14 +57,14 @@ variable "tenants" {
 }
 
 variable "allow_rows_without_context" {
-  description = "Whether rows of version V1, which were wrapped without an encryption context, may still be unwrapped and rewrapped."
+  description = "Whether V1 rows, which were wrapped without an encryption context, can still be unwrapped and rewrapped."
   type        = bool
   nullable    = false
   default     = false
 }
 
 variable "allow_branch_keys" {
-  description = "Whether hierarchical wrapping (version V3) may be used: the wrapper makes branch keys, and app, verifier and rewrapper use them."
+  description = "Whether hierarchical wrapping (V3) is allowed: the wrapper creates branch keys; app, verifier and rewrapper use them."
   type        = bool
   nullable    = false
   default     = false

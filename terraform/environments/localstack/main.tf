@@ -14,7 +14,7 @@ terraform {
 }
 
 provider "aws" {
-  # The emulator's own: with another endpoint or credentials, nothing here can reach a real account.
+  # The emulator's account: with another endpoint or other credentials, nothing here can reach a real account.
   allowed_account_ids = [var.account_id]
 
   default_tags {
@@ -43,7 +43,7 @@ module "dekctl" {
   # LocalStack's community edition has no CloudTrail.
   audit = null
 
-  # Emulators check neither whether these users exist nor who asks.
+  # Emulators check neither that these users exist nor who the caller is.
   administrator_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:user/terraform"]
 
   trust = {
@@ -54,6 +54,6 @@ module "dekctl" {
 }
 
 output "dekctl" {
-  description = "What the dekctl command reads. It holds no secret."
+  description = "What the dekctl command reads. Contains no secrets."
   value       = module.dekctl.dekctl
 }

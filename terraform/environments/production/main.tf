@@ -25,7 +25,7 @@ provider "aws" {
   }
 }
 
-# Used only by the replica of a multi-Region generation.
+# Only used for the replica of a multi-Region generation.
 provider "aws" {
   alias               = "replica"
   region              = coalesce(var.replica_region, var.region)
@@ -74,20 +74,20 @@ module "replica" {
   generations = module.dekctl.replicable
 }
 
-# A warning, because it is a state that a roll to multi-Region keys goes through.
+# A warning only: a rotation to multi-Region keys passes through this state.
 check "the_second_region_can_wrap" {
   assert {
     condition     = var.replica_region == null || anytrue([for g in values(var.generations) : g.multi_region && g.state == "active"])
-    error_message = "The active generation is not multi-Region: the second Region can open older rows, and wraps nothing."
+    error_message = "The active generation is not multi-Region: the second Region can read older rows, but cannot wrap."
   }
 }
 
 output "dekctl" {
-  description = "What the dekctl command reads. It holds no secret."
+  description = "What the dekctl command reads. Contains no secrets."
   value       = module.dekctl.dekctl
 
   precondition {
     condition     = module.dekctl.dekctl.audit.trail_arn != null
-    error_message = "The audit trail cannot be off here."
+    error_message = "The audit trail cannot be turned off here."
   }
 }

@@ -1,5 +1,5 @@
 variable "region" {
-  description = "AWS Region of the keys and of everything around them."
+  description = "AWS Region of the keys and all other resources."
   type        = string
   nullable    = false
 
@@ -10,7 +10,7 @@ variable "region" {
 }
 
 variable "account_id" {
-  description = "The only account that this environment may be applied to."
+  description = "The only account that this environment can be applied to."
   type        = string
   nullable    = false
 
@@ -21,7 +21,7 @@ variable "account_id" {
 }
 
 variable "name_prefix" {
-  description = "Start of every name in the account; the KEK's alias is `alias/<name_prefix>`."
+  description = "Prefix of every resource name; the KEK's alias is `alias/<name_prefix>`."
   type        = string
   nullable    = false
   default     = "dekctl-production"
@@ -35,14 +35,14 @@ variable "context_name" {
 }
 
 variable "further_context_names" {
-  description = "`context_name` of further tables (`[[table]]` in dekctl.toml) whose DEKs the same KEKs wrap."
+  description = "`context_name` of additional tables (`[[table]]` in dekctl.toml) whose DEKs are wrapped by the same KEKs."
   type        = list(string)
   nullable    = false
   default     = []
 }
 
 variable "generations" {
-  description = "The KEK's generations; the map is in generations.auto.tfvars."
+  description = "The KEK's generations; set in generations.auto.tfvars."
   type = map(object({
     state        = string
     still_wraps  = optional(bool, false)
@@ -53,8 +53,8 @@ variable "generations" {
 
 variable "tenants" {
   description = <<-EOT
-    KEKs of their own for tenants (`kek_by` in dekctl.toml), by tenant, each with its generations. The alias of one is
-    `alias/<name_prefix>-<tenant>`; the roles may use it as they use the KEK of all others.
+    Tenants with a KEK of their own (`kek_by` in dekctl.toml), each with its generations. The alias of such a KEK is
+    `alias/<name_prefix>-<tenant>`. The roles have the same rights on it as on the shared KEK.
   EOT
   type = map(object({
     generations = map(object({
@@ -67,7 +67,7 @@ variable "tenants" {
 }
 
 variable "replica_region" {
-  description = "Second Region in which multi-Region generations can be used; null for none."
+  description = "Second Region in which multi-Region generations are replicated; null for none."
   type        = string
   default     = null
 
@@ -83,14 +83,14 @@ variable "replica_region" {
 }
 
 variable "allow_rows_without_context" {
-  description = "Whether rows of version V1, which were wrapped without an encryption context, may still be unwrapped and rewrapped."
+  description = "Whether V1 rows, which were wrapped without an encryption context, can still be unwrapped and rewrapped."
   type        = bool
   nullable    = false
   default     = false
 }
 
 variable "allow_branch_keys" {
-  description = "Whether hierarchical wrapping (version V3) may be used: the wrapper makes branch keys, and app, verifier and rewrapper use them."
+  description = "Whether hierarchical wrapping (V3) is allowed: the wrapper creates branch keys; app, verifier and rewrapper use them."
   type        = bool
   nullable    = false
   default     = false
@@ -120,20 +120,20 @@ variable "administrator_arns" {
 }
 
 variable "max_session_duration" {
-  description = "Longest session of a role, in seconds (3600 to 43200)."
+  description = "Maximum session duration of a role, in seconds (3600 to 43200)."
   type        = number
   nullable    = false
   default     = 14400
 }
 
 variable "permissions_boundary" {
-  description = "ARN of a managed policy that bounds every role; null for none."
+  description = "ARN of a managed policy used as permissions boundary of every role; null for none."
   type        = string
   default     = null
 }
 
 variable "audit" {
-  description = "Settings of the audit trail, which is always on here; see module audit."
+  description = "Settings of the audit trail, which cannot be turned off here; see module audit."
   type = object({
     log_retention_days = optional(number, 400)
     archive_days       = optional(number, 2557)

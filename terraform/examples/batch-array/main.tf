@@ -1,4 +1,4 @@
-# One array job, one shard for each of its children. A child that fails is tried again and goes on from where it was.
+# One array job with one shard per child. A child that fails is retried and resumes where it stopped.
 
 data "aws_region" "current" {}
 
@@ -46,7 +46,7 @@ resource "aws_batch_job_definition" "shard" {
     image            = var.image
     jobRoleArn       = var.job_role_arn
     executionRoleArn = var.execution_role_arn
-    # AWS_BATCH_JOB_ARRAY_INDEX counts from 0, --shard from 1.
+    # AWS_BATCH_JOB_ARRAY_INDEX starts at 0, --shard at 1.
     command = [
       "/bin/sh", "-c",
       "exec dekctl --env \"$DEKCTL_ENV\" --log-format json --json \"$0\" --shard \"$((AWS_BATCH_JOB_ARRAY_INDEX + 1))/$SHARDS\" --rate \"$RATE\"",

@@ -6,12 +6,12 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,121}$", var.name))
-    error_message = "name must be 1 to 122 letters, digits, hyphens and underscores: Batch takes 128, and `-shard` is added."
+    error_message = "name must be 1 to 122 letters, digits, hyphens and underscores: Batch allows 128, and `-shard` is appended."
   }
 }
 
 variable "image" {
-  description = "Container image with `dekctl[fast,postgresql]`, `dekctl.toml` and the Terraform outputs in its working directory."
+  description = "Container image with `dekctl[fast,postgresql]` installed, and `dekctl.toml` and the Terraform outputs in its working directory."
   type        = string
   nullable    = false
 
@@ -22,7 +22,7 @@ variable "image" {
 }
 
 variable "dekctl_env" {
-  description = "The environment of `dekctl.toml` to work on."
+  description = "The environment in `dekctl.toml` to work on."
   type        = string
   nullable    = false
 
@@ -33,19 +33,19 @@ variable "dekctl_env" {
 }
 
 variable "shards" {
-  description = "How many shards; submit the array job with this size."
+  description = "Number of shards; submit the array job with this size."
   type        = number
   nullable    = false
   default     = 8
 
   validation {
     condition     = var.shards >= 2 && var.shards <= 10000
-    error_message = "AWS Batch takes arrays of 2 to 10,000 jobs."
+    error_message = "AWS Batch supports arrays of 2 to 10,000 jobs."
   }
 }
 
 variable "rate" {
-  description = "KMS calls a second of all shards together; half of the quota leaves the other half to the application."
+  description = "Maximum KMS calls per second, for all shards together. Half of the quota leaves the other half to the application."
   type        = number
   nullable    = false
   default     = 5000
@@ -68,7 +68,7 @@ variable "database_url_secret_arn" {
 }
 
 variable "job_role_arn" {
-  description = "Role of the jobs: it may assume the roles of the `dekctl` output, and nothing else."
+  description = "Role of the jobs: it needs to assume the roles of the `dekctl` output, and nothing else."
   type        = string
   nullable    = false
 
@@ -90,7 +90,7 @@ variable "execution_role_arn" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets that reach the database and KMS."
+  description = "Subnets from which the database and KMS can be reached."
   type        = list(string)
   nullable    = false
 
@@ -101,7 +101,7 @@ variable "subnet_ids" {
 }
 
 variable "security_group_ids" {
-  description = "Security groups that the database admits."
+  description = "Security groups that may connect to the database."
   type        = list(string)
   nullable    = false
 

@@ -22,13 +22,13 @@ resource "aws_iam_role_policy" "this" {
   lifecycle {
     precondition {
       condition     = length(replace(data.aws_iam_policy_document.role[each.key].json, "/\\s/", "")) <= local.longest_policy
-      error_message = "The policy of the role ${each.key} would have ${length(replace(data.aws_iam_policy_document.role[each.key].json, "/\\s/", ""))} characters; IAM takes ${local.longest_policy}. Each KEK of a tenant adds to it: give groups of tenants a composition each (modules/dekctl/examples/two-tenants), or drop generations that nobody needs."
+      error_message = "The policy of the role ${each.key} would have ${length(replace(data.aws_iam_policy_document.role[each.key].json, "/\\s/", ""))} characters; IAM allows ${local.longest_policy}. Each tenant's KEK adds to it: use one instance of module dekctl per group of tenants (modules/dekctl/examples/two-tenants), or drop generations that are no longer needed."
     }
   }
 }
 
 locals {
-  # IAM's limit on the inline policies of a role together; it does not count white space.
+  # IAM's limit for all inline policies of a role together, not counting white space.
   longest_policy = 10240
 
   descriptions = {

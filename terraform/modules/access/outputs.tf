@@ -4,7 +4,7 @@ output "role_arns" {
 }
 
 output "grants" {
-  description = "The use of the KEK that the roles need, as module kek takes it."
+  description = "The rights on the KEK that the roles need, in the form that module kek expects."
   value = [
     for r in local.rights : {
       sid             = r.sid

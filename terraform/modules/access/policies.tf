@@ -13,7 +13,7 @@ locals {
     ]
   }
 
-  # Walking rows means choosing a rate, and the limit it must stay under is the account's.
+  # A row command chooses its rate from the account's quota.
   reads_quota = ["wrapper", "rewrapper", "verifier"]
 
   kms_read_actions = [
@@ -44,7 +44,7 @@ data "aws_iam_policy_document" "role" {
         values   = var.context_names
       }
 
-      # ForAllValues alone also admits a request without any context; the two Null conditions close that.
+      # ForAllValues alone also matches a request without any context; the two Null conditions exclude it.
       condition {
         test     = "ForAllValues:StringEquals"
         variable = "kms:EncryptionContextKeys"
@@ -81,7 +81,7 @@ data "aws_iam_policy_document" "role" {
     }
   }
 
-  # The key admin's own statement below has it already: a list of all keys is what makes a policy long.
+  # The key admin's own statement below already covers it, and a list of all keys makes a policy long.
   dynamic "statement" {
     for_each = each.key == "key_admin" ? [] : [1]
 
@@ -102,7 +102,7 @@ data "aws_iam_policy_document" "role" {
     }
   }
 
-  # What AWS gives an account that has no value of its own. This call has no resource to name.
+  # The AWS default, for an account without its own value. This call has no resource.
   dynamic "statement" {
     for_each = contains(local.reads_quota, each.key) ? [1] : []
 
@@ -138,7 +138,7 @@ data "aws_iam_policy_document" "role" {
     }
   }
 
-  # These have no resource to name.
+  # These calls have no resource.
   dynamic "statement" {
     for_each = contains(["auditor", "key_admin"], each.key) ? [1] : []
 
@@ -189,7 +189,7 @@ data "aws_iam_policy_document" "role" {
     }
   }
 
-  # A query has no resource to name; its id is known to who started it.
+  # A query has no resource; only whoever started it knows its id.
   dynamic "statement" {
     for_each = each.key == "auditor" && var.audit != null ? [1] : []
 

@@ -1,5 +1,5 @@
-# The one table of who does what with a KEK. The key policies (module kek) and the identity policies (policies.tf) are
-# both rendered from it.
+# The single table of who may do what with a KEK. The key policies (module kek) and the identity policies (policies.tf)
+# are both rendered from it.
 
 locals {
   roles = ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"]
@@ -9,14 +9,14 @@ locals {
     { sid = "AppUnwraps", role = "app", action = "kms:Decrypt", states = local.live },
     { sid = "AppIssues", role = "app", action = "kms:GenerateDataKey", states = ["active"] },
     { sid = "WrapperWraps", role = "wrapper", action = "kms:Encrypt", states = ["active"] },
-    # From the active one too: rows of version V1 and rows under older key material are rewrapped by the same key.
+    # From the active generation too: V1 rows and rows under older key material are rewrapped by the same key.
     { sid = "RewrapperTakes", role = "rewrapper", action = "kms:ReEncryptFrom", states = local.live },
     { sid = "RewrapperPuts", role = "rewrapper", action = "kms:ReEncryptTo", states = ["active"] },
     { sid = "VerifierUnwraps", role = "verifier", action = "kms:Decrypt", states = local.live },
   ]
 
-  # Branch keys of version V3: KMS wraps one for many rows, and the rows' own keys are wrapped under it without KMS. A
-  # branch key has an encryption context of its own.
+  # Branch keys (V3): KMS wraps one branch key for many rows, and the rows' keys are wrapped under it without KMS. A
+  # branch key has its own encryption context.
   branch_key_rights = [
     { sid = "AppOpensBranchKeys", role = "app", action = "kms:Decrypt", states = local.live },
     { sid = "WrapperMakesBranchKeys", role = "wrapper", action = "kms:GenerateDataKey", states = ["active"] },
@@ -25,7 +25,7 @@ locals {
     { sid = "VerifierOpensBranchKeys", role = "verifier", action = "kms:Decrypt", states = local.live },
   ]
 
-  # `bound_to` is the context key that has to be there beside dekctl:table.
+  # `bound_to` is the context key that is required in addition to dekctl:table.
   rights = concat(
     [for r in local.row_rights : merge(r, {
       bound_to        = "dekctl:pk"

@@ -39,7 +39,7 @@ data "aws_iam_policy_document" "trust" {
     }
   }
 
-  # EKS Pod Identity also tags the session, and gets nowhere without that right; no other service needs it.
+  # EKS Pod Identity also tags the session and fails without that right; no other service needs it.
   dynamic "statement" {
     for_each = {
       for sid, way in {
@@ -57,7 +57,7 @@ data "aws_iam_policy_document" "trust" {
         identifiers = statement.value.services
       }
 
-      # Against the confused deputy: only on behalf of this account.
+      # Prevents the confused-deputy problem: only on behalf of this account.
       condition {
         test     = "StringEquals"
         variable = "aws:SourceAccount"

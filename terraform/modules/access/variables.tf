@@ -1,5 +1,5 @@
 variable "name_prefix" {
-  description = "Start of every role's name: `<name_prefix>-app` and so on."
+  description = "Prefix of every role name: `<name_prefix>-app` and so on."
   type        = string
   nullable    = false
 
@@ -12,8 +12,8 @@ variable "name_prefix" {
 variable "trust" {
   description = <<-EOT
     Who may assume which role, by role name (app, wrapper, rewrapper, verifier, auditor, key_admin). `principals` are
-    account, role or user ARNs, which may have to show an MFA device or an external id; `services` are AWS services
-    that run the application; `oidc` is a CI system's provider with its audience and the exact subjects.
+    ARNs of accounts, roles or users; MFA or an external id can be required of them. `services` are AWS services
+    that run the application. `oidc` is a CI system's identity provider with its audience and the exact subjects.
   EOT
   type = map(object({
     principals  = optional(list(string), [])
@@ -38,7 +38,7 @@ variable "trust" {
     condition = alltrue([
       for t in values(var.trust) : length(t.principals) + length(t.services) > 0 || t.oidc != null
     ])
-    error_message = "Every role must trust somebody: give principals, services or oidc."
+    error_message = "Every role must trust somebody: set principals, services or oidc."
   }
 
   validation {
@@ -55,19 +55,19 @@ variable "trust" {
     error_message = "services must be AWS service principals such as ecs-tasks.amazonaws.com."
   }
 
-  # AssumeRole from a role's session drops MFA: a role that must show it could never get in.
+  # AssumeRole from a role session drops MFA: a role that must present it could never be admitted.
   validation {
     condition = alltrue([
       for t in values(var.trust) : !t.require_mfa || (length(t.principals) > 0 && alltrue([for p in t.principals : can(regex(":(root$|user/)", p))]))
     ])
-    error_message = "require_mfa is for principals that are users or an account (…:user/…, …:root): a role's session never shows an MFA device."
+    error_message = "require_mfa is for principals that are users or an account (…:user/…, …:root): a role session never carries MFA."
   }
 
   validation {
     condition = alltrue([
       for t in values(var.trust) : try(length(t.external_id) >= 2 && length(t.external_id) <= 1224 && can(regex("^[\\w+=,.@:/-]+$", t.external_id)), t.external_id == null)
     ])
-    error_message = "external_id must be 2 to 1224 letters, digits and any of _+=,.@:/- (it is no pattern)."
+    error_message = "external_id must be 2 to 1224 letters, digits and any of _+=,.@:/- (it is not a pattern)."
   }
 
   validation {
@@ -84,7 +84,7 @@ variable "trust" {
     error_message = "oidc.audience must be exact: not empty, without a wildcard."
   }
 
-  # The condition keys of the trust policy start with the issuer: of another provider's token they would never match.
+  # The condition keys of the trust policy start with the issuer: they would never match another provider's token.
   validation {
     condition = alltrue([
       for t in values(var.trust) : try(
@@ -99,7 +99,7 @@ variable "trust" {
 }
 
 variable "keys" {
-  description = "The generations whose use the roles are given: the states whose rights they carry, and their ARN in every Region they exist in."
+  description = "The generations that the roles may use: the states whose rights they have, and their ARN in every Region in which they exist."
   type = map(object({
     states = list(string)
     arns   = list(string)
@@ -108,7 +108,7 @@ variable "keys" {
 
   validation {
     condition     = anytrue([for k in values(var.keys) : contains(k.states, "active")])
-    error_message = "keys needs an active generation: without one nobody could wrap."
+    error_message = "keys needs an active generation: without one, nothing could be wrapped."
   }
 
   validation {
@@ -118,7 +118,7 @@ variable "keys" {
 }
 
 variable "alias_arns" {
-  description = "ARNs of the KEKs' aliases, which the key admin may move."
+  description = "ARNs of the KEKs' aliases; the key admin may update them."
   type        = list(string)
   nullable    = false
 
@@ -129,7 +129,7 @@ variable "alias_arns" {
 }
 
 variable "context_names" {
-  description = "Values of `dekctl:table` in the encryption context, one for each table, to which every use of a key is bound."
+  description = "Values of `dekctl:table` in the encryption context, one per table; every use of a key must include one of them."
   type        = list(string)
   nullable    = false
 
@@ -140,26 +140,26 @@ variable "context_names" {
 
   validation {
     condition     = length(distinct(var.context_names)) == length(var.context_names)
-    error_message = "context_names must be distinct: two tables of one name could exchange their keys."
+    error_message = "context_names must be distinct: tables with the same name could use each other's keys."
   }
 }
 
 variable "allow_rows_without_context" {
-  description = "Whether rows of version V1, which were wrapped without an encryption context, may still be unwrapped and rewrapped."
+  description = "Whether V1 rows, which were wrapped without an encryption context, can still be unwrapped and rewrapped."
   type        = bool
   nullable    = false
   default     = false
 }
 
 variable "allow_branch_keys" {
-  description = "Whether hierarchical wrapping (version V3) may be used: the wrapper makes branch keys, and app, verifier and rewrapper use them."
+  description = "Whether hierarchical wrapping (V3) is allowed: the wrapper creates branch keys; app, verifier and rewrapper use them."
   type        = bool
   nullable    = false
   default     = false
 }
 
 variable "audit" {
-  description = "What the auditor may read: trail, bucket, log group and the trail's own key; null where the trail is off."
+  description = "What the auditor may read: trail, bucket, log group and the trail's own key; null if the trail is off."
   type = object({
     trail_arn     = string
     bucket_arn    = string
@@ -170,7 +170,7 @@ variable "audit" {
 }
 
 variable "max_session_duration" {
-  description = "Longest session of a role, in seconds (3600 to 43200). A backfill has to finish or be started again within it."
+  description = "Maximum session duration of a role, in seconds (3600 to 43200). A backfill that takes longer has to be started again."
   type        = number
   nullable    = false
   default     = 14400
@@ -182,7 +182,7 @@ variable "max_session_duration" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of a managed policy that bounds every role; null for none."
+  description = "ARN of a managed policy used as permissions boundary of every role; null for none."
   type        = string
   default     = null
 

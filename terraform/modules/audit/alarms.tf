@@ -1,4 +1,4 @@
-# Every event below is either planned, and then somebody expects the notice, or the start of an incident.
+# Every event below is either planned, so that somebody expects the notification, or the start of an incident.
 
 locals {
   kms_event   = "($.eventSource = \"kms.amazonaws.com\")"
@@ -7,24 +7,24 @@ locals {
   alarms = {
     key-disabled = {
       pattern     = "{ ${local.kms_event} && ($.eventName = \"DisableKey\") }"
-      description = "A KMS key was disabled: rows it wraps cannot be read."
+      description = "A KMS key was disabled: rows wrapped by it cannot be read."
     }
     key-deletion-scheduled = {
       pattern     = "{ ${local.kms_event} && ($.eventName = \"ScheduleKeyDeletion\") }"
-      description = "A KMS key will be deleted: kms:CancelKeyDeletion within its window keeps it."
+      description = "A KMS key is scheduled for deletion: kms:CancelKeyDeletion keeps it, until the waiting period ends."
     }
     key-policy-changed = {
       pattern     = "{ ${local.kms_event} && ($.eventName = \"PutKeyPolicy\") }"
-      description = "The policy of a KMS key changed: who can unwrap may have changed with it."
+      description = "The policy of a KMS key was changed: check who can unwrap now."
     }
-    # AWS services make grants for themselves all day; only a person's or a role's own is news.
+    # AWS services create grants for themselves all the time; only those created by a person or a role matter.
     grant-created = {
       pattern     = "{ ${local.kms_event} && ($.eventName = \"CreateGrant\") && ($.userIdentity.invokedBy NOT EXISTS) }"
-      description = "Somebody created a grant on a KMS key, which the key policies of the KEK deny."
+      description = "A grant was created on a KMS key; the KEK's key policies deny this."
     }
     alias-changed = {
       pattern     = "{ ${local.kms_event} && (($.eventName = \"CreateAlias\") || ($.eventName = \"UpdateAlias\") || ($.eventName = \"DeleteAlias\")) }"
-      description = "A KMS alias changed: new DEKs may be wrapped by another key."
+      description = "A KMS alias was changed: new DEKs may be wrapped by a different key."
     }
     rotation-disabled = {
       pattern     = "{ ${local.kms_event} && ($.eventName = \"DisableKeyRotation\") }"
@@ -40,11 +40,11 @@ locals {
     }
     trail-changed = {
       pattern     = "{ ${local.trail_event} && (($.eventName = \"UpdateTrail\") || ($.eventName = \"PutEventSelectors\")) }"
-      description = "A trail records something else than before."
+      description = "The events that a trail records were changed."
     }
     kms-denied = {
       pattern     = "{ ${local.kms_event} && (($.errorCode = \"AccessDenied\") || ($.errorCode = \"AccessDeniedException\")) }"
-      description = "A KMS call was denied: a role misses a right, or somebody tries one."
+      description = "A KMS call was denied: a role lacks a permission, or somebody tried to use one they do not have."
     }
   }
 
@@ -84,7 +84,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   alarm_actions       = [aws_sns_topic.alerts.arn]
 }
 
-# Alarms say that something happened, within minutes; these say who did what, within seconds.
+# Alarms report within minutes that something happened; these rules report within seconds who did what.
 resource "aws_cloudwatch_event_rule" "this" {
   for_each = local.notices
 
@@ -116,7 +116,7 @@ resource "aws_sns_topic" "alerts" {
   lifecycle {
     postcondition {
       condition     = self.arn == local.topic_arn
-      error_message = "The topic's ARN is not the one that its policy names: no alarm and no notice would arrive."
+      error_message = "The topic's ARN differs from the one named in its policy: no alarm and no notification would arrive."
     }
   }
 }
@@ -152,7 +152,7 @@ data "aws_iam_policy_document" "alerts_topic" {
     }
   }
 
-  # No condition: EventBridge sends none of the keys that could be checked here.
+  # No condition: EventBridge sends none of the condition keys that could be used here.
   statement {
     sid       = "EventsPublish"
     actions   = ["sns:Publish"]

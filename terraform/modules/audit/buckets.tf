@@ -1,5 +1,5 @@
-# The trail's bucket, and the bucket with the log of who touched it. Written out one by one, without for_each: static
-# checks follow only a direct reference from a setting to its bucket.
+# The trail's bucket, and the bucket for its access log. Written out without for_each: static checkers follow only
+# a direct reference from a setting to its bucket.
 
 resource "aws_s3_bucket" "trail" {
   bucket              = local.bucket_names["trail"]
@@ -64,8 +64,8 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "trail" {
   bucket = aws_s3_bucket.trail.id
 
   rule {
-    # With an S3 Bucket Key the encryption context would be the bucket's ARN instead of the trail's, so that no statement
-    # of the key policy would match, and CloudTrail would need kms:Decrypt besides.
+    # With an S3 Bucket Key, the encryption context would be the bucket's ARN instead of the trail's: no statement of
+    # the key policy would match, and CloudTrail would also need kms:Decrypt.
     bucket_key_enabled = false
 
     apply_server_side_encryption_by_default {
@@ -75,7 +75,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "trail" {
   }
 }
 
-# S3 delivers access logs only to a bucket with its own keys.
+# S3 delivers access logs only to a bucket encrypted with S3-managed keys.
 resource "aws_s3_bucket_server_side_encryption_configuration" "access" {
   bucket = aws_s3_bucket.access.id
 
@@ -104,7 +104,7 @@ resource "aws_s3_bucket_logging" "trail" {
   target_bucket = aws_s3_bucket.access.id
   target_prefix = "trail/"
 
-  # S3 checks that it may write there.
+  # S3 checks that it can write there.
   depends_on = [aws_s3_bucket_policy.access]
 }
 

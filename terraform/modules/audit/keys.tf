@@ -1,5 +1,5 @@
-# Two keys: the trail's, which only CloudTrail and CloudWatch Logs write with, and the alerts', which EventBridge has to
-# be let in to without the usual condition (see below). That door does not open onto the trail.
+# Two keys: the trail's, used for writing by CloudTrail and CloudWatch Logs only, and the alerts', which EventBridge must
+# be able to use without the usual condition (see below). That exception must not apply to the trail.
 
 resource "aws_kms_key" "trail" {
   description             = "${var.name_prefix} audit trail"
@@ -38,7 +38,7 @@ data "aws_iam_policy_document" "key_administration" {
       identifiers = [local.root]
     }
 
-    # Without this the account principal would hand these actions to every identity policy in the account.
+    # Without this, the account principal would delegate these actions to every identity policy in the account.
     condition {
       test     = "ArnEquals"
       variable = "aws:PrincipalArn"
@@ -199,7 +199,7 @@ data "aws_iam_policy_document" "alerts_key" {
   }
 
   # AWS does not support aws:SourceArn or aws:SourceAccount in a key policy for EventBridge and an encrypted topic: with
-  # either of them, no notice would arrive.
+  # either of them, no notification would arrive.
   statement {
     sid       = "EventsPublish"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey*"]

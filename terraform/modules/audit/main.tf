@@ -10,7 +10,7 @@ locals {
   region     = data.aws_region.current.id
   root       = "arn:${local.partition}:iam::${local.account_id}:root"
 
-  # Built from names: policies have to name the trail before it exists, and a plan shows all of them.
+  # Built from names: policies must name the trail before it exists, and the plan shows them in full.
   trail_name    = "${var.name_prefix}-trail"
   trail_arn     = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/${local.trail_name}"
   log_group     = "/dekctl/${var.name_prefix}/cloudtrail"
@@ -36,7 +36,7 @@ resource "aws_cloudtrail" "this" {
   include_global_service_events = true
   is_multi_region_trail         = true
 
-  # Decrypt and GenerateDataKey are "read" events: All, and KMS never excluded.
+  # Decrypt and GenerateDataKey are "read" events: record all, and never exclude KMS.
   event_selector {
     read_write_type                  = "All"
     include_management_events        = true
@@ -48,7 +48,7 @@ resource "aws_cloudtrail" "this" {
   lifecycle {
     postcondition {
       condition     = self.arn == local.trail_arn
-      error_message = "The trail's ARN is not the one that the policies of its key, bucket and role name: CloudTrail could deliver nothing."
+      error_message = "The trail's ARN differs from the one named in the policies of its key, bucket and role: CloudTrail could not deliver anything."
     }
   }
 }
@@ -61,7 +61,7 @@ resource "aws_cloudwatch_log_group" "trail" {
   lifecycle {
     postcondition {
       condition     = self.arn == local.log_group_arn
-      error_message = "The log group's ARN is not the one that the policies of its key and its writer name."
+      error_message = "The log group's ARN differs from the one named in the policies of its key and of its writer."
     }
   }
 }

@@ -1,5 +1,5 @@
 variable "name_prefix" {
-  description = "Start of every name; the buckets also carry the account id."
+  description = "Prefix of every resource name; bucket names also contain the account id."
   type        = string
   nullable    = false
 
@@ -28,12 +28,12 @@ variable "reader_arns" {
 
   validation {
     condition     = alltrue([for arn in var.reader_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
-    error_message = "reader_arns must be exact ARNs of roles or users: an account's root would let in all of the account."
+    error_message = "reader_arns must be exact ARNs of roles or users: the account root would admit every principal of the account."
   }
 }
 
 variable "log_retention_days" {
-  description = "Days that CloudWatch Logs keeps the events: at least 365, one of the values CloudWatch knows."
+  description = "Days that CloudWatch Logs keeps the events: at least 365, and a value that CloudWatch accepts."
   type        = number
   nullable    = false
   default     = 400
@@ -45,14 +45,14 @@ variable "log_retention_days" {
 }
 
 variable "archive_days" {
-  description = "Days that the bucket keeps the trail's files before they expire: at least 365 and as long as they are locked, or 0 to keep them for ever."
+  description = "Days that the bucket keeps the trail's files before they expire: at least 365 and not less than lock_days, or 0 to keep them indefinitely."
   type        = number
   nullable    = false
   default     = 2557
 
   validation {
     condition     = var.archive_days == 0 || (var.archive_days >= 365 && var.archive_days >= var.lock_days)
-    error_message = "archive_days must be at least 365 and not shorter than lock_days, or 0 to keep the files for ever."
+    error_message = "archive_days must be at least 365 and not less than lock_days, or 0 to keep the files indefinitely."
   }
 }
 
@@ -69,7 +69,7 @@ variable "lock_days" {
 }
 
 variable "lock_mode" {
-  description = "GOVERNANCE (a principal with s3:BypassGovernanceRetention can lift the lock) or COMPLIANCE (nobody can, not even the account)."
+  description = "GOVERNANCE (a principal with s3:BypassGovernanceRetention can lift the lock) or COMPLIANCE (nobody can, not even the root user)."
   type        = string
   nullable    = false
   default     = "GOVERNANCE"
@@ -81,7 +81,7 @@ variable "lock_mode" {
 }
 
 variable "alarm_emails" {
-  description = "Addresses that get the alarms; each has to confirm its subscription."
+  description = "E-mail addresses that receive the alarms; each one must confirm its subscription."
   type        = list(string)
   nullable    = false
   default     = []
@@ -93,7 +93,7 @@ variable "alarm_emails" {
 }
 
 variable "rotation_period_in_days" {
-  description = "Days between automatic rotations of the audit keys' material (90 to 2560); null leaves it to KMS, which takes 365."
+  description = "Days between automatic rotations of the audit keys' material (90 to 2560); null uses the KMS default of 365."
   type        = number
   default     = 365
 
@@ -104,7 +104,7 @@ variable "rotation_period_in_days" {
 }
 
 variable "force_destroy" {
-  description = "Whether destroying the buckets deletes what is in them. Files under Object Lock stay, and with them the trail's bucket."
+  description = "Whether destroying the buckets also deletes their contents. Files under Object Lock remain, and so does the trail's bucket."
   type        = bool
   nullable    = false
   default     = false

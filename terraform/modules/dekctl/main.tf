@@ -1,5 +1,5 @@
-# The modules feed one another without a cycle: access makes the roles; their ARNs go into the key policies of kek;
-# the keys' ARNs go back into the roles' own policies.
+# There is no cycle between the modules: access creates the roles, kek uses their ARNs in the key policies, and access
+# uses the keys' ARNs in the roles' policies.
 
 data "aws_caller_identity" "current" {}
 

@@ -1,5 +1,5 @@
 output "dekctl" {
-  description = "What the dekctl command reads. It holds no secret."
+  description = "What the dekctl command reads. Contains no secrets."
   value = {
     schema_version = 1
     region         = local.region
@@ -28,7 +28,7 @@ output "dekctl" {
 }
 
 output "replicable" {
-  description = "The multi-Region generations as module replica takes them."
+  description = "The multi-Region generations, in the form that module replica expects."
   value = {
     for name, g in module.kek.generations : name => {
       arn    = g.arn

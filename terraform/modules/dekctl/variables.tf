@@ -1,5 +1,5 @@
 variable "name_prefix" {
-  description = "Start of every name in the account; the KEK's alias is `alias/<name_prefix>`."
+  description = "Prefix of every resource name; the KEK's alias is `alias/<name_prefix>`."
   type        = string
   nullable    = false
 }
@@ -12,7 +12,7 @@ variable "context_name" {
 }
 
 variable "further_context_names" {
-  description = "`context_name` of further tables (`[[table]]` in dekctl.toml) whose DEKs the same KEKs wrap."
+  description = "`context_name` of additional tables (`[[table]]` in dekctl.toml) whose DEKs are wrapped by the same KEKs."
   type        = list(string)
   nullable    = false
   default     = []
@@ -30,8 +30,8 @@ variable "generations" {
 
 variable "tenants" {
   description = <<-EOT
-    KEKs of their own for tenants (`kek_by` in dekctl.toml), by tenant, each with its generations. The alias of one is
-    `alias/<name_prefix>-<tenant>`; the roles may use it as they use the KEK of all others.
+    Tenants with a KEK of their own (`kek_by` in dekctl.toml), each with its generations. The alias of such a KEK is
+    `alias/<name_prefix>-<tenant>`. The roles have the same rights on it as on the shared KEK.
   EOT
   type = map(object({
     generations = map(object({
@@ -49,7 +49,7 @@ variable "tenants" {
 
   validation {
     condition     = alltrue([for name in ["trail", "alerts"] : !contains(keys(var.tenants), name)])
-    error_message = "No tenant can be called trail or alerts: the audit keys have those aliases."
+    error_message = "A tenant cannot be called trail or alerts: the audit keys have those aliases."
   }
 
   validation {
@@ -59,20 +59,20 @@ variable "tenants" {
 }
 
 variable "rotation_period_in_days" {
-  description = "Days between automatic rotations of the key material (90 to 2560); null leaves it to KMS, which takes 365."
+  description = "Days between automatic rotations of the key material (90 to 2560); null uses the KMS default of 365."
   type        = number
   default     = 365
 }
 
 variable "allow_rows_without_context" {
-  description = "Whether rows of version V1, which were wrapped without an encryption context, may still be unwrapped and rewrapped."
+  description = "Whether V1 rows, which were wrapped without an encryption context, can still be unwrapped and rewrapped."
   type        = bool
   nullable    = false
   default     = false
 }
 
 variable "allow_branch_keys" {
-  description = "Whether hierarchical wrapping (version V3) may be used: the wrapper makes branch keys, and app, verifier and rewrapper use them."
+  description = "Whether hierarchical wrapping (V3) is allowed: the wrapper creates branch keys; app, verifier and rewrapper use them."
   type        = bool
   nullable    = false
   default     = false
@@ -102,20 +102,20 @@ variable "administrator_arns" {
 }
 
 variable "max_session_duration" {
-  description = "Longest session of a role, in seconds (3600 to 43200)."
+  description = "Maximum session duration of a role, in seconds (3600 to 43200)."
   type        = number
   nullable    = false
   default     = 14400
 }
 
 variable "permissions_boundary" {
-  description = "ARN of a managed policy that bounds every role; null for none."
+  description = "ARN of a managed policy used as permissions boundary of every role; null for none."
   type        = string
   default     = null
 }
 
 variable "replica_regions" {
-  description = "Regions in which multi-Region generations have a replica (module replica) that the roles may use."
+  description = "Regions in which multi-Region generations have a replica (module replica); the roles may use the replicas."
   type        = list(string)
   nullable    = false
   default     = []
@@ -132,7 +132,7 @@ variable "replica_regions" {
 }
 
 variable "audit" {
-  description = "Settings of the audit trail (see module audit); null turns it off, which only an emulator without CloudTrail should."
+  description = "Settings of the audit trail (see module audit); null turns it off, which is only for emulators without CloudTrail."
   type = object({
     log_retention_days = optional(number, 400)
     archive_days       = optional(number, 2557)

@@ -5,12 +5,12 @@ data "aws_partition" "current" {}
 locals {
   active = one([for name, g in var.generations : name if g.state == "active"])
 
-  # The states whose rights a generation carries.
+  # The states whose rights a generation has.
   counts_as = { for name, g in var.generations : name => g.still_wraps ? [g.state, "active"] : [g.state] }
 }
 
-# No prevent_destroy: it takes only a literal and would block the last step of a generation's life. What keeps a KEK
-# that rows still need is `dekctl guard`, which every `make apply` goes through, and the 30 days of the window.
+# No prevent_destroy: it accepts only a literal, and would block the last step of a generation's life cycle. A KEK that
+# rows still need is protected by `dekctl guard`, which runs in every `make apply`, and by the waiting period of 30 days.
 resource "aws_kms_key" "generation" {
   for_each = var.generations
 
@@ -29,7 +29,7 @@ resource "aws_kms_key" "generation" {
   }
 }
 
-# Changes in place: moving it is how a new generation takes over.
+# Updated in place: this is how a new generation becomes active.
 resource "aws_kms_alias" "this" {
   name          = "alias/${var.name_prefix}"
   target_key_id = aws_kms_key.generation[local.active].key_id

@@ -4,12 +4,12 @@ output "arn" {
 }
 
 output "alias" {
-  description = "Name of the alias, which follows the active generation."
+  description = "Name of the alias, which always points to the active generation."
   value       = aws_kms_alias.this.name
 }
 
 output "generations" {
-  description = "Every generation by name, with its ARN and its state."
+  description = "Every generation by name, with its ARN and state."
   value = {
     for name, g in var.generations : name => {
       arn   = aws_kms_key.generation[name].arn
@@ -19,11 +19,11 @@ output "generations" {
 }
 
 output "policies" {
-  description = "The rendered key policy of every generation by name; a replica in another Region takes the same."
+  description = "The rendered key policy of every generation by name; replicas in other Regions use the same policy."
   value       = { for name, document in data.aws_iam_policy_document.key : name => document.json }
 }
 
 output "counts_as" {
-  description = "The states whose rights each generation carries: its own and, while it still wraps, active."
+  description = "The states whose rights each generation has: its own and, while still_wraps is set, active."
   value       = local.counts_as
 }

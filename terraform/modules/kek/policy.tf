@@ -1,5 +1,5 @@
-# The key policy is the only authority over a generation: it names roles and actions one by one and does not hand the
-# decision to IAM, so no identity policy in the account can add a right to use the key.
+# The key policy is the only authority over a generation. It names each role and action and does not delegate to IAM,
+# so no identity policy in the account can add a right to use the key.
 
 locals {
   root = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root"
@@ -23,7 +23,7 @@ locals {
     "kms:ListResourceTags",
   ]
 
-  # Never kms:Create*: it would carry CreateGrant, and with a grant one gives oneself Decrypt.
+  # Never kms:Create*: it includes CreateGrant, and a grant could give its creator Decrypt.
   operator_actions = concat(local.read_actions, [
     "kms:CancelKeyDeletion",
     "kms:CreateAlias",
@@ -59,7 +59,7 @@ locals {
     "kms:VerifyMac",
   ]
 
-  # Rows of version V1 have no context. As long as a grant still lets them in, the deny has to leave the same door open.
+  # V1 rows have no context. While a grant still allows them, the deny must make the same exception.
   actions_without_context = distinct([for g in var.grants : g.action if g.without_context])
 }
 
@@ -76,7 +76,7 @@ data "aws_iam_policy_document" "key" {
       identifiers = [local.root]
     }
 
-    # Without this the account principal would hand these actions to every identity policy in the account.
+    # Without this, the account principal would delegate these actions to every identity policy in the account.
     condition {
       test     = "ArnEquals"
       variable = "aws:PrincipalArn"
@@ -159,7 +159,7 @@ data "aws_iam_policy_document" "key" {
         values   = var.context_names
       }
 
-      # ForAllValues alone also admits a request without any context; the two Null conditions close that.
+      # ForAllValues alone also matches a request without any context; the two Null conditions exclude it.
       condition {
         test     = "ForAllValues:StringEquals"
         variable = "kms:EncryptionContextKeys"
@@ -201,7 +201,7 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
-  # The denies below name every principal, because a deny that misses somebody is none. No allow does.
+  # The denies below name every principal: a deny with exceptions would be useless. No allow does.
   statement {
     sid       = "DenyCryptographyWithoutContext"
     effect    = "Deny"

@@ -1,5 +1,5 @@
 variable "name_prefix" {
-  description = "Start of every name, and the name of the alias: `alias/<name_prefix>`."
+  description = "Prefix of every resource name, and the name of the alias: `alias/<name_prefix>`."
   type        = string
   nullable    = false
 
@@ -12,9 +12,9 @@ variable "name_prefix" {
 variable "generations" {
   description = <<-EOT
     The KEK's generations by name. Exactly one is `active`: the alias points to it and new DEKs are wrapped by it.
-    A `retired` one only unwraps, a `disabled` one does nothing and can be brought back. Dropping the entry of a
-    disabled one schedules its deletion. `still_wraps` lets a retired one wrap until every writer has taken up the new
-    one. `multi_region` cannot change after the key has been created.
+    A `retired` generation only unwraps. A `disabled` one cannot be used, but can be enabled again. Removing the entry
+    of a disabled one schedules its deletion. `still_wraps` lets a retired one wrap until every writer uses the new
+    one. `multi_region` cannot be changed after the key has been created.
   EOT
   type = map(object({
     state        = string
@@ -47,10 +47,9 @@ variable "generations" {
 
 variable "grants" {
   description = <<-EOT
-    Who may use a generation for what: each entry gives one principal one KMS action on generations in the given
-    states. The encryption context must hold `dekctl:table` and `bound_to`, which is `dekctl:pk` for the key of a row and
-    `dekctl:branch` for a branch key. With `without_context` the same action is also allowed when no context is given at
-    all.
+    Who may use a generation for what. Each entry allows one principal one KMS action on generations in the given
+    states. The encryption context must contain `dekctl:table` and the key named by `bound_to`: `dekctl:pk` for a row's
+    key, `dekctl:branch` for a branch key. With `without_context`, the action is also allowed without any context.
   EOT
   type = list(object({
     sid             = string
@@ -66,7 +65,7 @@ variable "grants" {
     condition = alltrue([for g in var.grants : contains(
       ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"], g.action
     )])
-    error_message = "A grant gives exactly one of kms:Encrypt, kms:Decrypt, kms:GenerateDataKey, kms:ReEncryptFrom, kms:ReEncryptTo; patterns are not allowed."
+    error_message = "A grant allows exactly one of kms:Encrypt, kms:Decrypt, kms:GenerateDataKey, kms:ReEncryptFrom, kms:ReEncryptTo; patterns are not allowed."
   }
 
   validation {
@@ -81,12 +80,12 @@ variable "grants" {
 
   validation {
     condition     = alltrue([for g in var.grants : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", g.principal)) && !strcontains(g.principal, "*")])
-    error_message = "A principal must be the exact ARN of one role or user: an account's root would hand the decision to IAM."
+    error_message = "A principal must be the exact ARN of one role or user: the account root would delegate the decision to IAM."
   }
 }
 
 variable "context_names" {
-  description = "Values of `dekctl:table` in the encryption context, one for each table: every use of the key must carry one of them."
+  description = "Values of `dekctl:table` in the encryption context, one per table; every use of the key must include one of them."
   type        = list(string)
   nullable    = false
 
@@ -97,14 +96,14 @@ variable "context_names" {
 
   validation {
     condition     = length(distinct(var.context_names)) == length(var.context_names)
-    error_message = "context_names must be distinct: two tables of one name could exchange their keys."
+    error_message = "context_names must be distinct: tables with the same name could use each other's keys."
   }
 }
 
 variable "operator_arns" {
   description = <<-EOT
-    Principals that manage the life of the keys (enable, disable, rotate, schedule deletion, alias, tags) but cannot
-    change the key policy.
+    Principals that manage the life cycle of the keys (enable, disable, rotate, schedule deletion, alias, tags) but
+    cannot change the key policy.
   EOT
   type        = list(string)
   nullable    = false
@@ -112,14 +111,14 @@ variable "operator_arns" {
 
   validation {
     condition     = alltrue([for arn in var.operator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
-    error_message = "operator_arns must be exact ARNs of roles or users: an account's root would hand the decision to IAM."
+    error_message = "operator_arns must be exact ARNs of roles or users: the account root would delegate the decision to IAM."
   }
 }
 
 variable "administrator_arns" {
   description = <<-EOT
     Principals that may also change the key policy: the role that runs Terraform. KMS refuses to create a key whose
-    policy leaves its creator out.
+    policy locks out its creator.
   EOT
   type        = list(string)
   nullable    = false
@@ -131,7 +130,7 @@ variable "administrator_arns" {
 
   validation {
     condition     = alltrue([for arn in var.administrator_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
-    error_message = "administrator_arns must be exact ARNs of roles or users, without a wildcard: what administers is denied all use of the keys."
+    error_message = "administrator_arns must be exact ARNs of roles or users, without a wildcard: administrators are denied all use of the keys."
   }
 }
 
@@ -143,12 +142,12 @@ variable "auditor_arns" {
 
   validation {
     condition     = alltrue([for arn in var.auditor_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/.+$", arn)) && !strcontains(arn, "*")])
-    error_message = "auditor_arns must be exact ARNs of roles or users: an account's root would hand the decision to IAM."
+    error_message = "auditor_arns must be exact ARNs of roles or users: the account root would delegate the decision to IAM."
   }
 }
 
 variable "rotation_period_in_days" {
-  description = "Days between automatic rotations of the key material (90 to 2560); null leaves it to KMS, which takes 365."
+  description = "Days between automatic rotations of the key material (90 to 2560); null uses the KMS default of 365."
   type        = number
   default     = 365
 

@@ -1,5 +1,5 @@
-# The provider of this module works in the replica's Region. A replica has the key id and the key material of its
-# primary: what one wrapped, the other unwraps. Rotation is the primary's and follows by itself.
+# The provider of this module uses the replica's Region. A replica has the key id and the key material of its primary:
+# each can unwrap what the other wrapped. The primary is rotated; the replica follows automatically.
 
 locals {
   active = one([for name, g in var.generations : name if g.state == "active"])
@@ -23,7 +23,7 @@ resource "aws_kms_replica_key" "generation" {
   lifecycle {
     postcondition {
       condition     = self.key_id == element(split("/", each.value.arn), 1)
-      error_message = "Generation ${each.key} and its replica have different key ids: what one wrapped, the other could not unwrap."
+      error_message = "Generation ${each.key} and its replica have different key ids: neither could unwrap what the other wrapped."
     }
   }
 }

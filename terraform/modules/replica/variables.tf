@@ -1,5 +1,5 @@
 variable "name_prefix" {
-  description = "Start of every name, and the name of the alias in this Region: `alias/<name_prefix>`."
+  description = "Prefix of every resource name, and the name of the alias in this Region: `alias/<name_prefix>`."
   type        = string
   nullable    = false
 
@@ -10,7 +10,7 @@ variable "name_prefix" {
 }
 
 variable "generations" {
-  description = "The multi-Region generations to replicate: ARN of the primary key, state, and the key policy, which is the primary's."
+  description = "The multi-Region generations to replicate: ARN of the primary key, its state, and its key policy."
   type = map(object({
     arn    = string
     state  = string

@@ -1,4 +1,4 @@
-# Nothing here reaches AWS: the real provider plans offline, so the policies below are rendered exactly as in an apply.
+# Nothing here contacts AWS: the real provider plans offline, so the policies are rendered exactly as in an apply.
 provider "aws" {
   region                      = "eu-central-1"
   access_key                  = "test"

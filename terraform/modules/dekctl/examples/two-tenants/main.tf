@@ -1,4 +1,4 @@
-# One KEK per tenant: one instance of the composition each, with its own names and context. One trail sees them both.
+# One KEK per tenant: one instance of module dekctl each, with its own names and context. One trail records both.
 # Region, endpoint and credentials come from the environment.
 
 terraform {
@@ -35,7 +35,7 @@ module "dekctl" {
   administrator_arns = ["${local.account}:role/terraform"]
   trust              = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["${local.account}:role/operations"] } }
 
-  # Of no use outside an example: keeps the files for ever, and lets the bucket go.
+  # For the example only: keeps the files indefinitely, and lets the bucket be destroyed.
   audit = each.value.trail ? { archive_days = 0, force_destroy = true } : null
 
   rotation_period_in_days = null
