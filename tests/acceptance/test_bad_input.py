@@ -489,7 +489,7 @@ def test_a_key_that_the_text_column_cannot_hold_is_set_aside_by_restore(
     dekctl("migrate").expect(0)
     dekctl("scrub", "--yes").expect(0)
     row = app.rows()[pks[0]]
-    app.deks[pks[0]] = RowKeys(EnvKMS(dekctl.environ)).issue(row)
+    app.deks[pks[0]] = RowKeys(EnvKMS(dekctl.environ), plaintext="read").issue(row, replace=True)
     app.set(pks[0], wrapped=row["wrapped_key"], kek=row["kek_id"], version="V2")
 
     result = dekctl.json("restore", "--yes", expect=4)

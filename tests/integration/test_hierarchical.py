@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
 from dekctl.branch_keys.table import BranchTable, branch_keys_table
-from dekctl.errors import DatabaseError, RefusedError, RowRejectedError
+from dekctl.errors import DatabaseError, RowRejectedError
 from dekctl.kms import AWSKMS, EnvKMS
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.branch.store import BranchKey
@@ -282,8 +282,8 @@ def test_a_reader_that_refuses_old_keks_takes_a_v3_row_as_soon_as_it_has_moved(
     dekctl.json("wrap")
     dekctl.use_env_kek()
     new = EnvKMS(dekctl.environ)
-    keys = RowKeys(new, app.config, accepted=[new.kek_id], engine=app.database.engine)
-    with pytest.raises(RefusedError):
+    keys = RowKeys(new, app.config, keks=[new.kek_id], engine=app.database.engine)
+    with pytest.raises(RowRejectedError, match="not among"):
         keys.read(app.rows()[1,])
     dekctl.json("rewrap")
     assert keys.read(app.rows()[1,]) == app.deks[1,]

@@ -72,7 +72,8 @@ def test_a_key_is_issued_under_the_kek_that_wrap_would_take(app_database: AppDat
     class File(Base):
         __table__ = sa.Table("encrypted_files", Base.metadata, autoload_with=database.engine)
 
-    keys = RowKeys(kms, TableConfig(kek_by=KekBy("tenant", (("acme", acme), ("*", common)))))
+    kek_by = KekBy("tenant", (("acme", acme), ("*", common)))
+    keys = RowKeys(kms, TableConfig(kek_by=kek_by, plaintext="refuse"))
     with Session(database.engine) as session, session.begin():
         for number, tenant in enumerate((OWNER[database.kind], "globex", None)):
             file: Any = File(id=number, tenant=tenant)

@@ -79,7 +79,7 @@ def use_as_the_application(generations: Generations, app: Application) -> None:
     with Session(app.database.engine) as database:
         for row in database.scalars(sa.select(File)):
             keys.read(row)
-        keys.issue(row)
+        keys.issue(row, replace=True)
     provider.close()
 
 

@@ -225,16 +225,21 @@ class Application:
             )
         return digest.hexdigest()
 
-    def assert_files_open(self, provider: KMSInterface | None = None) -> None:
+    def assert_files_open(
+        self, provider: KMSInterface | None = None, keks: Sequence[str] | None = None
+    ) -> None:
         """Read every file as the application does: wrapped key first, else the plaintext.
 
-        Without a provider only plaintexts can be read.
+        Without a provider only plaintexts can be read. ``keks`` are accepted besides its own.
         """
-        keys = RowKeys(provider, self.config, engine=self.database.engine)
+        accepted = None if keks is None or provider is None else [*provider.keks, *keks]
+        keys = RowKeys(provider, self.config, keks=accepted, engine=self.database.engine)
         rows = self.rows()
+        config = self.config  # the application's model has the columns that expand will add
+        columns = dict.fromkeys((config.wrapped_column, config.version_column, config.kek_column))
         assert set(rows) == set(self.deks), "a row is missing, or there is one too many"
         for pk, row in rows.items():
-            dek = keys.read(self._as_stored(row))
+            dek = keys.read({**columns, **self._as_stored(row)})
             assert dek == self.deks[pk], f"row {pk} opens to another key"
             number = row["filename"].encode()
             assert AESGCM(dek).decrypt(_NONCE, row["ciphertext"], None) == number

@@ -19,7 +19,7 @@ from dekctl.errors import KMSError, RefusedError, UsageError
 from dekctl.kek_id import foreign_region, is_key_arn
 from dekctl.kms.aws.assume_role import assumed_session, base_session
 from dekctl.kms.aws.provider import AWSKMS
-from dekctl.kms.aws.spec import AWS, for_command
+from dekctl.kms.aws.spec import AWS, from_opening
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.interface import DEFAULT_CONCURRENCY, KMSInterface
 from dekctl.kms.limiter import RateLimiter
@@ -242,7 +242,7 @@ class Project:
 
         ``region`` is another Region than the environment's, for the keys of rows that come from it.
         """
-        return for_command(
+        return from_opening(
             self._opening(role, kek=kek, region=region, concurrency=concurrency, limiter=limiter)
         )
 

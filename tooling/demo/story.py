@@ -193,6 +193,7 @@ class Story:
             region=REGION,
             endpoint_url=self.endpoint_url,
             session=session,
+            known_keks=[each["arn"] for each in outputs["kek"]["generations"].values()],
         )
 
 

@@ -1,4 +1,4 @@
-"""What dekctl knows about a kind of key provider, and what a command hands to one it opens.
+"""What dekctl knows about a kind of key provider, and what is handed to one that is opened.
 
 Each adapter states its own facts in a :class:`ProviderSpec`, beside its class;
 :mod:`dekctl.kms.providers` is the table of them all.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import boto3
 
@@ -23,10 +23,12 @@ NO_PREFIX = ""
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a command asks of a provider. Nothing is read or called before the adapter needs it.
+    """What is asked of a provider. Nothing is read or called before the adapter needs it.
 
     ``wraps`` tells the environment's own provider from one that only opens rows of another. ``kek``
-    is the KEK to wrap under instead of the configured one (``--to``).
+    is the KEK to wrap under instead of the configured one (``--to``). ``deadline`` is an
+    application's patience with one call, in seconds; None is a command's, of minutes. ``session``
+    gives the AWS identity of a role; by default it is the ambient one.
     """
 
     role: Role
@@ -36,10 +38,12 @@ class Opening:
     endpoint_url: str | None = None
     configured_kek: Callable[[], str] = lambda: ""
     known_keks: Callable[[], Sequence[str]] = tuple
-    session: Callable[[Role], boto3.Session] = field(default=lambda _: boto3.Session())
+    session: Callable[[Role], boto3.Session] | None = None
     concurrency: int = DEFAULT_CONCURRENCY
     limiter: RateLimiter | None = None
     cancel: threading.Event | None = None
+    deadline: float | None = None
+    transport: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class ProviderSpec:
     make: Callable[..., KMSInterface]
     """Makes it for an application, from the options of ``set_kms_provider``. Calls nothing yet."""
     open: Callable[[Opening], KMSInterface]
-    """Makes it for a command. Calls nothing yet."""
+    """Makes it as the configuration describes it. Calls nothing yet."""
     lasts: bool
     """Whether its KEK outlives the process; if not, only one process can work with it."""
     remote: bool

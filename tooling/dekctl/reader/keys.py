@@ -5,279 +5,399 @@
     keys = RowKeys.from_config(load_config())
     dek = keys.read(file)            # wrapped_key first, encryption_key where there is none yet
     session.add(file); session.flush()
-    dek = keys.issue(file)           # sets wrapped_key, wrapped_key_version and kek_id
+    dek = keys.issue(file)           # fills wrapped_key, wrapped_key_version and kek_id
 
-``row`` is an instance of a SQLAlchemy model, or any object with the columns as attributes, or a
-mapping. :meth:`RowKeys.read` changes nothing, not even a plaintext that is still there.
+With asyncio: ``await keys.aread(file)``, ``await keys.aissue(file)``. Many rows at once:
+``keys.read_many(files)``, in a small part of the time.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
-from dekctl.branch_keys.table import BranchTable
-from dekctl.config.model import OTHERS, Config, TableConfig
-from dekctl.config.outputs import load_outputs
-from dekctl.db.plaintext import decode_plaintext
-from dekctl.errors import DekctlError, RefusedError, RowRejectedError, UsageError
-from dekctl.kek_id import is_key_arn, is_same_kek
-from dekctl.kms.aws.provider import AWSKMS
-from dekctl.kms.aws.retry import APPLICATION, RetryPolicy
-from dekctl.kms.branch.keys import BranchKeys
-from dekctl.kms.context import V2, V3, context_for_version, row_context
-from dekctl.kms.interface import Context, KMSInterface, Unwrapped, UnwrapRequest
+from dekctl.config.model import Config, PlaintextUse, TableConfig
+from dekctl.errors import RowRejectedError, UsageError
+from dekctl.kms.context import row_context
+from dekctl.kms.dek import DEK, hides_keys
+from dekctl.kms.interface import GenerateRequest, KMSInterface
 from dekctl.kms.registry import get_kms_provider
-from dekctl.reader.connection import BorrowedConnection
-from dekctl.reader.model import ModelRows, mapper_of
+from dekctl.reader import aio
+from dekctl.reader.allowed import AllowedKEKs
+from dekctl.reader.branch_opening import BranchOpener
+from dekctl.reader.branches import BranchBlobs
+from dekctl.reader.cache import BRANCH_LIMITS, KeyCache
+from dekctl.reader.from_config import describe
+from dekctl.reader.issuing import Issuer, NewKey
+from dekctl.reader.memory import Memory
+from dekctl.reader.opening import Answer, Opener
+from dekctl.reader.patience import KMSCall, Patience
+from dekctl.reader.rows import Row, RowClasses
+from dekctl.reader.stats import Counters, Stats
+from dekctl.reader.steps import run
+from dekctl.reader.stored import StoredRows
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+DEADLINE = 1.0
+PING_PRIMARY_KEY = "dekctl ping"
+"""Stands in the encryption context of a ping, where a row's primary key would."""
+_USES = ("write", "read", "refuse")
 
 
 class RowKeys:
-    """Reads and issues the data keys of one table's rows."""
+    """Reads and issues the data keys of one table's rows. Safe to share between threads and tasks.
+
+    A ``row`` is an instance of a mapped class, a ``Row`` or a mapping of a query, a dataclass or a
+    named tuple. It needs the primary key and the columns of the wrapped key; a column that is not
+    there or not loaded is a :class:`UsageError` that names it. Rows that are not a model's hold
+    their primary key as the database stores it.
+
+    What ``plaintext`` means:
+
+    =========== =================================== ========================= ======================
+    value       reads                               writes                    when
+    =========== =================================== ========================= ======================
+    ``write``   the wrapped key, else the plaintext both                      old versions run, too
+    ``read``    the wrapped key, else the plaintext the wrapped key           no old version is left
+    ``refuse``  the wrapped key, V2 and V3 only     the wrapped key           all rows are wrapped
+    =========== =================================== ========================= ======================
+
+    Errors, what a web application answers, and whether to try again:
+
+    ======================== ====== ================================================================
+    error                    status meaning
+    ======================== ====== ================================================================
+    ``KMSUnavailableError``  503    KMS did not answer in time, or throttles; try again
+    ``DatabaseError``        503    the database refused; try again if its cause says so
+    ``KMSRefusedError``      500    KMS refuses: rights, a disabled KEK; an operator has to act
+    ``RowRejectedError``     500    this row alone: damaged, or wrapped by a KEK that is not ours
+    ``RefusedError``         409    ``issue`` for a row that has a key
+    ``UsageError``           500    a mistake in the program or in the configuration
+    ======================== ====== ================================================================
+
+    No message, ``repr`` or frame of an error holds a key. A reader that was made before ``fork``
+    makes its own connections in each worker.
+    """
 
     def __init__(
         self,
         provider: KMSInterface | None = None,
         table: TableConfig | None = None,
         *,
-        accepted: Sequence[str] | None = None,
-        engine: sa.Engine | None = None,
+        keks: Sequence[str] | None = None,
+        plaintext: PlaintextUse | None = None,
+        engine: sa.Engine | AsyncEngine | None = None,
+        deadline: float = DEADLINE,
+        cache: KeyCache | None = None,
+        on_call: Callable[[KMSCall], None] | None = None,
         ledger_table: TableConfig | None = None,
+        keks_are: str = "the KEKs of this reader",
     ) -> None:
-        """Prepare.
+        """Prepare; nothing is called yet.
 
         Args:
-            provider: the key provider; by default the one of :func:`set_kms_provider`.
+            provider: the key provider; by default the one of :func:`set_kms_provider`. It stays the
+                caller's to close.
             table: names of the table and its columns; by default those of an earlier script.
-            accepted: the KEKs (ARNs) that may have wrapped a row; by default all. Once a roll is
-                complete, nothing but an old copy of a row is still wrapped by an older KEK.
-            engine: the database of the table, for rows without a session: it holds the branch
-                keys of V3 rows, and tells how a UUID is stored. Default: the database of the
-                first row with a session.
-            ledger_table: the first table of the configuration, whose schema holds the branch
-                keys; by default ``table``.
+            keks: the KEKs that may have wrapped a row: ARNs, or names of local KEKs. A row of any
+                other KEK is rejected, whoever wrote it. By default those that the provider was
+                given (its own, and ``known_keks``) and those of ``table``. An alias costs one
+                DescribeKey.
+            plaintext: what a plaintext still counts, see above; by default what ``table`` says,
+                else ``write``.
+            engine: the database of the table, for rows without a session: it holds the branch keys
+                of V3 rows, and tells how a UUID is stored. Default: the database of the first row
+                with a session.
+            deadline: how long a call may wait for KMS, in seconds: the limiter, retries and the
+                answer together. A batch has as much for each 200 keys. After three calls without
+                an answer, calls fail at once, but for one at a time that tries whether KMS is back.
+            cache: keeps data keys in memory; by default only the branch keys of V3 rows are kept,
+                for an hour, at most 1,000.
+            on_call: is told of every call to KMS when it has ended, in the thread that made it; for
+                histograms.
+            ledger_table: the first table of the configuration, whose schema holds the branch keys;
+                by default ``table``.
+            keks_are: how errors call ``keks``.
+
+        Raises:
+            UsageError: ``plaintext`` or ``deadline`` is none.
         """
-        self._provider = provider
         self.table = table or TableConfig()
-        self.accepted = accepted
-        self._rows = ModelRows(self.table, engine)
-        self._connection = BorrowedConnection(lambda: self._rows.engine)
-        self._branch_table = BranchTable(self._connection.run, (ledger_table or self.table).schema)
-        self._branches: BranchKeys | None = None
+        self.plaintext: PlaintextUse = plaintext or self.table.plaintext or "write"
+        if self.plaintext not in _USES:
+            raise UsageError(
+                f"plaintext is {self.plaintext!r}", hint=f"choose one of: {', '.join(_USES)}"
+            )
+        if deadline <= 0:
+            raise UsageError("the deadline must be above 0 seconds", hint="the default is 1.0")
+        self._provider = provider
+        self._owns_provider = False
+        self._branches = cache.branches if cache else Memory(BRANCH_LIMITS)
+        self._deks = cache.deks if cache else None
+        self._stored = StoredRows(self.table, engine)
+        self._patience = Patience(lambda: self.provider, deadline, on_call)
+        self._counters = Counters()
+        self._async = aio.Async(self._stored)
+        allowed = AllowedKEKs(keks, lambda: self.provider, self.table.keks, keks_are)
+        schema = (ledger_table or self.table).schema
+        common: dict[str, Any] = {
+            "classes": RowClasses(self.table),
+            "stored": self._stored,
+            "allowed": allowed,
+            "patience": self._patience,
+            "counters": self._counters,
+        }
+        branches = BranchOpener(
+            BranchBlobs(self.table.context_name, schema),
+            self._branches,
+            allowed=allowed,
+            patience=self._patience,
+        )
+        self._opener = Opener(
+            self.table, self.plaintext, branches=branches, deks=self._deks, **common
+        )
+        self._issuer = Issuer(self.table, self.plaintext, **common)
 
     @classmethod
     def from_config(
-        cls, config: Config, table: str | None = None, *, retry: RetryPolicy = APPLICATION
+        cls,
+        config: Config,
+        table: str | None = None,
+        *,
+        plaintext: PlaintextUse | None = None,
+        engine: sa.Engine | AsyncEngine | None = None,
+        transport: Literal["auto", "boto3", "curl"] = "auto",
+        deadline: float = DEADLINE,
+        cache: KeyCache | None = None,
+        on_call: Callable[[KMSCall], None] | None = None,
     ) -> RowKeys:
         """Make the reader that ``dekctl.toml`` describes, with the AWS identity of the process.
 
-        It wraps under the active KEK, and refuses rows older than ``min_generation``.
+        It takes every provider, and needs no database URL. It wraps under the active KEK, and
+        accepts the KEKs that Terraform's outputs, ``kek`` and ``kek_by`` name, from
+        ``min_generation`` on.
 
         Args:
             config: from :func:`dekctl.config.load_config`.
-            table: the table's name, where there are several.
-            retry: how long failed KMS calls are retried; by default a few seconds.
+            table: the table's name, where there are several; by default the first.
+            plaintext: overrides ``plaintext`` of ``[table]``; see :class:`RowKeys`.
+            engine: as for :class:`RowKeys`.
+            transport: how AWS KMS is called: ``curl``, ``boto3``, or ``auto`` for the faster one
+                that can be had.
+            deadline: as for :class:`RowKeys`, in seconds.
+            cache: as for :class:`RowKeys`.
+            on_call: as for :class:`RowKeys`.
 
         Raises:
             UsageError: the configuration or the Terraform outputs are missing or wrong.
         """
-        env, outputs = config.env, load_outputs(config.env)
-        chosen = [t for t in config.tables if table in (None, t.name, t.context_name)]
-        kek = outputs.kek_arn if outputs else env.kek
-        if not chosen or env.provider != "aws" or kek is None:
-            raise UsageError(
-                f"[env.{env.name}] is not set up for AWS KMS, or has no table {table!r}",
-                hint="see: dekctl doctor",
-            )
-        accepted: list[str] | None = None
-        known = outputs.kek_arns() if outputs else []
-        own = [name for t in config.tables for name in t.keks]
-        if env.min_generation is not None:
-            if chosen[0].keks:
-                raise UsageError(
-                    f"min_generation in [env.{env.name}] orders the generations of one KEK, and "
-                    f"{chosen[0].name} names KEKs of its own",
-                    hint="remove min_generation, or move such tables to an [env.NAME] without it",
-                )
-            if outputs is None:
-                raise UsageError(
-                    f"min_generation in [env.{env.name}] needs the Terraform outputs",
-                    hint=f"add terraform or terraform_outputs to [env.{env.name}]",
-                )
-            accepted = [generation.arn for generation in outputs.since(env.min_generation)]
-        provider = AWSKMS(
-            kek,
-            region=env.region or (outputs.region if outputs else None),
-            endpoint_url=env.endpoint_url,
-            known_keks=[*known, *own],
-            retry=retry,
+        found = describe(config, table, transport, deadline)
+        made = cls(
+            found.provider,
+            found.table,
+            keks=found.keks,
+            plaintext=plaintext,
+            engine=engine,
+            deadline=deadline,
+            cache=cache,
+            on_call=on_call,
+            ledger_table=config.table,
+            keks_are=found.why,
         )
-        return cls(provider, chosen[0], accepted=accepted, ledger_table=config.table)
+        made._owns_provider = True
+        return made
 
     @property
     def provider(self) -> KMSInterface:
         """The key provider in use."""
         return self._provider or get_kms_provider()
 
-    def read(self, row: Any) -> bytes:
-        """Return a row's data key: from ``wrapped_key``, else from ``encryption_key``.
+    # -- reading -------------------------------------------------------------------------------
+
+    @hides_keys
+    def read(self, row: Row) -> DEK:
+        """Return a row's data key: ``bytes`` whose ``repr`` shows nothing. The row is not changed.
 
         Raises:
-            RowRejectedError: the wrapped key cannot be decrypted for this row, or the row has none.
-            RefusedError: the KEK that wrapped it is no longer accepted.
-            UsageError: the primary key is missing, or of a type that dekctl does not take.
-            KMSError: the provider refused or cannot be reached.
+            RowRejectedError: the wrapped key cannot be decrypted for this row, its KEK is none of
+                ``keks``, or the row has no key that ``plaintext`` accepts.
+            UsageError: a column is missing or not loaded, or the primary key is of a type that
+                dekctl does not take.
+            KMSUnavailableError: KMS did not answer within the deadline.
+            KMSError: the provider refused.
             DatabaseError: the branch key of a V3 row cannot be read.
         """
-        table, rows = self.table, self._rows
-        wrapped = rows.get(row, table.wrapped_column)
-        if wrapped is not None:
-            return self._open(row, bytes(wrapped))
-        plaintext = rows.get(row, table.plaintext_column)
-        if plaintext is None:
-            raise RowRejectedError("the row has neither a wrapped key nor a plaintext")
-        if not isinstance(plaintext, str):
-            plaintext = bytes(plaintext)
-        return decode_plaintext(plaintext, table.plaintext_encoding, table.dek_bytes)
+        found = self._opener.at_hand(row)
+        if isinstance(found, DEK):
+            return found
+        return _key(run(self._opener.open([found]), self._stored)[0])
 
-    def _open(self, row: Any, wrapped: bytes) -> bytes:
-        context = self._context(row, self._rows.primary_key(row))
-        try:
-            return self._unwrap(row, wrapped, context)
-        except RowRejectedError as rejected:
-            # The database may store a key other than the session wrote it: padded, or truncated.
-            # Asking costs a statement, so it is done only where decryption failed.
-            try:
-                if self._rows.shares_database(row):
-                    stored = self._context(row, self._rows.ask(row).primary_key)
-                else:
-                    stored = self._context(row, self._rows.other_key(row))
-            except DekctlError:
-                raise rejected from None
-            if stored == context:
-                raise
-        return self._unwrap(row, wrapped, stored)
+    @hides_keys
+    def read_many(self, rows: Iterable[Row]) -> list[DEK | RowRejectedError]:
+        """Return the data keys of many rows, in their order, with as few calls as there can be.
 
-    def _context(self, row: Any, primary_key: Sequence[Any]) -> Context | None:
-        version = self._rows.get(row, self.table.version_column)
-        return context_for_version(version, self.table.context_name, primary_key)
-
-    def _unwrap(self, row: Any, wrapped: bytes, context: Context | None) -> bytes:
-        kek_id = self._rows.get(row, self.table.kek_column)
-        request = UnwrapRequest(wrapped, kek_id, context)
-        if self._rows.get(row, self.table.version_column) == V3:
-            # Its branch key has the current KEK: branch keys are rewrapped before rows are.
-            shared = self._rows.shares_database(row)
-            with self._connection.of((lambda: self._rows.connection(row)) if shared else None):
-                branches = self._branch_keys()
-                answer = branches.unwrap_many([request])[0]
-                if isinstance(answer, Unwrapped) and not self._accepts(answer.kek_id):
-                    branches.forget(
-                        request.wrapped
-                    )  # it may have been rewrapped since it was opened
-                    answer = branches.unwrap_many([request])[0]
-        else:
-            if kek_id is not None and is_key_arn(kek_id):
-                self._refuse_old(kek_id)  # no need to ask KMS
-            answer = self.provider.unwrap_many([request])[0]
-        if isinstance(answer, RowRejectedError):
-            raise answer
-        self._refuse_old(answer.kek_id)
-        return answer.plaintext
-
-    def issue(self, row: Any, size: int = 32) -> bytes:
-        """Make a new data key for a row and store it wrapped. Returns the key, ``size`` bytes.
-
-        The key is bound to the primary key as the database stores it. So a model's instance must
-        be flushed first, and is asked for in the database with one small statement; a mapping has
-        to hold its key as it will be stored. KMS wraps the key itself (V2), whatever ``wrapping``
-        says: a later ``dekctl rewrap`` may put it under a branch key. A plaintext in the row is
-        removed, as it would be another key.
+        What is wrong with one row alone stands in its place, as an exception that was not raised.
 
         Raises:
-            UsageError: ``dek_bytes`` does not allow the size; the primary key is of a type that
-                dekctl does not take; or how the database stores it is not known.
+            DekctlError: as :meth:`read`, for what concerns all rows.
+        """
+        return run(self._opener.read(rows), self._stored)
+
+    async def aread(self, row: Row) -> DEK:
+        """:meth:`read` without blocking the event loop; rows of an AsyncSession must be loaded."""
+        return await self._aread(row)
+
+    @aio.hides_keys
+    async def _aread(self, row: Row) -> DEK:
+        found = self._opener.at_hand(row)
+        if isinstance(found, DEK):
+            return found
+        answers = await self._async.run(self._opener.open([found]))
+        return _key(answers[0])
+
+    async def aread_many(self, rows: Iterable[Row]) -> list[DEK | RowRejectedError]:
+        """:meth:`read_many` without blocking the event loop."""
+        return await self._aread_many(rows)
+
+    @aio.hides_keys
+    async def _aread_many(self, rows: Iterable[Row]) -> list[Answer]:
+        return await self._async.run(self._opener.read(rows))
+
+    # -- issuing -------------------------------------------------------------------------------
+
+    @hides_keys
+    def issue(self, row: Row, size: int = 32, *, replace: bool = False) -> DEK:
+        """Make a new data key for a row, store it in the row, and return it.
+
+        The key is bound to the primary key as the database stores it. So a model's instance must
+        have been flushed; its key is read back from the database, and the row stays locked until
+        the transaction ends, so that of two workers one is refused. A mapping that is to be
+        inserted holds its key as it will be stored. The row is written by the application: flush
+        and commit, or execute the statement.
+
+        It is of version V2, each wrapped by KMS, whatever the table's ``wrapping`` says; a later
+        ``dekctl rewrap`` may put it under a branch key. With ``plaintext="write"`` the plaintext is
+        stored too; otherwise an old one is removed.
+
+        Args:
+            row: a model's instance, a dict, or another object that can be changed.
+            size: length of the key in bytes, one of ``dek_bytes``.
+            replace: whether to give a row that has a key another one. What the old key encrypted
+                is unreadable then.
+
+        Raises:
+            RefusedError: the row has a key already.
+            UsageError: the size is not allowed; a column is missing; the primary key is of a type
+                that dekctl does not take, or how the database stores it is not known.
             DekctlError: the row has not been flushed, or its primary key is not set.
             RowRejectedError: ``kek_by`` has no KEK for this row.
             KMSError: the provider refused or cannot be reached.
             DatabaseError: the database refused.
         """
-        table, rows = self.table, self._rows
-        if size not in table.dek_bytes:
-            raise UsageError(
-                f"a data key of {size} bytes is not allowed; dek_bytes allows "
-                f"{', '.join(map(str, table.dek_bytes))}",
-                hint="issue a key of an allowed size, or add this size to dek_bytes in [table]",
-            )
-        if any(rows.get(row, column) is None for column in table.primary_key):
-            raise DekctlError(
-                "the row has no primary key yet; its data key is bound to the primary key",
-                hint="call session.flush() before issue(row)",
-            )
-        if mapper_of(row) is None:
-            key, kek = rows.written_key(row), self._kek_of_unstored(row)
-        else:
-            stored = rows.ask(row)
-            key, kek = stored.primary_key, self._kek_of(stored.owner)
-        opened, wrapped = self.provider.generate(size, row_context(table.context_name, key), kek)
-        rows.set(row, table.wrapped_column, wrapped.blob)
-        rows.set(row, table.version_column, V2)
-        rows.set(row, table.kek_column, wrapped.kek_id)
-        if table.wrapped_at_column:
-            rows.set(row, table.wrapped_at_column, rows.now(row, table.wrapped_at_column))
-        rows.drop_plaintext(row)
-        return opened.plaintext
+        return run(self._issuer.issue([row], size, replace=replace), self._stored)[0]
 
-    def _branch_keys(self) -> BranchKeys:
-        """The branch keys of V3 rows; opened ones stay in memory for a while."""
-        if self._branches is None:
-            self._branches = BranchKeys(self.provider, self._branch_table)
-        return self._branches
+    @hides_keys
+    def issue_many(
+        self, rows: Sequence[Row], size: int = 32, *, replace: bool = False
+    ) -> list[DEK]:
+        """:meth:`issue` for many rows, with as few statements and calls as there can be.
 
-    def _accepts(self, kek_id: str) -> bool:
-        return self.accepted is None or any(is_same_kek(kek_id, kek) for kek in self.accepted)
+        No row is changed where one gets no key.
 
-    def _refuse_old(self, kek_id: str) -> None:
-        if self._accepts(kek_id):
-            return
-        raise RefusedError(
-            f"the row's key is wrapped by {kek_id}, which is older than min_generation allows",
-            hint="if the row was restored from a backup, run: dekctl rewrap",
+        Raises:
+            DekctlError: as :meth:`issue`.
+        """
+        return run(self._issuer.issue(rows, size, replace=replace), self._stored)
+
+    @hides_keys
+    def issue_for(self, primary_key: Any, size: int = 32, *, owner: Any = None) -> NewKey:
+        """Make a new data key for a row that is not in the database yet, without a statement.
+
+        Args:
+            primary_key: the value as the database will store it, or a tuple of values.
+            size: length of the key in bytes, one of ``dek_bytes``.
+            owner: the row's value of the ``kek_by`` column, where the table has one.
+
+        Returns:
+            The key, and what to store: ``columns`` holds all of it by column name.
+
+        Raises:
+            DekctlError: as :meth:`issue`.
+        """
+        return run(self._issuer.issue_for(primary_key, size, owner), self._stored)
+
+    async def aissue(self, row: Row, size: int = 32, *, replace: bool = False) -> DEK:
+        """:meth:`issue` without blocking the event loop, with an AsyncSession or without."""
+        return (await self._aissue([row], size, replace=replace))[0]
+
+    async def aissue_many(
+        self, rows: Sequence[Row], size: int = 32, *, replace: bool = False
+    ) -> list[DEK]:
+        """:meth:`issue_many` without blocking the event loop."""
+        return await self._aissue(rows, size, replace=replace)
+
+    @aio.hides_keys
+    async def _aissue(self, rows: Sequence[Row], size: int, *, replace: bool) -> list[DEK]:
+        return await self._async.run(self._issuer.issue(rows, size, replace=replace))
+
+    async def aissue_for(self, primary_key: Any, size: int = 32, *, owner: Any = None) -> NewKey:
+        """:meth:`issue_for` without blocking the event loop."""
+        return await self._aissue_for(primary_key, size, owner)
+
+    @aio.hides_keys
+    async def _aissue_for(self, primary_key: Any, size: int, owner: Any) -> NewKey:
+        return await self._async.run(self._issuer.issue_for(primary_key, size, owner))
+
+    # -- at start-up, for metrics, at the end ----------------------------------------------------
+
+    @hides_keys
+    def ping(self) -> float:
+        """Ask KMS for a key that nobody uses. Returns the seconds that took; for readiness.
+
+        Raises:
+            KMSError: KMS refused, or did not answer within the deadline.
+        """
+        before = self._patience.waited
+        context = row_context(self.table.context_name, (PING_PRIMARY_KEY,))
+        request = GenerateRequest(32, context, self.table.kek)
+        self._patience.generate([request], self._patience.deadline())
+        return self._patience.waited - before
+
+    def stats(self) -> Stats:
+        """Totals since the reader was made. With a shared cache, its hits are all readers'."""
+        deks, branches = self._deks, self._branches
+        return Stats(
+            reads={
+                "kms": self._counters["kms"],
+                "cache": deks.hits if deks is not None else 0,
+                "branch": branches.hits,
+                "stale": branches.stale_hits + (deks.stale_hits if deks is not None else 0),
+                "plaintext": self._counters["plaintext"],
+            },
+            issued=self._counters["issued"],
+            calls=dict(self.provider.calls),
+            errors=dict(self._patience.errors),
+            seconds=self._patience.waited,
+            data_keys=len(deks) if deks is not None else 0,
+            branch_keys=len(branches),
+            kms_away=self._patience.breaker.is_open,
         )
 
-    def _kek_of(self, owner: Any) -> str | None:
-        """The KEK for a new key of this owner's row; None for the provider's own."""
-        table = self.table
-        if table.kek_by is None:
-            return table.kek
-        kek = table.kek_by.kek_of(owner)
-        if kek is None:
-            raise RowRejectedError(
-                f"kek_by has no KEK for the row's {table.kek_by.column}",
-                hint="add its value to kek_by in [table], or add '*' for all other values",
-            )
-        return kek
-
-    def _kek_of_unstored(self, row: Any) -> str | None:
-        """The KEK for a row that is not looked up in the database."""
-        kek_by = self.table.kek_by
-        owner = self._rows.get(row, kek_by.column) if kek_by else None
-        listed = [value for value, _ in kek_by.keks if value != OTHERS] if kek_by else []
-        if owner is not None and str(owner) not in listed:
-            near = [value for value in listed if _alike(value) == _alike(str(owner))]
-            if near:
-                raise RowRejectedError(
-                    f"the row's {kek_by.column if kek_by else ''} resembles {near[0]!r} of kek_by; "
-                    "only the database can tell whether it compares equal",
-                    hint="spell it as in kek_by, or flush a model's instance and issue for that",
-                )
-        return self._kek_of(owner)
+    def close(self) -> None:
+        """Drop the keys in memory, and end threads and connections of the reader's own."""
+        self._branches.clear()
+        if self._deks is not None:
+            self._deks.clear()
+        self._async.close()
+        if self._owns_provider:
+            self.provider.close()
 
 
-def _alike(text: str) -> str:
-    """Text without what a collation may ignore: case, accents and padding."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in letters if not unicodedata.combining(c)).rstrip()
+def _key(answer: Answer) -> DEK:
+    if isinstance(answer, RowRejectedError):
+        raise answer
+    return answer

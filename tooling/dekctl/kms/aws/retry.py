@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dekctl.backoff import backoff
 from dekctl.errors import ExitCode, KMSUnavailableError
@@ -63,6 +63,17 @@ class RetryPolicy:
 
 APPLICATION = RetryPolicy(patience=5.0, first_contact=5.0, access_grace=1.0, answer=5.0)
 """For a user who waits: an outage is reported within seconds."""
+
+
+def within(seconds: float) -> RetryPolicy:
+    """An application's policy for calls that have a deadline of so many seconds."""
+    return replace(
+        APPLICATION,
+        patience=seconds,
+        first_contact=seconds,
+        access_grace=min(APPLICATION.access_grace, seconds),
+        answer=seconds,
+    )
 
 
 def not_in_time(operation: str) -> KMSUnavailableError:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast, get_args
 
 from dekctl.config.roles import ROW_ROLES
 from dekctl.errors import UsageError
 from dekctl.kek_id import ARN_PREFIX
+from dekctl.kms.aws.connect import TransportKind
 from dekctl.kms.aws.provider import AWSKMS
-from dekctl.kms.aws.retry import APPLICATION
+from dekctl.kms.aws.retry import APPLICATION, within
+from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.spec import NO_PREFIX, Opening, ProviderSpec
 
 KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
 
 
-def for_command(opening: Opening) -> AWSKMS:
-    """Make the provider as a command wants it: in a role, and patient for minutes."""
+def from_opening(opening: Opening) -> AWSKMS:
+    """Make the provider: for a command in a role, and patient for minutes; or for an application.
+
+    Raises:
+        UsageError: there is no such transport.
+    """
+    transports = get_args(TransportKind)
+    if opening.transport not in transports:
+        raise UsageError(
+            f"there is no transport {opening.transport!r}",
+            hint=f"choose one of: {', '.join(transports)}",
+        )
     return AWSKMS(
         opening.kek or opening.configured_kek(),
         region=opening.region,
         endpoint_url=opening.endpoint_url,
-        session=opening.session(opening.role),
+        session=opening.session(opening.role) if opening.session else None,
+        transport=cast("TransportKind", opening.transport),
         known_keks=opening.known_keks(),
         concurrency=opening.concurrency,
-        limiter=opening.limiter,
+        limiter=opening.limiter or (RateLimiter(adaptive=False) if opening.deadline else None),
         cancel=opening.cancel,
+        retry=None if opening.deadline is None else within(opening.deadline),
     )
 
 
@@ -39,14 +53,14 @@ def _for_application(**options: Any) -> AWSKMS:
                 'set_kms_provider("aws", key_id="alias/…")',
             )
         options["key_id"] = key_id
-    return AWSKMS(**{"retry": APPLICATION, **options})
+    return AWSKMS(**{"retry": APPLICATION, "limiter": RateLimiter(adaptive=False), **options})
 
 
 AWS = ProviderSpec(
     name="aws",
     kek_prefixes=(ARN_PREFIX, NO_PREFIX),  # an earlier script stored key ids and aliases
     make=_for_application,
-    open=for_command,
+    open=from_opening,
     lasts=True,
     remote=True,
     roles=frozenset(ROW_ROLES),
