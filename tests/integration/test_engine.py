@@ -295,9 +295,9 @@ def test_processes_with_shards_share_the_table_and_a_third_one_is_refused(
     try:
         found = "SELECT count(*) FROM dekctl_runs WHERE state = 'running'"
         wait_until(lambda: app_database.sql(found)[0][0] == 2)
-        assert "is at work" in dekctl("wrap").expect(3).stderr
-        assert "is at work" in dekctl("wrap", "--shard", "1/3").expect(3).stderr
-        assert "is at work" in dekctl("wrap", "--shard", "1/2").expect(3).stderr
+        assert "has been running on" in dekctl("wrap").expect(3).stderr
+        assert "has been running on" in dekctl("wrap", "--shard", "1/3").expect(3).stderr
+        assert "has been running on" in dekctl("wrap", "--shard", "1/2").expect(3).stderr
         assert dekctl.json("verify")["pending"] == 600
     finally:
         gate.unlink()

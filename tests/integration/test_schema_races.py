@@ -204,7 +204,7 @@ def test_no_key_is_dropped_while_a_run_is_writing(
         )
         for step in ("contract", "rollback"):
             result = dekctl("schema", step, "--yes").expect(3)
-            assert "is at work" in result.stderr
+            assert "has been running on" in result.stderr
         assert dekctl.json("status")["stage"] == "expanded"
         ledger.end(run, RunState.FINISHED)
     dekctl("schema", "rollback", "--yes").expect(0)
@@ -244,6 +244,6 @@ def test_a_second_step_is_refused_while_one_is_at_work(
             version="1",
             takes_over=True,
         )
-        assert "is at work" in dekctl("schema", "expand").expect(3).stderr
+        assert "has been running on" in dekctl("schema", "expand").expect(3).stderr
         ledger.end(run, RunState.FAILED)
     dekctl("schema", "expand").expect(0)
