@@ -7,6 +7,8 @@ changed in between keeps its plaintext.
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
 from dekctl.db.row import Change, Row
 from dekctl.db.shape import Stage
 from dekctl.db.sql import literal
@@ -93,9 +95,11 @@ def _refuse_prefix(table: DekTable, prefix: str, provider: str) -> None:
     beyond = prefix[:-1] + chr(ord(prefix[-1]) + 1)
     with table.database.transaction(patient=True) as connection:
         # No LIKE: "%" means something else to each driver.
-        found = connection.exec_driver_sql(
-            f"SELECT 1 FROM {table.quoted_name} "
-            f"WHERE {kek} >= {literal(prefix)} AND {kek} < {literal(beyond)} LIMIT 1"
+        found = connection.execute(
+            sa.text(
+                f"SELECT 1 FROM {table.quoted_name} "
+                f"WHERE {kek} >= {literal(prefix)} AND {kek} < {literal(beyond)} LIMIT 1"
+            )
         ).first()
     if found is not None:
         raise RefusedError(

@@ -38,14 +38,22 @@ class RunResult:
             return ExitCode.INTERRUPTED
         return ExitCode.ROWS_LEFT if self.counts.quarantined else ExitCode.OK
 
-    def as_json(self) -> dict[str, Any]:
-        """The fields of the contract, and what else is worth knowing."""
+    @property
+    def own_fields(self) -> dict[str, Any]:
+        """What the verb reports beside the fields of every row command."""
+        if self.writes:
+            return self.extra
         counts = self.counts
-        verified = {
+        return {
             "verified": counts.proved,
             "failed": counts.quarantined,
             "pending": counts.pending,
+            **self.extra,
         }
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of the contract, and what else is worth knowing."""
+        counts = self.counts
         return {
             "operation": self.operation,
             "env": self.env,
@@ -58,6 +66,5 @@ class RunResult:
             "set_aside": [
                 {"pk": primary_key_text(pk), "reason": reason} for pk, reason in counts.examples
             ],
-            **({} if self.writes else verified),
-            **self.extra,
+            **self.own_fields,
         }

@@ -51,7 +51,7 @@ class MigrateResult:
         }
         return {
             **self.wrapped.as_json(),
-            **last.extra,
+            **last.own_fields,
             "operation": "migrate",
             "kms_calls": dict(calls),
             "seconds": round(sum(run.seconds for run in self.runs), 3),
