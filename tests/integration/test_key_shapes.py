@@ -317,7 +317,7 @@ def test_keys_of_different_types_that_read_the_same_are_refused(
             f"INSERT INTO encrypted_files (id, encryption_key) VALUES ({value}, :dek)", dek=DEK
         )
     configure(dekctl, sqlite_database)
-    assert "different types" in dekctl("migrate").expect(3).stderr
+    assert "different kinds of values" in dekctl("migrate").expect(3).stderr
     sqlite_database.sql("DELETE FROM encrypted_files WHERE typeof(id) = 'text'")
     assert dekctl.json("migrate")["changed"] == 1
 

@@ -16,6 +16,7 @@ from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.context import row_context
 from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
 from dekctl.lifecycle.rotation import rotation
+from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.project import Project
 from dekctl.schema import steps as schema
 from dekctl.schema.revisions import REVISIONS
@@ -78,6 +79,8 @@ def _table(project: Project, config: Any) -> str:
             if stage is Stage.CONTRACTED
             else "finish the step, or take the table over, with: dekctl schema expand",
         )
+    plan.table.refuse_ambiguous_key()
+    refuse_other_encoding(plan.table)
     with project.database.transaction() as connection:
         guards = plan.dialect.guards(connection, plan.table)
     if guards:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from dekctl.config.settings import resolve_env, setting
 from dekctl.errors import UsageError
 
-Encoding = Literal["raw", "base64", "hex", "hex-upper"]
+Encoding = Literal["raw", "base64", "base64url", "base64url-unpadded", "hex", "hex-upper", "text"]
 Wrapping = Literal["V2", "V3"]
 PlaintextUse = Literal["write", "read", "refuse"]
 """What the application still does with the plaintext column."""
@@ -53,7 +53,10 @@ class TableConfig:
     )
     plaintext_column: str = setting("encryption_key", "column that holds the raw DEK", is_name=True)
     plaintext_encoding: Encoding = setting(
-        "raw", "how it is stored; `hex-upper` is hex in capitals"
+        "raw",
+        "how it is stored: `raw` bytes; `base64`, `base64url` (Fernet) or `base64url-unpadded` "
+        "(`token_urlsafe`); `hex`, or `hex-upper` in capitals; `text` where the text itself is the "
+        "key",
     )
     wrapped_column: str = setting(
         "wrapped_key", "column for the wrapped key; `schema expand` adds it", is_name=True

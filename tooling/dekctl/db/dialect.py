@@ -102,9 +102,10 @@ class Dialect(ABC):
         connection: Connection,  # noqa: ARG002
         table: TableShape,  # noqa: ARG002
     ) -> tuple[str, str] | None:
-        """A primary-key column in which two different values may have the same text.
+        """A primary-key column in which two different values may have the same text, or none.
 
-        Returns the column and a query that shows its values' types; None where there is none.
+        Returns what is wrong, from the column's name on, and a query that shows it; None where
+        every key is good.
         """
         return None
 

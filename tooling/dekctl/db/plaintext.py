@@ -1,13 +1,15 @@
-"""A plaintext key in its column: raw, base64 or hex, in a binary or a text column."""
+"""A plaintext key in its column: raw, or in a text form, in a binary or a text column."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Collection
 
 from dekctl.config import Encoding
+from dekctl.db.key_text import FORMS, form_of, problem_of
 from dekctl.errors import RowRejectedError
+
+AS_IT_IS: frozenset[Encoding] = frozenset(("raw", "text"))
+"""The encodings in which the column holds the key's own bytes."""
 
 
 def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[int]) -> bytes:
@@ -22,20 +24,10 @@ def decode_plaintext(stored: bytes | str, encoding: Encoding, sizes: Collection[
             f"its plaintext is stored as {type(stored).__name__}, neither text nor binary",
             hint="correct the row",
         )
-    try:
-        if encoding == "raw":
-            key = stored.encode() if isinstance(stored, str) else stored
-        else:
-            text = stored if isinstance(stored, str) else stored.decode("ascii")
-            if encoding in ("hex", "hex-upper"):
-                key = bytes.fromhex(text) if text.isalnum() else _fail()
-            else:
-                key = base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        raise RowRejectedError(
-            f"its plaintext is not {encoding}",
-            hint="check plaintext_encoding in [table], or correct the row",
-        ) from None
+    if encoding in AS_IT_IS:
+        key = stored.encode() if isinstance(stored, str) else stored
+    else:
+        key = _decode_text(stored, encoding, sizes)
     if len(key) not in sizes:
         raise RowRejectedError(
             f"its plaintext is {len(key)} bytes long; allowed: "
@@ -58,10 +50,31 @@ def key_reader(
         refuse_other_form(stored, key, encoding, as_text=as_text)
         return key
 
-    def read_raw(stored: bytes | str) -> bytes:  # the usual case, and called for every row
-        return stored if type(stored) is bytes and len(stored) in sizes else read(stored)
+    def read_raw(stored: bytes | str) -> bytes:
+        # The usual case, and called for every row; a random key is never ASCII by chance.
+        if type(stored) is bytes and len(stored) in sizes and not stored.isascii():
+            return stored
+        _refuse_encoded(stored, sizes)
+        return read(stored)
 
-    return read_raw if encoding == "raw" and not as_text else read
+    return read_raw if encoding == "raw" else read
+
+
+def _refuse_encoded(stored: bytes | str, sizes: Collection[int]) -> None:
+    form = form_of(stored, sizes) if isinstance(stored, bytes | str) else None
+    if form is not None:
+        raise RowRejectedError(
+            f"its plaintext looks like the {form} text of a key, not like a raw key",
+            hint=encoding_hint(form, "raw"),
+        )
+
+
+def encoding_hint(form: Encoding, configured: Encoding) -> str:
+    """What to do about plaintexts that are in another form than the configured one."""
+    hint = f'set plaintext_encoding = "{form}" in [table]'
+    if configured == "raw":
+        hint += ', or "text" if your application uses the text itself as the key'
+    return hint
 
 
 def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes | str:
@@ -70,12 +83,9 @@ def encode_plaintext(key: bytes, encoding: Encoding, *, as_text: bool) -> bytes 
     Raises:
         RowRejectedError: a text column cannot hold the key's bytes as they are.
     """
-    if encoding == "raw":
+    if encoding in AS_IT_IS:
         return _as_text(key) if as_text else key
-    if encoding == "base64":
-        text = base64.b64encode(key).decode("ascii")
-    else:
-        text = key.hex().upper() if encoding == "hex-upper" else key.hex()
+    text = FORMS[encoding].encode(key)
     return text if as_text else text.encode("ascii")
 
 
@@ -126,5 +136,10 @@ def _ascii(stored: bytes | str) -> str:
     return stored if isinstance(stored, str) else stored.decode("ascii", "replace")
 
 
-def _fail() -> bytes:
-    raise ValueError
+def _decode_text(stored: bytes | str, encoding: Encoding, sizes: Collection[int]) -> bytes:
+    text = stored if isinstance(stored, str) else stored.decode("ascii", "replace")
+    try:
+        return FORMS[encoding].decode(text)
+    except ValueError:
+        problem, hint = problem_of(text, encoding, sizes)
+        raise RowRejectedError(f"its plaintext is not {encoding}{problem}", hint=hint) from None

@@ -39,16 +39,15 @@ class DekTable(TableShape):
         """Refuse a primary key in which two different values read the same in the context.
 
         Raises:
-            RefusedError: it has values of more than one type (SQLite).
+            RefusedError: it has values of more than one type, or NULL (SQLite).
         """
         with self.database.transaction(patient=True) as connection:
             found = self.database.dialect.ambiguous_key(connection, self)
         if found is not None:
-            column, query = found
+            problem, query = found
             raise RefusedError(
-                f"{self.config.name}.{column} holds values of different types, which can read the "
-                "same: keys bound to such rows could be exchanged",
-                hint=f"convert them to one type, then run the same command again; see: {query}",
+                f"{self.config.name}.{problem}",
+                hint=f"correct these rows, then run the same command again; see: {query}",
             )
 
     def _shard_filter(self, shard: Shard | None) -> str | None:
@@ -179,6 +178,19 @@ class DekTable(TableShape):
             return [Row((pk,), p, w, v, k, due == 1, by) for pk, p, w, v, k, due, by in rows]
         parts = ((found[:width], found[width:]) for found in rows)
         return [Row(tuple(pk), p, w, v, k, due == 1, by) for pk, (p, w, v, k, due, by) in parts]
+
+    def first_plaintexts(self, rows: int) -> list[bytes | str]:
+        """The plaintexts among the first ``rows`` rows, as the column holds them."""
+        column = self.quoted("plaintext")
+        sql = self.database.dialect.selected(column, is_text=self.column("plaintext").is_text)
+        query = (
+            f"SELECT plaintext FROM (SELECT {sql} AS plaintext FROM {self.quoted_name} "
+            f"ORDER BY {', '.join(self.quoted_key)} LIMIT {int(rows)}) AS first_rows "
+            "WHERE plaintext IS NOT NULL"
+        )
+        with self.database.transaction() as connection:
+            found = connection.exec_driver_sql(query).scalars().all()
+        return [value for value in found if isinstance(value, bytes | str)]
 
     def _beyond(
         self, key: PrimaryKey, operator: str, prefix: str, parameters: dict[str, Any]

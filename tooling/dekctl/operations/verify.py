@@ -8,6 +8,7 @@ from dekctl.db.row import Row
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.kms.router import RoutedKMS
+from dekctl.ledger import Ledger
 from dekctl.operations.base import Proved, Verb, Verdict
 from dekctl.operations.prove import Prove
 
@@ -25,6 +26,9 @@ class Verify(Verb):
 
     def on(self, table: DekTable, kms: RoutedKMS) -> VerifyRows:
         return VerifyRows(table, kms, both_only=self.both_only)
+
+    def check(self, table: DekTable, ledger: Ledger | None) -> None:  # noqa: ARG002
+        table.refuse_ambiguous_key()  # a key that two rows could exchange proves nothing
 
 
 class VerifyRows(Prove):

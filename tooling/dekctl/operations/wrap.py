@@ -20,6 +20,7 @@ from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
 from dekctl.operations.base import Operation, Proved, Rejected, Verb, Verdict, reason_of
 from dekctl.operations.cost import Cost
+from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
 
 
@@ -47,6 +48,7 @@ class Wrap(Verb):
 
     def check(self, table: DekTable, ledger: Ledger | None) -> None:  # noqa: ARG002
         table.refuse_ambiguous_key()
+        refuse_other_encoding(table)
 
 
 class WrapRows(Operation):

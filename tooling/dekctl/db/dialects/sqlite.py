@@ -33,6 +33,23 @@ def _text(stored: bytes) -> str | NoText:
         return NoText(stored)
 
 
+def _is_rowid(connection: Connection, table: TableShape) -> bool:
+    """Whether the primary key is the rowid, which is always a number.
+
+    It is for ``INTEGER PRIMARY KEY`` alone: not for INT, BIGINT, DESC, UNIQUE or WITHOUT ROWID, all
+    of which have an index of their own.
+    """
+    if not table.key_is_integer:
+        return False
+    found = connection.exec_driver_sql(
+        "SELECT count(*) FROM pragma_table_info(?) AS c WHERE c.name = ? COLLATE NOCASE "
+        "AND c.pk = 1 AND upper(c.type) = 'INTEGER' "
+        "AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?) AS i WHERE i.origin = 'pk')",
+        (table.config.bare_name, table.config.primary_key[0], table.config.bare_name),
+    )
+    return bool(found.scalar_one())
+
+
 class SQLite(Dialect):
     """SQLite through the standard library's driver."""
 
@@ -78,16 +95,24 @@ class SQLite(Dialect):
         return key[0] if is_integer else f"{_HASH}({', '.join(key)})"
 
     def ambiguous_key(self, connection: Connection, table: TableShape) -> tuple[str, str] | None:
-        # Where a column's type allows it, 1 and '1', or '1' and x'31', are different keys.
-        if table.key_is_integer:  # the rowid: it has no other type
+        if _is_rowid(connection, table):
             return None
-        for column in table.quoted_key:
-            classes = connection.exec_driver_sql(
-                f"SELECT min(typeof({column})) <> max(typeof({column})) FROM {table.quoted_name}"
-            )
-            if classes.scalar_one():
+        # In any other column 1 and '1', or '1' and x'31', are different keys, and one may be NULL.
+        for name, column in zip(table.config.primary_key, table.quoted_key, strict=True):
+            least, greatest, empty = connection.exec_driver_sql(
+                f"SELECT min(typeof({column})), max(typeof({column})), max({column} IS NULL) "
+                f"FROM {table.quoted_name}"
+            ).one()
+            if empty:
+                rows = f"SELECT rowid FROM {table.quoted_name} WHERE {column} IS NULL"
+                return f"{name} holds no value in some rows: their primary key is NULL", rows
+            if least != greatest:
                 kinds = f"SELECT typeof({column}), count(*) FROM {table.quoted_name} GROUP BY 1"
-                return column, kinds
+                return (
+                    f"{name} holds different kinds of values ({least}, {greatest}), which can "
+                    "read the same: keys bound to such rows could be exchanged",
+                    kinds,
+                )
         return None
 
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
