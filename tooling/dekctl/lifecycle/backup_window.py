@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from dekctl import __version__
 from dekctl.kek_id import could_be, is_same_kek
 from dekctl.ledger import Ledger, RunState, parse_time, tables
+from dekctl.operations.rewrap import Rewrap
 from dekctl.project import Project
 
 RETIRE = "retire"
@@ -141,7 +142,7 @@ def past_runs(ledger: Ledger, context_name: str, *operations: str) -> list[PastR
 def _empty_since(ledger: Ledger, context_name: str, kek: str) -> datetime | None:
     """When a table's last row was moved off a KEK, according to the ledger."""
     since: datetime | None = None
-    for event in past_runs(ledger, context_name, RETIRE, "rewrap"):
+    for event in past_runs(ledger, context_name, RETIRE, Rewrap.name):
         if event.operation == RETIRE:
             if is_same_kek(event.kek_id, kek):
                 since = (since or event.ended) if event.result.get("rows") == 0 else None

@@ -20,6 +20,8 @@ from dekctl.errors import UsageError
 from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V3
 from dekctl.lifecycle.backup_window import PastRun, past_runs
+from dekctl.operations.rewrap import Rewrap
+from dekctl.operations.scrub import Scrub
 from dekctl.project import Project
 from dekctl.wording import counted
 
@@ -141,7 +143,7 @@ def _backups(project: Project, kek: str, owner: str) -> Check:
             for config in project.config.tables
             for run in past_runs(project.ledger, config.context_name, operation)
         ]
-        for operation in ("scrub", "rewrap")
+        for operation in (Scrub.name, Rewrap.name)
     )
     held = {
         "plaintext keys": [run for run in scrubs if run.result.get("changed") or not run.whole],

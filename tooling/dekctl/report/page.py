@@ -193,7 +193,7 @@ def _history(runs: list[dict[str, Any]]) -> list[Element]:
                     (
                         f"{run['started_at'][:16]} {run['operation']}",
                         _rows(run),
-                        "dry" if run["dry_run"] and run["operation"] != "verify" else run["state"],
+                        "dry" if run["result"].get("dry_run", run["dry_run"]) else run["state"],
                     )
                     for run in drawn
                 ],

@@ -15,7 +15,7 @@ from dekctl.errors import DatabaseError, DekctlError
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Heartbeat, Run, RunState
-from dekctl.operations.base import Notify, Operation, Verb
+from dekctl.operations.base import Notify, Verb
 from dekctl.project import Project
 from dekctl.walk.counts import Progress, RowCounts, add_counts
 from dekctl.walk.engine import Walk
@@ -139,7 +139,7 @@ class _TableRun:
             counts = self._walk(walk)
         except BaseException as error:
             if ledger is not None and run is not None:
-                _record(run, operation, walk.counts, self._calls() - calls_before)
+                _record(run, walk, self._calls() - calls_before)
                 text = error.message if isinstance(error, DekctlError) else type(error).__name__
                 # What stopped the run counts, not that the ledger could not be told.
                 with contextlib.suppress(DatabaseError):
@@ -149,7 +149,7 @@ class _TableRun:
             result.costs.append(cost)
         operation.end(self.notify)
         if ledger is not None and run is not None:
-            _record(run, operation, counts, self._calls() - calls_before)
+            _record(run, walk, self._calls() - calls_before)
             complete = not (counts.interrupted or counts.quarantined)
             complete = complete and options.limit is None and options.shard is None
             run.result |= operation.ledger_facts(complete=complete)
@@ -196,10 +196,18 @@ class _TableRun:
         )
 
 
-def _record(run: Run, operation: Operation, counts: RowCounts, calls: Counter[str]) -> None:
-    """Put the result into the run's entry: counts, calls, and the KEKs that KMS really used."""
-    run.result = {**counts.as_json(), "proved": counts.proved, "kms_calls": dict(calls)}
-    keks = operation.counts["keks"]
+def _record(run: Run, walk: Walk, calls: Counter[str]) -> None:
+    """Put the result into the run's entry: counts, calls, and the KEKs that KMS really used.
+
+    The ``dry_run`` of the entry itself is also true of a verb that only looks.
+    """
+    run.result = {
+        **walk.counts.as_json(),
+        "proved": walk.counts.proved,
+        "dry_run": walk.options.dry_run,
+        "kms_calls": dict(calls),
+    }
+    keks = walk.operation.counts["keks"]
     if len(keks) == 1:
         run.kek_id = next(iter(keks))
     elif keks:
