@@ -81,7 +81,7 @@ def test_a_value_of_another_storage_class_is_one_row_s_fault(
         for row in result["set_aside"]:
             assert row["pk"] == "2", command
     [aside] = dekctl.json("verify", expect=4)["set_aside"]
-    assert f"its {ODD[change]} is of a type" in aside["reason"]
+    assert f"its {ODD[change]} has a type" in aside["reason"]
 
 
 def passed_by(verb: str, change: str) -> bool:
