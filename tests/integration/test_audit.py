@@ -105,7 +105,7 @@ def test_a_whole_rotation_and_the_application_s_own_reads_are_explained(
 
 @pytest.mark.parametrize(
     ("who", "kind"),
-    [("user/mallory", "stranger"), ("role/files-rewrapper", "wrong-role")],
+    [("user/mallory", "unknown-principal"), ("role/files-rewrapper", "wrong-role")],
 )
 def test_a_key_opened_by_somebody_else_is_found(
     who: str,
@@ -255,11 +255,11 @@ def test_the_trail_s_bucket_is_read_as_the_auditor(
     ]
     client("s3").put_object(Bucket="trail", Key=key_of(account, "us-east-1"), Body=packed(events))
     result = dekctl.json("audit", expect=4)
-    assert (result["files"], result["events"], result["counts"]) == (1, 2, {"stranger": 1})
+    assert (result["files"], result["events"], result["counts"]) == (1, 2, {"unknown-principal": 1})
     assert result["trail"]["logging"] is True
 
     client("cloudtrail").stop_logging(Name="trail")
-    assert dekctl.json("audit", expect=4)["counts"] == {"stranger": 1, "trail": 1}
+    assert dekctl.json("audit", expect=4)["counts"] == {"unknown-principal": 1, "trail": 1}
     assert "is STOPPED" in dekctl("audit").expect(4).stdout
 
 

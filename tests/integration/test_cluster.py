@@ -182,7 +182,7 @@ def test_a_lost_scheduler_is_told_with_the_way_on(job: Job, dekctl: Dekctl, tmp_
         os.kill(dask.scheduler.pid, signal.SIGKILL)
         done = dekctl.finish(child).expect(1)
         assert "the Dask scheduler at tcp://" in done.stderr
-        assert "run the same command again" in done.stderr
+        assert "run the same command: it resumes" in done.stderr
         assert "Traceback" not in done.stderr
 
 

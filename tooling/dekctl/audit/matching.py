@@ -39,7 +39,7 @@ READS = ("Describe", "Get", "List")
 class AuditKind(StrEnum):
     """A kind of difference between the two records."""
 
-    STRANGER = "stranger"
+    UNKNOWN_PRINCIPAL = "unknown-principal"
     """A principal that is none of the roles used a KEK."""
     WRONG_ROLE = "wrong-role"
     """A role used a KEK for something other than its task."""
@@ -165,7 +165,7 @@ def _cryptography(
             window.failed += 1
         return
     if role is None:
-        _find(matched, AuditKind.STRANGER, event, role, "not one of the roles")
+        _find(matched, AuditKind.UNKNOWN_PRINCIPAL, event, role, "not one of the roles")
         return
     if event.api not in ACTIONS.get(role, ()):
         _find(matched, AuditKind.WRONG_ROLE, event, role, "this is not the role's task")

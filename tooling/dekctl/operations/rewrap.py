@@ -32,6 +32,7 @@ from dekctl.ledger import Ledger
 from dekctl.operations.base import Notify, Operation, Rejected, Verb, Verdict, reason_of
 from dekctl.operations.cost import Cost
 from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
+from dekctl.wording import counted
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Rewrap(Verb):
         table.refuse_ambiguous_key()
 
     def result_fields(self, *, reencrypted_locally: int) -> dict[str, Any]:
-        return {"carried_over": reencrypted_locally}
+        return {"reencrypted_locally": reencrypted_locally}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class RewrapRows(Operation):
         if failed := self._branches.failed:
             # Where other branch keys can be moved, these are damaged and no setting is wrong.
             self.settings_proved = self._branches.rewrapped > 0
-            keys = "1 branch key" if len(failed) == 1 else f"{len(failed):,} branch keys"
+            keys = counted(len(failed), "branch key")
             notify(f"{keys} cannot be moved; their rows are quarantined: {failed[0].message}")
 
     def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:

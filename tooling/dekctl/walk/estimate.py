@@ -7,6 +7,7 @@ from typing import Any
 
 from dekctl.kms.context import V2, V3
 from dekctl.operations.cost import Cost
+from dekctl.wording import counted
 
 DOLLARS_PER_CALL = 0.03 / 10_000
 """AWS KMS pricing: $0.03 for 10,000 requests."""
@@ -64,10 +65,8 @@ def _line(what: str, one: dict[str, Any]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 1.5:
-        return "1 second"
     if seconds < 120:
-        return f"{round(seconds)} seconds"
+        return counted(max(1, round(seconds)), "second")
     if seconds < 7200:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours"

@@ -112,7 +112,7 @@ class Pacing:
             set_concurrency: takes a new concurrency.
             control: the control file; it need not exist.
             hold_back: asked before each batch.
-            notify: told of every change, for people.
+            notify: called with a message for people on every change.
             rate_part: the part (up to 1) of the rate that is this process's.
             max_rate: what the control file may not raise the rate above.
         """
@@ -266,7 +266,7 @@ def rate_of_part(rate: float | None, part: float) -> float | None:
 
 
 def parse_control(text: str, base: Pace) -> Pace:
-    """Read a control file's text; keys that are not there keep the value of ``base``.
+    """Read a control file's text; missing keys keep the value of ``base``.
 
     Raises:
         ValueError: not TOML, an unknown key, or a value out of range.

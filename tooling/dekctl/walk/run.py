@@ -141,7 +141,7 @@ class _TableRun:
             if ledger is not None and run is not None:
                 _record(run, walk, self._calls() - calls_before)
                 text = error.message if isinstance(error, DekctlError) else type(error).__name__
-                # What stopped the run counts, not that the ledger could not be told.
+                # Report what stopped the run, not that the ledger could not be written.
                 with contextlib.suppress(DatabaseError):
                     ledger.end(run, RunState.FAILED, text)
             raise
