@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -86,6 +87,9 @@ def test_the_range_of_a_killed_worker_is_done_again(
     assert wrapped_rows(app) == ROWS
     assert dekctl.json("verify")["verified"] == ROWS
     assert dekctl.json("status")["runs"][-1]["state"] == "finished"
+    # What the lost worker wrote is in no count, so the run is no evidence of where rows came from.
+    [(result,)] = postgres_database.sql("SELECT result FROM dekctl_runs WHERE operation = 'wrap'")
+    assert json.loads(result)["incomplete"]
 
 
 def test_an_interrupt_ends_all_workers_and_the_same_command_goes_on(

@@ -91,9 +91,10 @@ class PastRun:
 
     @property
     def tells(self) -> bool:
-        """Whether the sources of all moved rows are known; with workers they may not be."""
+        """Whether the sources of all moved rows are known; after a lost worker they are not."""
         moved = sum(self.result.get("sources", {}).values())
-        return self.whole and moved >= self.result.get("changed", moved + 1)
+        counted = self.whole and not self.result.get("incomplete")
+        return counted and moved >= self.result.get("changed", moved + 1)
 
     def takes_from(self, kek: str) -> bool:
         """Whether it may have moved a row off a KEK."""

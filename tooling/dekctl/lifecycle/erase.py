@@ -179,9 +179,11 @@ def _came(run: PastRun, kek: str) -> bool:
 
 
 def _tells_no_moves(run: PastRun) -> bool:
-    """A run that was killed may not have recorded all its moves, nor does one with workers."""
+    """A run that was killed, or lost a worker, may not have recorded all its moves."""
     moves = run.result.get("moves")
-    return not run.whole or moves is None or sum(m[2] for m in moves) < run.result["changed"]
+    if moves is None or not run.whole or run.result.get("incomplete"):
+        return True
+    return bool(sum(rows for _, _, rows in moves) < run.result["changed"])
 
 
 def _until(runs: Sequence[PastRun], now: datetime, days: int) -> datetime:

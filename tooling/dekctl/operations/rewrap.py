@@ -107,7 +107,6 @@ class RewrapRows(Operation):
         self.keks = Target(table, kms, Role.REWRAPPER, verb.target)
         # A table with KEKs of its own needs no KEK of the environment.
         self.kek_id = None if self.keks.ids else kms.kek_id
-        self._moves: Counter[tuple[str, str]] = Counter()
         self._branches = BranchRewrapResult()
         """What came of the branch keys, which are moved before the rows."""
         if verb.before is not None and not table.has("wrapped_at"):
@@ -251,8 +250,7 @@ class RewrapRows(Operation):
             moves[rows[i].kek or "", answer.kek_id] += 1
             if answer.key_material_id:
                 materials[answer.key_material_id] += 1
-        with self._count_lock:
-            self._moves.update(moves)
+        self.count("moves", moves)
         self.count("materials", materials)
         for (source, _), count in moves.items():
             self.count("sources", {source: count})
@@ -269,7 +267,7 @@ class RewrapRows(Operation):
         """What the ledger keeps: which KEKs rows came from, and the key material now.
 
         ``left_none_of`` is the KEK of which no row was left behind: ``any`` (but the target), one,
-        or None. ``moves`` are the pairs of KEKs that this process moved rows between.
+        or None. ``moves`` are the pairs of KEKs that rows were moved between.
         """
         left: str | None = None
         complete = complete and not self._branches.failed
@@ -280,7 +278,7 @@ class RewrapRows(Operation):
         return {
             "targets": self.keks.ids or [self.kek_id],
             "sources": dict(self.counts["sources"]),
-            "moves": [[old, new, rows] for (old, new), rows in self._moves.items()],
+            "moves": [[old, new, rows] for (old, new), rows in self.counts["moves"].items()],
             "key_materials": dict(self.counts["materials"]),
             "left_none_of": left,
         }

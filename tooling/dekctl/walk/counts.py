@@ -28,6 +28,8 @@ class RowCounts:
     proved: int = 0
     pending: int = 0
     interrupted: bool = False
+    incomplete: bool = False
+    """Whether a lost worker may have written rows that are not counted."""
     position: PrimaryKey | None = None
     examples: list[tuple[PrimaryKey, str]] = field(default_factory=list)
     """The first few quarantined rows, with the reason."""

@@ -205,6 +205,7 @@ def _record(run: Run, walk: Walk, calls: Counter[str]) -> None:
         **walk.counts.as_json(),
         "proved": walk.counts.proved,
         "dry_run": walk.options.dry_run,
+        "incomplete": walk.counts.incomplete,
         "kms_calls": dict(calls),
     }
     keks = walk.operation.counts["keks"]

@@ -166,6 +166,7 @@ class _Dispatch:
 
     def _repeat(self, part: WalkOptions, error: WorkerDiedError) -> DekctlError | None:
         """Do the range of a dead worker again, unless it has killed too many."""
+        self._counts.incomplete = True
         self._deaths[part.after] = self._deaths.get(part.after, 0) + 1
         if self._deaths[part.after] < MAX_DEATHS_PER_RANGE:
             self._to_repeat.append(part)
