@@ -176,10 +176,14 @@ class Bench:
 def main() -> None:
     """Measure, and write the table and the chart."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--latency", type=float, default=0.005, help="seconds until KMS answers")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of rows")
-    parser.add_argument("--largest", type=int, default=1_000_000, help="rows, for the growth")
-    parser.add_argument("--print", action="store_true", help="only print, write no file")
+    parser.add_argument(
+        "--latency", type=float, default=0.005, help="response time of KMS, in seconds"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of rows")
+    parser.add_argument(
+        "--largest", type=int, default=1_000_000, help='rows of the largest table in "How it grows"'
+    )
+    parser.add_argument("--print", action="store_true", help="print only; write no file")
     options = parser.parse_args()
     machine = report.machine(options.latency)
     with Lab(options.latency) as lab:

@@ -20,13 +20,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="dekctl-demo-") as name:
         folder = Path(name)
         with MotoServer.start(folder / "moto") as aws:
-            say(f"  emulator     moto's server answers as AWS on {aws.endpoint_url}")
+            say(f"  emulator     moto server at {aws.endpoint_url}")
             try:
                 _story(aws.endpoint_url, folder).tell()
             except DemoError as error:
                 sys.stderr.write(f"error: {error}\n")
                 return 1
-    say(f"Done in {time.monotonic() - started:.0f} s; everything that was started is stopped.")
+    say(f"Done in {time.monotonic() - started:.0f} s; all servers are stopped.")
     return 0
 
 
@@ -39,9 +39,9 @@ def _story(endpoint_url: str, folder: Path) -> Story:
             terraform.make("tf-init")
         except DemoError as error:
             reasons = [line for line in str(error).splitlines() if "rror" in line]
-            missing = f"its provider cannot be had ({reasons[-1].strip('│╷ ')})"
+            missing = f"the AWS provider is not available ({reasons[-1].strip('│╷ ')})"
     if missing is not None:
-        say(f"  Terraform    not used: {missing}; boto3 makes the same KEK and alias")
+        say(f"  Terraform    not used: {missing}; boto3 creates the same KEK and alias")
         infrastructure = Boto3(endpoint_url, folder / "boto3")
     return Story(
         infrastructure=infrastructure,

@@ -50,7 +50,7 @@ class FullStory(Story):
             self.step("read", lambda: self.read(engine))
             self.step("make scrub", self._scrub)
             self.step("contract", self._contract_by_make)
-            self.step("KEK roll", lambda: self._apply({"g1": "retired", "g2": "active"}))
+            self.step("rotate KEK", lambda: self._apply({"g1": "retired", "g2": "active"}))
             self.step("make rewrap", self._rewrap)
             self.step("read", lambda: self.read(engine))
             self.step("guard", self._guard)
@@ -91,25 +91,25 @@ class FullStory(Story):
 
     def _doctor(self) -> str:
         checks = self.dekctl("doctor")["checks"]
-        return f"{len(checks)} checks passed, each role's rights among them"
+        return f"{len(checks)} checks passed, including each role's rights"
 
     def _migrate(self) -> str:
         self.terraform.make("migrate")
         status = self.dekctl("status")
         require(status["both"] == self.files, f"not every row is wrapped: {status}")
-        return f"{status['both']:,} rows have both keys, and the two agree"
+        return f"{status['both']:,} rows have both keys, and they match"
 
     def _scrub(self) -> str:
         self.terraform.make("scrub", "ARGS=--yes")
         status = self.dekctl("status")
         require(status["wrapped_only"] == self.files, f"a plaintext is left: {status}")
-        return f"{status['wrapped_only']:,} rows have a wrapped key only"
+        return f"{status['wrapped_only']:,} rows have only a wrapped key"
 
     def _contract_by_make(self) -> str:
         self.terraform.make("contract", "ARGS=--yes")
         stage = self.dekctl("status")["stage"]
         require(stage == "contracted", f"the stage is {stage}")
-        return "encryption_key is gone"
+        return "encryption_key was dropped"
 
     def _rewrap(self) -> str:
         self.terraform.make("rewrap")
@@ -145,7 +145,7 @@ def main(env: Env) -> int:
     started = time.monotonic()
     missing = Terraform.missing()
     if missing is not None:
-        sys.stderr.write(f"error: {missing}\nhint: this story is about Terraform; install it\n")
+        sys.stderr.write(f"error: {missing}\nhint: install Terraform 1.11 or newer\n")
         return 1
     try:
         with ExitStack() as stack:
@@ -161,17 +161,17 @@ def main(env: Env) -> int:
     except (DemoError, SandboxError) as error:
         sys.stderr.write("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]) + "\n")
         return 1
-    say(f"Done in {time.monotonic() - started:.0f} s; everything that was started is stopped.")
+    say(f"Done in {time.monotonic() - started:.0f} s; all servers are stopped.")
     return 0
 
 
 def _emulator(env: Env, stack: ExitStack, folder: Path) -> str:
     if env == "local":
         moto = stack.enter_context(MotoServer.start(folder / "moto"))
-        say(f"  emulator     moto's server answers as AWS on {moto.endpoint_url}")
+        say(f"  emulator     moto server at {moto.endpoint_url}")
         return moto.endpoint_url
     server = stack.enter_context(LocalStackServer.start(folder / "localstack"))
-    say(f"  emulator     LocalStack answers as AWS on {server.endpoint_url}")
+    say(f"  emulator     LocalStack at {server.endpoint_url}")
     return server.endpoint_url
 
 

@@ -20,7 +20,7 @@ def main(path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{path}")
     create_legacy_files(engine, FILES)
     engine.dispose()
-    say(f"{path} holds {FILES:,} files with raw DEKs; next: make apply, then make migrate")
+    say(f"{path} contains {FILES:,} files with raw DEKs; next: make apply, then make migrate")
 
 
 if __name__ == "__main__":

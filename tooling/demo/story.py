@@ -109,21 +109,21 @@ class Story:
     def _expand(self) -> str:
         result = self.dekctl("schema", "expand")
         require(result["stage"] == "expanded", "the schema is not expanded")
-        return "wrapped_key, wrapped_key_version and kek_id stand beside encryption_key"
+        return "wrapped_key, wrapped_key_version and kek_id were added next to encryption_key"
 
     def _rows(self, verb: str, api: str, *options: str) -> str:
         result = self.dekctl(verb, *options)
         require(result["changed"] == self.files, f"{verb} changed {result['changed']} rows")
         calls = result["kms_calls"]
         require(set(calls) == {api}, f"{verb} made other KMS calls than {api}: {calls}")
-        return f"{result['changed']:,} rows with {calls[api]:,} {api} calls and no other"
+        return f"{result['changed']:,} rows, {calls[api]:,} {api} calls, no other KMS call"
 
     def verify(self) -> str:
         """Every wrapped key opens."""
         result = self.dekctl("verify")
         require(result["verified"] == self.files, f"verified {result['verified']} rows")
         require(result["failed"] == 0, f"{result['failed']} rows failed")
-        return f"{result['verified']:,} wrapped keys open, each for its own row"
+        return f"{result['verified']:,} wrapped keys decrypted, each with its own row's context"
 
     def read(self, engine: sa.Engine) -> str:
         """The application reads every file, acting as its own role."""
@@ -137,7 +137,7 @@ class Story:
         require(status["wrapped_only"] == self.files, "a plaintext is left")
         result = self.dekctl("schema", "contract", "--yes")
         require(result["stage"] == "contracted", "the plaintext column is still there")
-        return "no row had a plaintext left, and encryption_key is gone"
+        return "no plaintext key was left; encryption_key was dropped"
 
     def _roll(self) -> str:
         applied = self.infrastructure.apply({"g1": "retired", "g2": "active"})
@@ -149,7 +149,7 @@ class Story:
         outputs = json.loads(self.infrastructure.outputs.read_text())["dekctl"]["value"]
         keks = [(kek["kek_id"], kek["rows"]) for kek in status["keks"]]
         require(keks == [(outputs["kek"]["arn"], self.files)], f"census: {keks}")
-        return f"stage {status['stage']}, {self.files:,} rows, all under {keks[0][0]}"
+        return f"stage {status['stage']}, {self.files:,} rows, all wrapped by {keks[0][0]}"
 
     # -- tools ---------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def main() -> int:
 def up(env: str, port: int, directory: Path) -> int:
     """Start the emulator and return once it answers."""
     if _keeper(directory) is not None:
-        _say(f"{env} is up already on http://127.0.0.1:{port}")
+        _say(f"{env} is already up on http://127.0.0.1:{port}")
         return 0
     directory.mkdir(parents=True, exist_ok=True)
     ready = directory / "ready"
@@ -76,7 +76,7 @@ def down(env: str, _port: int, directory: Path) -> int:
     while _keeper(directory) is not None and time.monotonic() < deadline:
         time.sleep(0.1)
     (directory / "keeper.pid").unlink(missing_ok=True)
-    _say(f"{env} is down; its KEKs are gone, and so is what they wrapped")
+    _say(f"{env} is down; its KEKs are gone, and keys wrapped by them cannot be decrypted any more")
     return 0
 
 

@@ -55,7 +55,7 @@ class LocalStackServer:
         python, reason = find_python()
         if python is None:
             reason = (
-                f"no Docker engine is used, and {reason}\n"
+                f"Docker is not available, and {reason}\n"
                 "hint: start Docker, or install Python 3.13 or 3.12 with venv "
                 "(Debian, Ubuntu: apt-get install python3-venv), "
                 f"or name an interpreter: {NAMED}=/path/to/python3.13"

@@ -34,7 +34,10 @@ def find_python() -> tuple[str | None, str]:
     if named:
         version = _version(named)
         if version is None:
-            return None, f"{NAMED}={named} does not run, or lacks the modules venv and ensurepip"
+            return (
+                None,
+                f"{NAMED}={named} does not run, or the modules venv and ensurepip are missing",
+            )
         if tuple(map(int, version.split("."))) < (3, 12):
             return None, f"{NAMED}={named} is Python {version}; LocalStack needs 3.12 or newer"
         return named, ""

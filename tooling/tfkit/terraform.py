@@ -131,7 +131,7 @@ class Workspace:
         except TerraformError as error:
             if "provider" in str(error):
                 raise TerraformMissingError(
-                    f"the AWS provider cannot be had (name a mirror with TF_PLUGIN_DIR): {error}"
+                    f"the AWS provider is not available (to use a mirror, set TF_PLUGIN_DIR): {error}"
                 ) from error
             raise
 
