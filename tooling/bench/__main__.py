@@ -180,9 +180,7 @@ def main() -> None:
         "--latency", type=float, default=0.005, help="response time of KMS, in seconds"
     )
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of rows")
-    parser.add_argument(
-        "--largest", type=int, default=1_000_000, help='rows of the largest table in "How it grows"'
-    )
+    parser.add_argument("--largest", type=int, default=1_000_000, help="rows of the largest table")
     parser.add_argument("--print", action="store_true", help="print only; write no file")
     options = parser.parse_args()
     machine = report.machine(options.latency)

@@ -131,7 +131,7 @@ class Workspace:
         except TerraformError as error:
             if "provider" in str(error):
                 raise TerraformMissingError(
-                    f"the AWS provider is not available (to use a mirror, set TF_PLUGIN_DIR): {error}"
+                    f"no AWS provider (TF_PLUGIN_DIR names a mirror): {error}"
                 ) from error
             raise
 
