@@ -47,7 +47,7 @@ LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-e
 
 .PHONY: lock
 lock: ## Update the locked dependencies in requirements/*.txt (needs uv)
-	$(LOCK) pyproject.toml --extra dev --extra postgresql --extra mysql --extra fast --extra cluster -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra dev --extra postgresql --extra mysql --extra fast --extra cluster --extra asyncio -o requirements/dev.txt
 	$(LOCK) requirements/checkov.in -o requirements/checkov.txt
 	$(LOCK) pyproject.toml --extra demo --extra fast --constraint requirements/dev.txt -o requirements/demo.txt
 
