@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import wraps
@@ -39,7 +39,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def hides_keys(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def hides_keys(
+    function: Callable[P, Coroutine[Any, Any, R]],
+) -> Callable[P, Coroutine[Any, Any, R]]:
     """:func:`dekctl.kms.dek.hides_keys` for a coroutine function."""
 
     @wraps(function)

@@ -78,6 +78,10 @@ class Issuer:
         """New keys for rows, stored in them; for none of them where one gets none."""
         self._refuse_size(size)
         targets = [self._target(row) for row in rows]
+        for target in targets:
+            held = (self._table.wrapped_column, self._table.plaintext_column)
+            has_key = any(target.kind.peek(target.row, column) is not None for column in held)
+            _refuse_second(has_key and not replace)
         groups = self._groups(targets)
         for group in groups:
             found = yield self._look_up(group, lock=False)
@@ -86,7 +90,7 @@ class Issuer:
                 _refuse_second(stored.has_key and not replace)
         for target in targets:
             if not target.in_session:
-                yield from self._prepare(target, replace=replace)
+                yield from self._prepare(target)
         made = yield from self._generate(targets, size)
         values = [
             self._values(key, wrapped, target.kind)
@@ -173,18 +177,13 @@ class Issuer:
         work = partial(self._stored.ask, rows=rows, kind=first.kind, lock=lock)
         return InDatabase(work, first.row, first.kind)
 
-    def _prepare(self, target: _Target, *, replace: bool) -> Steps[None]:
+    def _prepare(self, target: _Target) -> Steps[None]:
         """What a new key of a row is bound to that the database is not asked about."""
         table, row, kind = self._table, target.row, target.kind
-        held = (table.wrapped_column, table.plaintext_column)
-        if any(kind.has(row, column) and kind.get(row, column) is not None for column in held):
-            _refuse_second(not replace)
         values = [kind.get(row, name) for name in table.primary_key]
         yield from self._learn_types(values)
         target.key = self._stored.written_key(values)
-        owner = None
-        if table.kek_by is not None and kind.has(row, table.kek_by.column):
-            owner = kind.get(row, table.kek_by.column)
+        owner = kind.peek(row, table.kek_by.column) if table.kek_by is not None else None
         target.kek = self._kek_of_unstored(owner)
 
     def _learn_types(self, values: Sequence[Any]) -> Steps[None]:

@@ -247,24 +247,18 @@ class RowKeys:
         """
         return run(self._opener.read(rows), self._stored)
 
+    @aio.hides_keys
     async def aread(self, row: Row) -> DEK:
         """:meth:`read` without blocking the event loop; rows of an AsyncSession must be loaded."""
-        return await self._aread(row)
-
-    @aio.hides_keys
-    async def _aread(self, row: Row) -> DEK:
         found = self._opener.at_hand(row)
         if isinstance(found, DEK):
             return found
         answers = await self._async.run(self._opener.open([found]))
         return _key(answers[0])
 
+    @aio.hides_keys
     async def aread_many(self, rows: Iterable[Row]) -> list[DEK | RowRejectedError]:
         """:meth:`read_many` without blocking the event loop."""
-        return await self._aread_many(rows)
-
-    @aio.hides_keys
-    async def _aread_many(self, rows: Iterable[Row]) -> list[Answer]:
         return await self._async.run(self._opener.read(rows))
 
     # -- issuing -------------------------------------------------------------------------------
@@ -330,26 +324,21 @@ class RowKeys:
         """
         return run(self._issuer.issue_for(primary_key, size, owner), self._stored)
 
+    @aio.hides_keys
     async def aissue(self, row: Row, size: int = 32, *, replace: bool = False) -> DEK:
         """:meth:`issue` without blocking the event loop, with an AsyncSession or without."""
-        return (await self._aissue([row], size, replace=replace))[0]
+        return (await self._async.run(self._issuer.issue([row], size, replace=replace)))[0]
 
+    @aio.hides_keys
     async def aissue_many(
         self, rows: Sequence[Row], size: int = 32, *, replace: bool = False
     ) -> list[DEK]:
         """:meth:`issue_many` without blocking the event loop."""
-        return await self._aissue(rows, size, replace=replace)
-
-    @aio.hides_keys
-    async def _aissue(self, rows: Sequence[Row], size: int, *, replace: bool) -> list[DEK]:
         return await self._async.run(self._issuer.issue(rows, size, replace=replace))
 
+    @aio.hides_keys
     async def aissue_for(self, primary_key: Any, size: int = 32, *, owner: Any = None) -> NewKey:
         """:meth:`issue_for` without blocking the event loop."""
-        return await self._aissue_for(primary_key, size, owner)
-
-    @aio.hides_keys
-    async def _aissue_for(self, primary_key: Any, size: int, owner: Any) -> NewKey:
         return await self._async.run(self._issuer.issue_for(primary_key, size, owner))
 
     # -- at start-up, for metrics, at the end ----------------------------------------------------

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
-from sqlalchemy.exc import MissingGreenlet, NoInspectionAvailable, SQLAlchemyError
+from sqlalchemy.exc import NoInspectionAvailable, SQLAlchemyError
 from sqlalchemy.orm import Mapper, Session, object_session
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.orm.exc import DetachedInstanceError
+from sqlalchemy.util.concurrency import in_greenlet  # what its dialects use; no other tells
 
 from dekctl.config import TableConfig
 from dekctl.errors import DatabaseError, UsageError
@@ -58,6 +59,10 @@ class RowClass:
         except AttributeError:
             raise missing(self.name, column) from None
 
+    def peek(self, row: Any, column: str) -> Any:
+        """The value of a column in memory; None where there is none."""
+        return getattr(row, column, None)
+
     def has(self, row: Any, column: str) -> bool:
         """Whether the row has a column, loaded or not."""
         return hasattr(row, column)
@@ -94,6 +99,9 @@ class MappingClass(RowClass):
             return row[column]
         except KeyError:
             raise missing(self.name, column) from None
+
+    def peek(self, row: Any, column: str) -> Any:
+        return row.get(column)
 
     def has(self, row: Any, column: str) -> bool:
         return column in row
@@ -138,21 +146,28 @@ class ModelClass(RowClass):
 
     def _load(self, row: Any, column: str, attribute: str) -> Any:
         """Read what is not in memory, as the application would: an expired or deferred column."""
+        not_loaded = UsageError(
+            f"{self.name}.{attribute} is not loaded",
+            hint="load the column with the row (it is deferred, expired or left out by "
+            "load_only), or refresh the row",
+        )
+        session = object_session(row)
+        if session is not None and column in self._attributes and not _may_ask_of(session, self):
+            raise not_loaded
         try:
             return getattr(row, attribute)
         except AttributeError:
             raise missing(self.name, column) from None
-        except (DetachedInstanceError, MissingGreenlet) as error:
-            raise UsageError(
-                f"{self.name}.{attribute} is not loaded",
-                hint="load the column with the row (it is deferred, expired or left out by "
-                "load_only), or refresh the row",
-            ) from error
+        except DetachedInstanceError as error:
+            raise not_loaded from error
         except SQLAlchemyError as error:
             raise DatabaseError(
                 f"the database refused to load {self.name}.{attribute}: {type(error).__name__}",
                 hint="see the cause",
             ) from error
+
+    def peek(self, row: Any, column: str) -> Any:
+        return row.__dict__.get(self._attributes.get(column, column))
 
     def has(self, row: Any, column: str) -> bool:
         return column in self._attributes or hasattr(type(row), column)
@@ -211,6 +226,15 @@ class RowClasses:
 def session_of(row: Any, kind: RowClass) -> Session | None:
     """The session that a model's instance belongs to, if any."""
     return object_session(row) if kind.mapper is not None else None
+
+
+def may_ask(dialect: sa.Dialect) -> bool:
+    """Whether a database can be asked here: an asynchronous driver only within ``run_sync``."""
+    return not dialect.is_async or in_greenlet()
+
+
+def _may_ask_of(session: Session, kind: RowClass) -> bool:
+    return may_ask(session.get_bind(kind.mapper).dialect)
 
 
 def missing(class_name: str, column: str) -> UsageError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import MissingGreenlet, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dekctl.errors import (
     DatabaseError,
@@ -22,8 +22,8 @@ from dekctl.errors import (
     RowRejectedError,
     UsageError,
 )
-from dekctl.reader.rows import RowClass
-from dekctl.reader.stored import StoredRows, refused
+from dekctl.reader.rows import RowClass, may_ask
+from dekctl.reader.stored import StoredRows
 
 Result = TypeVar("Result")
 
@@ -102,14 +102,25 @@ def in_database(step: InDatabase, stored: StoredRows) -> Any:
     """
     try:
         if step.kind is not None and stored.shares_database(step.row, step.kind):
+            bind = stored.bind(step.row, step.kind)
+            assert bind is not None
+            _refuse_to_block(bind.dialect)
             return step.work(stored.connection(step.row, step.kind))
         engine = needed_engine(stored)
+        _refuse_to_block(engine.dialect)
         with engine.connect() as own:
             return step.work(own)
-    except MissingGreenlet as error:
-        raise refused("read the key", error) from error
     except SQLAlchemyError as error:
         raise connection_error(error) from error
+
+
+def _refuse_to_block(dialect: sa.Dialect) -> None:
+    """Check that the database can be asked here."""
+    if not may_ask(dialect):
+        raise UsageError(
+            "an AsyncSession cannot be asked for a key in a call that is not awaited",
+            hint="use the asynchronous method: await keys.aread(row), await keys.aissue(row)",
+        )
 
 
 def needed_engine(stored: StoredRows) -> sa.Engine:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.exc import MissingGreenlet, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dekctl.config import TableConfig
 from dekctl.db.sql import kek_by_case
@@ -318,13 +318,8 @@ class StoredRows:
         return bind
 
 
-def refused(what: str, error: SQLAlchemyError) -> DekctlError:
+def refused(what: str, error: SQLAlchemyError) -> DatabaseError:
     """Build the error for a statement about a row that the database did not run."""
-    if isinstance(error, MissingGreenlet):
-        return UsageError(
-            f"an AsyncSession cannot {what} of a row in a call that is not awaited",
-            hint="use the asynchronous method: await keys.aissue(row), await keys.aread(row)",
-        )
     return DatabaseError(
         f"the database refused to {what} of the row: {type(error).__name__}", hint="see the cause"
     )
