@@ -107,7 +107,7 @@ def test_a_rollback_keeps_a_wrapped_key_that_is_not_the_plaintext(
     # The application issued a new wrapped key, and left another plaintext behind.
     app.set((2,), plaintext=os.urandom(32))
     result = dekctl(*command, "--yes").expect(3)
-    assert "dekctl wrap --stale" in result.stderr
+    assert "dekctl settle --prove" in result.stderr
     assert dekctl.json("status")["stage"] == "expanded"
     app.assert_files_open(EnvKMS(dekctl.environ))
     # The operator decided for the wrapped key.

@@ -96,11 +96,13 @@ def refuse_unnameable(pk: PrimaryKey) -> None:
 class Change:
     """New values for one row, to be written only if the row is still as it was read.
 
-    ``values`` are in the order of the columns that the operation sets.
+    ``values`` are in the order of ``columns``, or of the columns that the operation sets where
+    these are None.
     """
 
     row: Row
     values: tuple[Any, ...] = field(repr=False)
+    columns: tuple[str, ...] | None = None
 
     def overwritten(self) -> tuple[Change, Change]:
         """Split this change of the plaintext in two: overwrite it at equal length, then change it.

@@ -12,6 +12,7 @@ from dekctl.errors import RowRejectedError
 from dekctl.kms.context import V3
 from dekctl.kms.interface import UnwrapRequest
 from dekctl.operations.base import Operation, Pending, Rejected, Verdict, reason_of
+from dekctl.operations.settle import SETTLE_HINT
 
 
 class Prove(Operation):
@@ -59,8 +60,7 @@ class Prove(Operation):
         if not hmac.compare_digest(plaintext, key):
             raise RowRejectedError(
                 "its wrapped key is not the key in its plaintext column",
-                hint="which one is in use? If only old writers set keys, as plaintexts: "
-                "dekctl wrap --stale. If the wrapped key is in use, set the plaintext to NULL",
+                hint=SETTLE_HINT,
             )
         if self.refuses_other_forms:
             as_text = self.table.plaintext_is_text

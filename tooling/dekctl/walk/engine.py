@@ -334,9 +334,9 @@ class Walk:
         ledger, run = self.ledger, self.run
 
         def commit(connection: Connection) -> list[PrimaryKey]:
-            moved = self.table.swap(
-                connection, self.operation.columns, changes, erase=self.operation.erases
-            )
+            moved: list[PrimaryKey] = []
+            for columns, part in self._by_columns(changes).items():
+                moved += self.table.swap(connection, columns, part, erase=self.operation.erases)
             if ledger is not None and run is not None:
                 if release:
                     still = set(moved)
@@ -349,6 +349,16 @@ class Walk:
             return moved
 
         return self.table.database.run(commit, write=True)
+
+    def _by_columns(self, changes: list[Change]) -> dict[tuple[str, ...], list[Change]]:
+        """The changes by what they set; nearly always all set the operation's columns."""
+        usual = self.operation.columns
+        if all(change.columns is None for change in changes):
+            return {usual: changes}
+        parts: dict[tuple[str, ...], list[Change]] = {}
+        for change in changes:
+            parts.setdefault(change.columns or usual, []).append(change)
+        return parts
 
     # -- the circuit breaker -------------------------------------------------------------------
 

@@ -49,6 +49,6 @@ def prove_wrapped(
         raise RefusedError(
             f"the rollback would drop {result.counts.quarantined:,} wrapped keys of {config.name} "
             "that could not be verified against their plaintext",
-            hint="list them with: dekctl verify; if the plaintext is right: dekctl wrap --stale; "
-            "if the wrapped key is right, set the plaintext to NULL, then: dekctl restore",
+            hint="list them, with the reason, with: dekctl verify; where two keys differ, keep "
+            "both and let the data decide: dekctl settle --prove PROGRAM (see docs/reliability.md)",
         )

@@ -28,7 +28,7 @@ PLACE = Section.MIGRATE, 3
 def wrap(state: State, /, hierarchical: bool, stale: bool, **options: Any) -> None:
     """Wrap the plaintext key of every row that has no wrapped key.
 
-    Use --stale while old versions of the application still write plaintexts: one that gives a row
-    a new key leaves the wrapped key of the old one behind.
+    --stale takes the plaintext for the right key wherever a row's two keys differ. Use it only if
+    nothing but old versions of the application set keys. Otherwise, use settle.
     """
     run_verb(state, Wrap(stale, hierarchical), RowOptions(**options))
