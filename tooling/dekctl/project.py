@@ -176,11 +176,11 @@ class Project:
             DatabaseError: the database refused or cannot be reached.
         """
         ledger = self.ledger
-        facts = ledger.table_metadata(config.context_name) if ledger.exists() else {}
-        refuse_other_columns(config, facts)
+        metadata = ledger.table_metadata(config.context_name) if ledger.exists() else {}
+        refuse_other_columns(config, metadata)
         table = DekTable(self.database, config)
-        if table.stage is Stage.CONTRACTED and facts:
-            kind = str(facts.get("plaintext_type", "")).upper()
+        if table.stage is Stage.CONTRACTED and metadata:
+            kind = str(metadata.get("plaintext_type", "")).upper()
             table.plaintext_is_text = any(word in kind for word in ("CHAR", "TEXT", "CLOB"))
         return table
 

@@ -107,7 +107,7 @@ def take_sample(table: DekTable, rows: int, output: Path) -> int:
 def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[dict[str, Any]]:
     after = None
     left = most
-    wrapped = f"{table.quoted('wrapped')} IS NOT NULL"
+    wrapped = table.has_value("wrapped")
     while left > 0:
         page = table.read(after=after, size=PAGE_ROWS, due_sql=wrapped, shard=shard)
         if not page:

@@ -152,6 +152,24 @@ class TableShape:
         """The description of a key column."""
         return self.columns[self._names[column] or ""]
 
+    def has_value(self, column: str) -> str:
+        """SQL condition for the rows with a value in a key column."""
+        return f"{self.quoted(column)} IS NOT NULL"
+
+    def is_null(self, column: str) -> str:
+        """SQL condition for the rows without a value in a key column."""
+        return f"{self.quoted(column)} IS NULL"
+
+    @property
+    def plaintext_only(self) -> str:
+        """SQL condition for the rows whose only key is the plaintext one."""
+        return f"{self.has_value('plaintext')} AND {self.is_null('wrapped')}"
+
+    @property
+    def wrapped_only(self) -> str:
+        """SQL condition for the rows whose only key is the wrapped one."""
+        return f"{self.has_value('wrapped')} AND {self.is_null('plaintext')}"
+
     def stored_time(self, moment: datetime) -> Any:
         """A UTC time as the driver takes it for the ``wrapped_at`` column."""
         return self._sql.stored_time(self.column("wrapped_at").type, moment)

@@ -211,7 +211,7 @@ def _by_generation(entries: Iterable[dict[str, Any]]) -> Counter[str | None]:
 def _is_null(table: DekTable, column: str) -> str:
     if not table.has(column):
         return "1"
-    return f"CASE WHEN {table.quoted(column)} IS NULL THEN 1 ELSE 0 END"
+    return f"CASE WHEN {table.is_null(column)} THEN 1 ELSE 0 END"
 
 
 def _state(no_plaintext: bool, no_wrapped: bool) -> str:

@@ -90,7 +90,7 @@ def _older_rows(project: Project, arn: str, moment: datetime) -> int | None:
 def _older_in(table: DekTable, arn: str, moment: datetime) -> int:
     kek, at = table.quoted("kek"), table.quoted("wrapped_at")
     query = (
-        f"SELECT count(*) FROM {table.quoted_name} WHERE {table.quoted('wrapped')} IS NOT NULL "
+        f"SELECT count(*) FROM {table.quoted_name} WHERE {table.has_value('wrapped')} "
         f"AND {kek} = :kek AND ({at} IS NULL OR {at} < :moment)"
     )
     with table.database.transaction(patient=True) as connection:

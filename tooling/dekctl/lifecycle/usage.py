@@ -106,7 +106,7 @@ def _uses_of(table: DekTable) -> list[Use]:
     kek, version = (table.quoted(c) if table.has(c) else "NULL" for c in ("kek", "version"))
     query = (
         f"SELECT kek, version, count(*) FROM (SELECT {kek} AS kek, {version} AS version "
-        f"FROM {table.quoted_name} WHERE {table.quoted('wrapped')} IS NOT NULL) AS t "
+        f"FROM {table.quoted_name} WHERE {table.has_value('wrapped')}) AS t "
         "GROUP BY kek, version"
     )
     with table.database.transaction(patient=True) as connection:

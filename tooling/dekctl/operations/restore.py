@@ -33,10 +33,9 @@ class RestoreRows(Prove):
     visits_quarantined = True  # every key that can be brought back is brought back
 
     def due(self) -> str:
-        wrapped = f"{self.table.quoted('wrapped')} IS NOT NULL"
         if not self.table.has("plaintext"):  # a dry run after contract
-            return wrapped
-        return f"{wrapped} AND {self.table.quoted('plaintext')} IS NULL"
+            return self.table.has_value("wrapped")
+        return self.table.wrapped_only
 
     def proved(self, row: Row, key: bytes) -> Verdict:
         encoding = self.table.config.plaintext_encoding

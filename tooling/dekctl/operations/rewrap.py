@@ -117,9 +117,9 @@ class RewrapRows(Operation):
             )
 
     def due(self) -> str:
-        wrapped, version, kek = (self.table.quoted(c) for c in ("wrapped", "version", "kek"))
+        version, kek = self.table.quoted("version"), self.table.quoted("kek")
         choice = self.verb
-        conditions = [f"{wrapped} IS NOT NULL"]
+        conditions = [self.table.has_value("wrapped")]
         if choice.before is None and not choice.same_key:
             done = f"{kek} = {self.keks.sql(self.kek_id or '')} AND {version} = '{self.version}'"
             conditions.append(f"({kek} IS NULL OR {version} IS NULL OR NOT ({done}))")
@@ -162,7 +162,7 @@ class RewrapRows(Operation):
         kek = self.table.quoted("kek")
         query = (
             f"SELECT DISTINCT {kek} FROM {self.table.quoted_name} "
-            f"WHERE {self.table.quoted('wrapped')} IS NOT NULL"
+            f"WHERE {self.table.has_value('wrapped')}"
         )
         with self.table.database.transaction(patient=True) as connection:
             return connection.exec_driver_sql(query).scalars().all()

@@ -48,7 +48,7 @@ class ScrubRows(Prove):
 
     def due(self) -> str:
         # Rows without a wrapped key too: one that stays in quarantine must not pass for scrubbed.
-        return f"{self.table.quoted('plaintext')} IS NOT NULL"
+        return self.table.has_value("plaintext")
 
     def proved(self, row: Row, key: bytes) -> Verdict:  # noqa: ARG002
         return Change(row, (None,))
@@ -60,14 +60,13 @@ def _refuse_unwrapped_rows(table: DekTable, ledger: Ledger) -> None:
     Raises:
         RefusedError: such a row exists.
     """
-    plaintext, wrapped = table.quoted("plaintext"), table.quoted("wrapped")
     key = ", ".join(table.quoted_key)
     name = table.config.context_name
     with table.database.transaction(patient=True) as connection:
         allowed = ledger.quarantine.count(connection, name)
         found = connection.exec_driver_sql(
             f"SELECT {key} FROM {table.quoted_name} "
-            f"WHERE {plaintext} IS NOT NULL AND {wrapped} IS NULL LIMIT {allowed + 1}"
+            f"WHERE {table.plaintext_only} LIMIT {allowed + 1}"
         ).all()
         keys = [tuple(row) for row in found]
         quarantined = ledger.quarantine.among(connection, name, keys)

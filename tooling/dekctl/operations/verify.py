@@ -42,12 +42,11 @@ class VerifyRows(Prove):
         self.both_only = both_only and table.has("plaintext")
 
     def due(self) -> str:
-        wrapped = f"{self.table.quoted('wrapped')} IS NOT NULL"
-        if self.both_only:
-            return f"({wrapped} AND {self.table.quoted('plaintext')} IS NOT NULL)"
+        wrapped = self.table.has_value("wrapped")
         if not self.table.has("plaintext"):
             return wrapped
-        return f"({wrapped} OR {self.table.quoted('plaintext')} IS NOT NULL)"
+        operator = "AND" if self.both_only else "OR"
+        return f"({wrapped} {operator} {self.table.has_value('plaintext')})"
 
     def proved(self, row: Row, key: bytes) -> Verdict:  # noqa: ARG002
         return Proved(row)

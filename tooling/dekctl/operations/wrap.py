@@ -73,10 +73,9 @@ class WrapRows(Operation):
         self.visits_quarantined = self.stale
 
     def due(self) -> str:
-        plaintext = f"{self.table.quoted('plaintext')} IS NOT NULL"
         if self.stale or not self.table.has("wrapped"):  # the latter: a dry run before expand
-            return plaintext
-        return f"{plaintext} AND {self.table.quoted('wrapped')} IS NULL"
+            return self.table.has_value("plaintext")
+        return self.table.plaintext_only
 
     def rehearse(self, rows: Sequence[Row]) -> list[Verdict]:
         verdicts: list[Verdict] = []

@@ -63,7 +63,7 @@ def refuse_lost_plaintexts(plan: SchemaPlan) -> None:
         RefusedError: one has.
     """
     if plan.offline:
-        _write_check(plan, preconditions.has_plaintext(plan.table))
+        _write_check(plan, plan.table.has_value("plaintext"))
     elif not _is_proved(plan, CONTRACT_GUARD):
         preconditions.refuse_lost_plaintexts(plan, op.get_bind())
 
@@ -75,7 +75,7 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan) -> None:
         RefusedError: there is such a row, or a column with values that [table] does not name.
     """
     if plan.offline:
-        _write_check(plan, preconditions.has_only_wrapped(plan.table))
+        _write_check(plan, plan.table.wrapped_only)
         return
     preconditions.refuse_unnamed_values(plan, op.get_bind())
     if not _is_proved(plan, ROLLBACK_GUARD):

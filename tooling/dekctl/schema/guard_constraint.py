@@ -56,9 +56,9 @@ def _add(plan: SchemaPlan, name: str) -> None:
 
 def _condition(plan: SchemaPlan, name: str) -> str:
     if name == CONTRACT_GUARD:
-        return f"NOT ({preconditions.has_plaintext(plan.table)})"
+        return plan.table.is_null("plaintext")
     assert name == ROLLBACK_GUARD
     if plan.metadata["plaintext_nullable"]:
-        return f"NOT ({preconditions.has_only_wrapped(plan.table)})"
+        return f"NOT ({plan.table.wrapped_only})"
     # This one also spares SET NOT NULL its scan of the rows.
-    return preconditions.has_plaintext(plan.table)
+    return plan.table.has_value("plaintext")

@@ -157,7 +157,8 @@ def refuse_lost_plaintexts(plan: SchemaPlan, connection: Connection) -> None:
     Raises:
         RefusedError: one has.
     """
-    if plan.table.has("plaintext") and _exists(connection, plan.table, has_plaintext(plan.table)):
+    table = plan.table
+    if table.has("plaintext") and _exists(connection, table, table.has_value("plaintext")):
         raise still_plaintext(plan.config)
 
 
@@ -168,12 +169,12 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
         RefusedError: there is such a row.
     """
     table, name = plan.table, plan.config.name
-    if table.has("wrapped") and _exists(connection, table, has_only_wrapped(table)):
+    if table.has("wrapped") and _exists(connection, table, table.wrapped_only):
         raise RefusedError(
             f"rows of {name} have only a wrapped key, which a rollback would drop",
             hint="restore the plaintexts first: dekctl restore (dekctl rollback does both)",
         )
-    nothing = f"{table.quoted('plaintext')} IS NULL"
+    nothing = table.is_null("plaintext")
     if not plan.metadata["plaintext_nullable"] and _exists(connection, table, nothing):
         raise RefusedError(
             f"rows of {name} have no key at all, and the legacy schema has "
@@ -198,16 +199,6 @@ def refuse_unnamed_values(plan: SchemaPlan, connection: Connection) -> None:
                 "[table] does not name it",
                 hint="correct [table], or empty that column if nobody needs what it holds",
             )
-
-
-def has_plaintext(table: DekTable) -> str:
-    """SQL condition for the rows that a contract would harm."""
-    return f"{table.quoted('plaintext')} IS NOT NULL"
-
-
-def has_only_wrapped(table: DekTable) -> str:
-    """SQL condition for the rows that a rollback to the legacy schema would harm."""
-    return f"{table.quoted('wrapped')} IS NOT NULL AND {table.quoted('plaintext')} IS NULL"
 
 
 def lock(plan: SchemaPlan) -> list[str]:
