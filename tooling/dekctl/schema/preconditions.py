@@ -245,7 +245,7 @@ def _refuse_unfit_columns(plan: SchemaPlan) -> None:
     if wrapped is not None and not _holds_wrapped_keys(wrapped):
         raise RefusedError(
             f"{config.name}.{wrapped.name} already exists and cannot hold a wrapped key, which "
-            f"is binary, up to {WRAPPED_BYTES} bytes long, and must not be padded",
+            f"is binary, up to {WRAPPED_BYTES} bytes long, and stored without padding",
             hint="change or rename that column, or set wrapped_column in [table] to another name",
         )
     for name, minimum in ((config.version_column, 2), (config.kek_column, 100)):
