@@ -430,7 +430,7 @@ def test_exchanged_wrapped_keys_make_verify_end_with_4(
     result = dekctl.json("verify", expect=4)
 
     assert (result["verified"], result["failed"]) == (8, 2)
-    assert {row["pk"] for row in result["quarantined_rows"]} == {"3", "7"}
+    assert {row["pk"] for row in result["set_aside"]} == {"3", "7"}
     # Put right again, they leave quarantine with the next verify.
     app.set((3,), wrapped=rows[(3,)]["wrapped_key"])
     app.set((7,), wrapped=rows[(7,)]["wrapped_key"])
@@ -495,7 +495,7 @@ def test_a_key_that_the_text_column_cannot_hold_is_set_aside_by_restore(
     result = dekctl.json("restore", "--yes", expect=4)
 
     assert (result["changed"], result["quarantined"]) == (1, 1)
-    assert "text" in result["quarantined_rows"][0]["reason"]
+    assert "text" in result["set_aside"][0]["reason"]
     assert dekctl.json("verify")["verified"] == 2
 
 

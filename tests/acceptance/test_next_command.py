@@ -83,7 +83,7 @@ def test_a_rehearsed_wrap_finds_the_keys_that_cannot_be_wrapped(
     sqlite_database.sql("UPDATE encrypted_files SET encryption_key = x'00' WHERE id = 2")
     rehearsed = dekctl.json("wrap", "--dry-run", expect=4)
     assert (rehearsed["changed"], rehearsed["quarantined"]) == (2, 1)
-    assert "1 bytes long" in rehearsed["quarantined_rows"][0]["reason"]
+    assert "1 bytes long" in rehearsed["set_aside"][0]["reason"]
 
 
 def test_a_corrected_row_leaves_quarantine_by_the_command_that_is_named(

@@ -133,7 +133,7 @@ def test_a_rehearsed_way_back_opens_the_keys_of_rows_that_have_a_plaintext_too(
 
     rehearsal = dekctl("--json", "rollback", "--dry-run").expect(4)
 
-    assert rehearsal.json["quarantined_rows"][0]["pk"] == "5"
+    assert rehearsal.json["set_aside"][0]["pk"] == "5"
     assert rehearsal.json["operation"] == "rollback"
     assert "dekctl rollback --retry-quarantined" in rehearsal.stderr
     assert dekctl.json("status")["quarantined"] == 0

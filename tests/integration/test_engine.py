@@ -84,7 +84,7 @@ def test_a_row_that_was_rekeyed_after_it_was_wrapped_keeps_its_plaintext_until_w
 
     failed = dekctl.json("verify", expect=4)
     assert failed["failed"] == 1
-    assert "dekctl settle --prove" in failed["quarantined_rows"][0]["reason"]
+    assert "dekctl settle --prove" in failed["set_aside"][0]["reason"]
     dekctl.json("scrub", "--yes", "--retry-quarantined", expect=4)
     assert app.counts() == {"plaintext_only": 0, "both": 1, "wrapped_only": 7, "no_key": 0}
 

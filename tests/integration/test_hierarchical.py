@@ -145,7 +145,7 @@ def test_rewrap_moves_rows_between_v2_and_v3(
     assert versions(app) == {"V2"}
 
     done = dekctl("--json", "rewrap", "--hierarchical").expect(0)
-    assert (done.json["changed"], done.json["reencrypted_locally"]) == (ROWS, 0)
+    assert (done.json["changed"], done.json["carried_over"]) == (ROWS, 0)
     assert "rows that change between V2 and V3" in done.stderr
     assert "another provider" not in done.stderr
     assert versions(app) == {"V3"}
@@ -189,7 +189,7 @@ def test_a_v3_key_opens_for_its_own_row_only(
 
     verified = dekctl.json("verify", expect=4)
     assert (verified["verified"], verified["failed"]) == (ROWS - 1, 1)
-    assert verified["quarantined_rows"][0]["pk"] == "1"
+    assert verified["set_aside"][0]["pk"] == "1"
 
 
 @pytest.mark.parametrize("at", [0, 5, 20, -1], ids=["format", "branch id", "nonce", "tag"])
@@ -326,7 +326,7 @@ def test_rows_under_a_damaged_branch_key_are_set_aside_and_the_others_move(
 
     moved = dekctl.json("rewrap", expect=4)
     assert (moved["changed"], moved["quarantined"]) == (ROWS - ROWS_PER_KEY, ROWS_PER_KEY)
-    assert first in moved["quarantined_rows"][0]["reason"]
+    assert first in moved["set_aside"][0]["reason"]
     assert {row["branch_id"] for row in branches(app) if row["kek_id"] == old} == {first}
 
 

@@ -120,7 +120,7 @@ def test_exchanged_wrapped_keys_are_found_and_never_scrubbed(scene: Scene) -> No
         scene.app.set(mine, wrapped=rows[other][scene.app.config.wrapped_column])
     failed = scene.dekctl.json("verify", expect=4)
     assert failed["failed"] == 2
-    assert all("InvalidCiphertext" in row["reason"] for row in failed["quarantined_rows"])
+    assert all("InvalidCiphertext" in row["reason"] for row in failed["set_aside"])
     scene.dekctl.json("scrub", "--yes", "--retry-quarantined", expect=4)
     assert scene.app.counts()["both"] == 2
 

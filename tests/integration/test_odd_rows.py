@@ -39,11 +39,11 @@ def test_a_key_that_a_text_column_cannot_hold_is_set_aside_by_restore_and_its_re
     dekctl("schema", "contract", "--yes").expect(0)
 
     rehearsed = dekctl.json("restore", "--dry-run", expect=4)
-    assert [row["pk"] for row in rehearsed["quarantined_rows"]] == ["2"]
+    assert [row["pk"] for row in rehearsed["set_aside"]] == ["2"]
     dekctl("schema", "rollback", "--yes").expect(0)
     restored = dekctl.json("restore", "--yes", expect=4)
     assert restored["changed"] == 1
-    assert "not valid text" in restored["quarantined_rows"][0]["reason"]
+    assert "not valid text" in restored["set_aside"][0]["reason"]
     assert database.sql("SELECT id FROM encrypted_files WHERE encryption_key IS NULL") == [(2,)]
 
 
@@ -78,9 +78,9 @@ def test_a_value_of_another_storage_class_is_one_row_s_fault(
         ("restore", "--yes"),
     ):
         result = dekctl.json(*command, expect=0 if passed_by(command[0], change) else 4)
-        for row in result["quarantined_rows"]:
+        for row in result["set_aside"]:
             assert row["pk"] == "2", command
-    [aside] = dekctl.json("verify", expect=4)["quarantined_rows"]
+    [aside] = dekctl.json("verify", expect=4)["set_aside"]
     assert f"its {ODD[change]} has a type" in aside["reason"]
 
 
@@ -112,5 +112,5 @@ def test_a_plaintext_that_a_rollback_would_store_as_another_type_is_set_aside(
         f'[table]\nplaintext_encoding = "{encoding}"\n'
         f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n'
     )
-    [aside] = dekctl.json("migrate", expect=4)["quarantined_rows"]
+    [aside] = dekctl.json("migrate", expect=4)["set_aside"]
     assert "a rollback would write it as" in aside["reason"]

@@ -49,7 +49,7 @@ def test_rewrap_moves_every_row_by_reencrypt_alone(
     g2 = generations.roll()
     generations.standin.reset_counters()
     moved = dekctl.json("rewrap")
-    assert (moved["changed"], moved["kms_calls"], moved["reencrypted_locally"]) == (
+    assert (moved["changed"], moved["kms_calls"], moved["carried_over"]) == (
         ROWS,
         {"ReEncrypt": ROWS},
         0,
@@ -211,7 +211,7 @@ def test_from_env_to_aws_and_back_every_key_is_the_same(
     dekctl.configure(toml.replace('provider = "env"', aws))
 
     there = dekctl("--json", "rewrap").expect(0)
-    assert (there.json["changed"], there.json["reencrypted_locally"]) == (ROWS, ROWS)
+    assert (there.json["changed"], there.json["carried_over"]) == (ROWS, ROWS)
     assert "another provider" in there.stderr
     assert there.json["kms_calls"] == {"Encrypt": ROWS, "Decrypt": ROWS}  # each one is checked
     assert keks(app) == {generations.active}
@@ -219,7 +219,7 @@ def test_from_env_to_aws_and_back_every_key_is_the_same(
 
     dekctl.configure(toml.replace('provider = "env"', aws.replace('"aws"', '"env"')))
     back = dekctl.json("rewrap")
-    assert (back["changed"], back["reencrypted_locally"]) == (ROWS, ROWS)
+    assert (back["changed"], back["carried_over"]) == (ROWS, ROWS)
     app.assert_files_open(EnvKMS(dekctl.environ))
     assert dekctl.json("retire", generations.active)["rows"] == 0
 

@@ -62,7 +62,7 @@ def test_rows_of_another_region_are_carried_over_and_checked(
     dekctl.configure(toml.replace(HOME, AWAY).replace(here.replace(HOME, AWAY), there))
 
     moved = dekctl.json("rewrap")
-    assert (moved["changed"], moved["reencrypted_locally"]) == (ROWS, ROWS)
+    assert (moved["changed"], moved["carried_over"]) == (ROWS, ROWS)
     assert "ReEncrypt" not in moved["kms_calls"]
     assert {row["kek_id"] for row in app.rows().values()} == {there}
     kms = AWSKMS(there, region=AWAY, endpoint_url=moto_server.endpoint_url, session=session)

@@ -99,5 +99,5 @@ def text_of(result: RunResult) -> str:
     lines.append(f"KMS calls: {calls or 'none'}; {result.seconds:.1f} seconds")
     if "estimate" in result.extra:
         lines += estimate.text(result.extra["estimate"])
-    lines += [f"  {row['pk']}: {row['reason']}" for row in result.as_json()["quarantined_rows"]]
+    lines += [f"  {row['pk']}: {row['reason']}" for row in result.as_json()["set_aside"]]
     return "\n".join(lines)

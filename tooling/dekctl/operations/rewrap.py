@@ -82,7 +82,7 @@ class Rewrap(Verb):
         table.refuse_ambiguous_key()
 
     def result_fields(self, *, reencrypted_locally: int) -> dict[str, Any]:
-        return {"reencrypted_locally": reencrypted_locally}
+        return {"carried_over": reencrypted_locally}
 
 
 @dataclass(frozen=True, slots=True)

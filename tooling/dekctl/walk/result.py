@@ -63,7 +63,7 @@ class RunResult:
             "kms_calls": dict(self.kms_calls),
             "seconds": self.seconds,
             "interrupted": counts.interrupted,
-            "quarantined_rows": [
+            "set_aside": [
                 {"pk": primary_key_text(pk), "reason": reason} for pk, reason in counts.examples
             ],
             **self.own_fields,
