@@ -15,19 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from dekctl.branch_keys.table import BranchTable, branch_keys_table
 from dekctl.errors import KMSRefusedError, RefusedError, RowRejectedError, UsageError
 from dekctl.kms import InMemoryKMS
-from dekctl.kms.branch.keys import BranchKeys
-from dekctl.kms.context import row_context
-from dekctl.kms.interface import Wrapped, WrapRequest
 from dekctl.reader import KeyCache, RowKeys
 from support.app import AppDatabase
 from support.frames import assert_frames_hide
+from support.v3_rows import v3_rows
 
 ROWS, BRANCHES = 12, 4
 SLOW_SECONDS = 0.4
-CONTEXT_NAME = "encrypted_files"
 
 
 class Base(DeclarativeBase):
@@ -88,21 +84,9 @@ def stage(request: pytest.FixtureRequest) -> Stage:
 
 def fill(engine: sa.Engine, kms: SlowKMS) -> dict[int, bytes]:
     Base.metadata.create_all(engine)
-    branch_keys_table(None).create(engine)
-
-    def run(work: Any, *, write: bool = False) -> Any:
-        with engine.begin() as connection:
-            return work(connection)
-
-    wrapper = BranchKeys(kms, BranchTable(run, None), rows_per_key={CONTEXT_NAME: ROWS // BRANCHES})
-    deks, v3 = {}, []
-    for number in range(101, 101 + ROWS):
-        deks[number] = bytes([number]) * 32
-        request = WrapRequest(deks[number], row_context(CONTEXT_NAME, (number,)))
-        [wrapped] = wrapper.wrap_many([request])
-        assert isinstance(wrapped, Wrapped)
-        values = {"wrapped_key": wrapped.blob, "kek_id": wrapped.kek_id}
-        v3.append(File(id=number, wrapped_key_version="V3", **values))
+    made = v3_rows(engine, kms, range(101, 101 + ROWS), rows_per_key=ROWS // BRANCHES)
+    deks = {number: dek for number, (dek, _) in made.items()}
+    v3 = [File(**row) for _, row in made.values()]
     with Session(engine) as session, session.begin():
         session.add_all([*v3, *(files := [File(id=number) for number in range(1, ROWS + 1)])])
         session.flush()

@@ -56,19 +56,14 @@ class RateLimiter:
         self,
         rate: float | None = None,
         *,
-        adaptive: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Limit to ``rate`` calls per second; ``None`` sets no ceiling, 0 pauses.
-
-        ``adaptive`` slows down when KMS throttles. An application does not: its calls are few, each
-        is wanted now, and it must not be slow for longer than KMS throttles.
 
         Raises:
             ValueError: the rate is negative.
         """
         self._clock = clock
-        self._adaptive = adaptive
         self._lock = threading.Lock()
         self._turnstile = threading.Lock()
         self._throttles = 0
@@ -151,7 +146,7 @@ class RateLimiter:
         with self._lock:
             now = self._clock()
             self._throttles += 1
-            if now < self._held_until or self._rate == 0 or not self._adaptive:
+            if now < self._held_until or self._rate == 0:
                 return
             # The measured rate may be well below the limit; cutting the limit would change nothing.
             measured = max(self._measured(now), MIN_RATE)

@@ -144,7 +144,7 @@ class BotoTransport:
             if not isinstance(answer, KMSError):
                 self._limiter.succeeded()
                 return answer
-            if kind is ErrorClass.THROTTLED:
+            if kind is ErrorClass.THROTTLED and batch.until is None:  # see Transport
                 self._limiter.throttled()
             delay = None if kind is None else retries.next_delay(kind, contacted=self._contacted)
             if delay is None:

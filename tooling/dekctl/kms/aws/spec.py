@@ -11,7 +11,6 @@ from dekctl.kek_id import ARN_PREFIX
 from dekctl.kms.aws.connect import TransportKind
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.aws.retry import APPLICATION, within
-from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.spec import NO_PREFIX, Opening, ProviderSpec
 
 KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
@@ -37,7 +36,7 @@ def from_opening(opening: Opening) -> AWSKMS:
         transport=cast("TransportKind", opening.transport),
         known_keks=opening.known_keks(),
         concurrency=opening.concurrency,
-        limiter=opening.limiter or (RateLimiter(adaptive=False) if opening.deadline else None),
+        limiter=opening.limiter,
         cancel=opening.cancel,
         retry=None if opening.deadline is None else within(opening.deadline),
     )
@@ -53,7 +52,7 @@ def _for_application(**options: Any) -> AWSKMS:
                 'set_kms_provider("aws", key_id="alias/…")',
             )
         options["key_id"] = key_id
-    return AWSKMS(**{"retry": APPLICATION, "limiter": RateLimiter(adaptive=False), **options})
+    return AWSKMS(**{"retry": APPLICATION, **options})
 
 
 AWS = ProviderSpec(

@@ -29,6 +29,8 @@ class Transport(Protocol):
         service's error name in ``code``* once retrying is over. Retries what
         :mod:`dekctl.kms.aws.faults` calls retryable, and obeys the rate limiter. Returns by the
         deadline in force (:mod:`dekctl.kms.deadline`), with an error for what is not answered.
+        Throttling slows down calls without a deadline only: an application's are few, each is
+        wanted now, and they must not be slow for longer than KMS throttles.
 
         Raises:
             KMSError: only for what has nothing to do with one request (no credentials, closed).

@@ -279,7 +279,7 @@ class Loop:
             self._again.append(call)
             return
         kind = classify(code, status)
-        if kind is ErrorClass.THROTTLED:
+        if kind is ErrorClass.THROTTLED and call.batch.until is None:  # see Transport
             self._limiter.throttled()
         self._failed(call, kind, error_for(operation, code, message, status))
 

@@ -1,0 +1,185 @@
+"""No lock is held across I/O: readers wait for the same key together, and for others not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session
+
+from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
+from dekctl.kms import InMemoryKMS
+from dekctl.kms.interface import UnwrapRequest
+from dekctl.reader import KeyCache, RowKeys
+from support.app import AppDatabase
+from support.v3_rows import v3_rows
+
+WAIT = 20.0
+ROWS = 4
+
+Rows = dict[int, tuple[bytes, dict[str, Any]]]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class File(Base):
+    __tablename__ = "encrypted_files"
+    id: Mapped[int] = sa.orm.mapped_column(primary_key=True)
+    encryption_key: Mapped[bytes | None]
+    wrapped_key: Mapped[bytes | None]
+    wrapped_key_version: Mapped[str | None]
+    kek_id: Mapped[str | None]
+
+
+class WatchedKMS(InMemoryKMS):
+    """Counts, and lets a test decide when it answers, and what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Callable[[list[UnwrapRequest]], None] = lambda _: None
+        self.unwraps = 0
+
+    def unwrap_many(self, requests: Any) -> Any:
+        self.unwraps += 1
+        self.before(requests)
+        return super().unwrap_many(requests)
+
+
+@pytest.fixture
+def kms() -> WatchedKMS:
+    return WatchedKMS()
+
+
+@pytest.fixture
+def engine(sqlite_database: AppDatabase) -> Iterator[sa.Engine]:
+    """A database with one connection for everybody."""
+    made = sa.create_engine(sqlite_database.url, pool_size=1, max_overflow=0, pool_timeout=WAIT)
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def rows(engine: sa.Engine, kms: WatchedKMS) -> Rows:
+    """Each under a branch key of its own."""
+    made = v3_rows(engine, kms, range(1, ROWS + 1), rows_per_key=1)
+    with Session(engine) as session, session.begin():
+        session.add_all([File(**row) for _, row in made.values()])
+    return made
+
+
+def test_cold_branch_keys_are_opened_side_by_side(
+    engine: sa.Engine, kms: WatchedKMS, rows: Rows
+) -> None:
+    keys, all_inside = RowKeys(kms, engine=engine, deadline=WAIT), threading.Barrier(ROWS)
+
+    def wait_for_all(_: Any) -> None:
+        all_inside.wait(WAIT)
+
+    kms.before = wait_for_all
+    with ThreadPoolExecutor(ROWS) as pool:
+        found = list(pool.map(lambda entry: keys.read(entry[1]), rows.values()))
+    assert found == [dek for dek, _ in rows.values()]
+
+    keys, kms.unwraps, kms.before = RowKeys(kms, engine=engine), 0, lambda _: None
+    assert keys.read_many([row for _, row in rows.values()]) == found
+    assert kms.unwraps == 1, "a batch asks for all of them at once"
+
+
+def test_a_branch_key_that_is_denied_delays_no_other_and_is_not_asked_for_again_at_once(
+    engine: sa.Engine, kms: WatchedKMS, rows: Rows
+) -> None:
+    keys, answer, inside = RowKeys(kms, engine=engine, deadline=WAIT), threading.Event(), []
+    denied = rows[1][1]["wrapped_key"][1:17].hex()
+
+    def deny(requests: list[UnwrapRequest]) -> None:
+        if any((request.context or {}).get("dekctl:branch") == denied for request in requests):
+            inside.append(1)
+            assert answer.wait(WAIT)
+            raise KMSRefusedError("no", code="AccessDeniedException")
+
+    kms.before = deny
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(keys.read, rows[1][1]) for _ in range(3)]
+        while not inside:
+            threading.Event().wait(0.01)
+        assert pool.submit(keys.read, rows[2][1]).result(WAIT) == rows[2][0]
+        answer.set()
+        for each in waiting:
+            with pytest.raises(KMSRefusedError):
+                each.result(WAIT)
+    for _ in range(3):
+        with pytest.raises(KMSRefusedError):
+            keys.read(rows[1][1])
+    assert len(inside) <= 2, "those who wait share the refusal, and it is remembered for a moment"
+
+
+def test_who_waits_for_a_connection_keeps_nobody_from_a_key(
+    engine: sa.Engine, kms: WatchedKMS, rows: Rows
+) -> None:
+    """With one connection in the pool: its owner must not wait for who waits for it."""
+    keys = RowKeys(kms, engine=engine, deadline=WAIT)
+    with Session(engine) as session, ThreadPoolExecutor(1) as pool:
+        file = session.get_one(File, 1)  # the session has the connection now
+        other = pool.submit(keys.read, rows[1][1])  # needs the same branch key, and a connection
+        threading.Event().wait(0.2)
+        assert not other.done()
+        assert keys.read(file) == rows[1][0]
+        session.close()
+        assert other.result(WAIT) == rows[1][0]
+
+
+def test_a_v3_branch_key_obeys_the_cache(engine: sa.Engine, kms: WatchedKMS, rows: Rows) -> None:
+    row = rows[1][1]
+    keys = RowKeys(kms, engine=engine, cache=KeyCache(max_age=WAIT, max_entries=10, max_uses=2))
+    for _ in range(6):
+        keys.read(row)
+    assert kms.unwraps == 3
+
+    def away(_: Any) -> None:
+        raise KMSUnavailableError("away")
+
+    for stale, works in ((WAIT, True), (0.0, False)):
+        cache = KeyCache(max_age=0.05, max_entries=10, stale_if_unavailable=stale)
+        keys, kms.before = RowKeys(kms, engine=engine, cache=cache), lambda _: None
+        assert keys.read(row) == rows[1][0]
+        kms.before = away
+        threading.Event().wait(0.06)
+        if works:
+            assert keys.read(row) == rows[1][0]
+            assert keys.stats().reads["stale"] == 1
+        else:
+            with pytest.raises(KMSUnavailableError):
+                keys.read(row)
+
+    def refuse(_: Any) -> None:
+        raise KMSRefusedError("disabled", code="DisabledException")
+
+    cache = KeyCache(max_age=0.05, max_entries=10, stale_if_unavailable=WAIT)
+    keys, kms.before = RowKeys(kms, engine=engine, cache=cache), lambda _: None
+    keys.read(row)
+    threading.Event().wait(0.06)
+    for kms.before in (refuse, away):
+        with pytest.raises((KMSRefusedError, KMSUnavailableError)):
+            keys.read(row)
+
+
+def test_an_entry_is_bound_to_blob_kek_and_row(kms: WatchedKMS) -> None:
+    keys = RowKeys(kms, cache=KeyCache(max_age=WAIT, max_entries=10))
+    one: dict[str, Any] = {"id": 1}
+    dek = keys.issue(one)
+    assert keys.read(one) == keys.read(one) == dek
+    assert kms.unwraps == 1
+    with pytest.raises(RowRejectedError):
+        keys.read({**one, "id": 2})
+    with pytest.raises(RowRejectedError):
+        keys.read({**one, "kek_id": "memory:other"})
+    rekeyed: dict[str, Any] = {"id": 1}
+    new = keys.issue(rekeyed)
+    assert keys.read(rekeyed) == new != dek
