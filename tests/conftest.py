@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import hypothesis
 import pytest
 import sqlalchemy as sa
@@ -24,13 +26,15 @@ from support.kms_standin import KmsStandin
 
 
 def pytest_configure() -> None:
-    """Settings of Hypothesis, and of signals: processes that tests start can be interrupted."""
+    """Settings of botocore, Hypothesis and signals."""
+    # Every new session would read and parse the models of the APIs again: a tenth of a second each.
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
     # A machine that is busy is no reason to fail.
     hypothesis.settings.register_profile(
         "dekctl", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("dekctl")
-    # A shell's background job ignores Ctrl-C, and so would every process that it starts.
+    # Tests interrupt processes. A background job of a shell ignores Ctrl-C, and so would they.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from botocore.session import Session
-
 from dekctl.errors import KMSError
 from dekctl.kms.aws.boto import BotoTransport
 from dekctl.kms.aws.retry import RetryPolicy
@@ -21,14 +19,6 @@ QUICK = RetryPolicy(patience=20, first_contact=20, access_grace=0.3, base=0.01, 
 ANSWER = json.dumps({"CiphertextBlob": "d3JhcHBlZA==", "KeyId": "arn:x"}).encode()
 SECRET = b"key material 0123456789abcdef..."
 REQUEST = {"KeyId": "alias/app-dek", "Plaintext": SECRET, "EncryptionContext": {"a": "b"}}
-LOADER = Session().get_component("data_loader")
-
-
-def new_session() -> Session:
-    """A botocore session that does not read the API's model from disk once more."""
-    session = Session()
-    session.register_component("data_loader", LOADER)
-    return session
 
 
 class Make(Protocol):

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.session import Session
 
 from dekctl.kms.aws.boto import BotoTransport
 from support.kms_standin import KmsStandin
-from support.transports import QUICK, Kind, Make, new_session
+from support.transports import QUICK, Kind, Make
 
 if TYPE_CHECKING:
     from support.transports import AnyTransport
@@ -47,7 +48,7 @@ def make() -> Iterator[Make]:
 
     def connect(kind: Kind, url: str, **options: Any) -> AnyTransport:
         transport = CurlTransport if kind == "curl" else BotoTransport
-        settings: dict[str, Any] = {"session": new_session(), "concurrency": 8, "policy": QUICK}
+        settings: dict[str, Any] = {"session": Session(), "concurrency": 8, "policy": QUICK}
         settings.update(options)
         session = settings.pop("session")
         made.append(transport(session, region="us-east-1", endpoint_url=url, **settings))

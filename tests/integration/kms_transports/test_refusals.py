@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from botocore.session import Session
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kms.aws.retry import RetryPolicy
@@ -20,7 +21,6 @@ from support.transports import (
     Make,
     bad,
     good,
-    new_session,
 )
 
 
@@ -190,7 +190,7 @@ def test_denied_calls_are_tried_for_the_grace_only(
 ) -> None:
     arn = standin.create_key()
     nobody = standin.put_user("nobody", [])
-    session = new_session()
+    session = Session()
     session.set_credentials(nobody.access_key, nobody.secret_key)
     standin.reset_counters()
     transport = make(kind, standin.endpoint_url, session=session)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
+from botocore.session import Session
 
 from dekctl.errors import KMSRefusedError, KMSUnavailableError
 from dekctl.kms.aws.retry import RetryPolicy
@@ -24,7 +25,6 @@ from support.transports import (
     Make,
     bad,
     good,
-    new_session,
 )
 from support.waiting import PATIENCE_SECONDS, wait_until
 
@@ -75,7 +75,7 @@ def test_refreshed_credentials_are_used(make: Make, kind: Kind) -> None:
             "expiry_time": (datetime.now(UTC) + left).isoformat(),
         }
 
-    session: Any = new_session()
+    session: Any = Session()
     session._credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")
     with ScriptedEndpoint(lambda _: Reply(200, ANSWER)) as endpoint:
         transport = make(kind, endpoint.url, session=session)
@@ -100,7 +100,7 @@ def test_a_refresh_that_hangs_does_not_hold_up_calls_with_valid_credentials(
         stuck.wait(PATIENCE_SECONDS)
         raise CredentialRetrievalError(provider="test", error_msg="nobody answers")
 
-    session: Any = new_session()
+    session: Any = Session()
     expiry = datetime.now(UTC) + timedelta(hours=1)
     session._credentials = RefreshableCredentials("A", "B", "T", expiry, refresh, "test")
     with ScriptedEndpoint(lambda _: Reply(200, ANSWER)) as endpoint:
@@ -120,7 +120,7 @@ def test_credentials_that_expired_and_are_not_refreshed_fail_the_call(make: Make
     def refresh() -> dict[str, str]:
         raise CredentialRetrievalError(provider="test", error_msg="nobody answers")
 
-    session: Any = new_session()
+    session: Any = Session()
     expiry = datetime.now(UTC) - timedelta(seconds=1)
     session._credentials = RefreshableCredentials("A", "B", "T", expiry, refresh, "test")
     transport = make("curl", "http://127.0.0.1:9", session=session)
