@@ -237,7 +237,7 @@ def test_no_min_generation_is_dropped_in_silence_where_tenants_have_keks(
     generations.file.write_text(json.dumps(outputs))
     floor = dekctl.json("status")["min_generation"]
     assert (floor["applies"], floor["can_be"], floor["rows_of_no_generation"]) == (False, None, 0)
-    assert "every table names KEKs of its own" in dekctl("status").expect(0).stdout
+    assert "every table names its own KEKs" in dekctl("status").expect(0).stdout
 
     for name, value in dekctl.environ.items():
         monkeypatch.setenv(name, value)
