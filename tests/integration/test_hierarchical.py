@@ -380,6 +380,9 @@ class Stock:
     def page(self, *_: object) -> list[BranchKey]:
         raise AssertionError("nothing is moved here")
 
+    def not_stored(self, *_: object) -> set[str]:
+        raise AssertionError("no row is written here")
+
     def replace(self, *_: object) -> bool:
         raise AssertionError("nothing is moved here")
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from dekctl.errors import KMSUnavailableError
+from dekctl.kms.branch.store import BranchKey
 from dekctl.kms.branch.supply import WRAP_SECONDS, BranchScope, BranchSupply, OpenedBranch
 from support.waiting import PATIENCE_SECONDS, eventually
 
@@ -31,7 +32,8 @@ class Maker:
         if self.fault is not None:
             raise self.fault
         self.made += 1
-        return OpenedBranch(f"{self.made:032x}", bytes(32), scope[0], self.now, USES)
+        stored = BranchKey(f"{self.made:032x}", scope[0], b"wrapped", "kek", USES)
+        return OpenedBranch(stored, bytes(32), self.now, USES)
 
     def wait_made(self, count: int) -> bool:
         return eventually(lambda: self.made >= count)

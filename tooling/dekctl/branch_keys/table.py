@@ -7,7 +7,7 @@ restored with the application's tables, and never dropped while a V3 row exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -106,6 +106,20 @@ class BranchTable:
 
         return {key.branch_id: key for key in self._run(read)}
 
+    def not_stored(self, transaction: Connection, keys: Collection[BranchKey]) -> set[str]:
+        """Return the ids of those branch keys that are not stored exactly as given.
+
+        The others are locked: nobody can change or delete them before the transaction ends. Call
+        it in the transaction that writes rows under them.
+        """
+        wanted = sorted({key.branch_id for key in keys})
+        found: dict[str, BranchKey] = {}
+        for start in range(0, len(wanted), IDS_PER_QUERY):
+            ids = wanted[start : start + IDS_PER_QUERY]
+            query = _query(self._table, ids).with_for_update(read=True)
+            found |= {row.branch_id: _key(row) for row in transaction.execute(query)}
+        return {key.branch_id for key in keys if found.get(key.branch_id) != key}
+
     def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
         """Read the next ``size`` branch keys of a table, by id."""
         t = self._table.c
@@ -134,8 +148,11 @@ def _select(table: sa.Table) -> sa.Select[Any]:
 
 
 def _get(connection: Connection, table: sa.Table, ids: list[str]) -> list[BranchKey]:
-    found = connection.execute(_select(table).where(table.c.branch_id.in_(ids)))
-    return [_key(row) for row in found]
+    return [_key(row) for row in connection.execute(_query(table, ids))]
+
+
+def _query(table: sa.Table, ids: list[str]) -> sa.Select[Any]:
+    return _select(table).where(table.c.branch_id.in_(ids)).order_by(table.c.branch_id)
 
 
 def _key(row: Any) -> BranchKey:

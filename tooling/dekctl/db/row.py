@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dekctl.errors import DatabaseError
+from dekctl.kms.branch.store import BranchKey
 
 PrimaryKey = tuple[Any, ...]
 
@@ -97,12 +98,14 @@ class Change:
     """New values for one row, to be written only if the row is still as it was read.
 
     ``values`` are in the order of ``columns``, or of the columns that the operation sets where
-    these are None.
+    these are None. ``branch_key`` is the one that the row's wrapped key is under afterwards (V3):
+    it must be stored when this is written.
     """
 
     row: Row
     values: tuple[Any, ...] = field(repr=False)
     columns: tuple[str, ...] | None = None
+    branch_key: BranchKey | None = field(default=None, repr=False)
 
     def overwritten(self) -> tuple[Change, Change]:
         """Split this change of the plaintext in two: overwrite it at equal length, then change it.

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dekctl.errors import RowRejectedError
+from dekctl.kms.branch.store import BranchKey
 from dekctl.kms.dek import DEK, hides_keys
 
 Context = Mapping[str, str]
@@ -81,6 +82,8 @@ class Wrapped:
     blob: bytes = field(repr=False)
     kek_id: str
     key_material_id: str | None = None
+    branch_key: BranchKey | None = None
+    """The branch key (V3) that it is useless without."""
 
 
 @dataclass(slots=True)
@@ -90,6 +93,8 @@ class Unwrapped:
     plaintext: bytes = field(repr=False)
     kek_id: str
     key_material_id: str | None = None
+    branch_key: BranchKey | None = None
+    """The branch key (V3) that was used, as it was stored."""
 
 
 class KMSInterface(ABC):

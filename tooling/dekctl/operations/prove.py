@@ -10,7 +10,7 @@ from dekctl.db.plaintext import decode_plaintext, refuse_other_form
 from dekctl.db.row import Row
 from dekctl.errors import RowRejectedError
 from dekctl.kms.context import V3
-from dekctl.kms.interface import UnwrapRequest
+from dekctl.kms.interface import Unwrapped, UnwrapRequest
 from dekctl.operations.base import Operation, Pending, Rejected, Verdict, reason_of
 from dekctl.operations.settle import SETTLE_HINT
 
@@ -41,7 +41,7 @@ class Prove(Operation):
                 if isinstance(answer, RowRejectedError):
                     raise answer
                 self._compare(rows[i], answer.plaintext)
-                verdicts[i] = self.proved(rows[i], answer.plaintext)
+                verdicts[i] = self.proved(rows[i], answer)
             except RowRejectedError as error:
                 verdicts[i] = Rejected(rows[i], reason_of(error))
         return [verdicts[i] for i in range(len(rows))]
@@ -67,5 +67,5 @@ class Prove(Operation):
             refuse_other_form(row.plaintext, plaintext, config.plaintext_encoding, as_text=as_text)
 
     @abstractmethod
-    def proved(self, row: Row, key: bytes) -> Verdict:
+    def proved(self, row: Row, key: Unwrapped) -> Verdict:
         """The verdict on a row whose wrapped key was decrypted and equals its plaintext, if any."""

@@ -9,6 +9,7 @@ from dekctl.db.plaintext import encode_plaintext
 from dekctl.db.row import Change, Row
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
+from dekctl.kms.interface import Unwrapped
 from dekctl.kms.router import RoutedKMS
 from dekctl.operations.base import Proved, Verb, Verdict
 from dekctl.operations.prove import Prove
@@ -37,7 +38,7 @@ class RestoreRows(Prove):
             return self.table.has_value("wrapped")
         return self.table.wrapped_only
 
-    def proved(self, row: Row, key: bytes) -> Verdict:
+    def proved(self, row: Row, key: Unwrapped) -> Verdict:
         encoding = self.table.config.plaintext_encoding
-        stored = encode_plaintext(key, encoding, as_text=self.table.plaintext_is_text)
+        stored = encode_plaintext(key.plaintext, encoding, as_text=self.table.plaintext_is_text)
         return Change(row, (stored,)) if self.table.has("plaintext") else Proved(row)

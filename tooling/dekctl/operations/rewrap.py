@@ -246,7 +246,7 @@ class RewrapRows(Operation):
             if isinstance(answer, RowRejectedError):
                 verdicts[i] = Rejected(rows[i], reason_of(answer))
                 continue
-            verdicts[i] = Change(rows[i], values_of(answer))
+            verdicts[i] = Change(rows[i], values_of(answer), branch_key=answer.branch_key)
             moves[rows[i].kek or "", answer.kek_id] += 1
             if answer.key_material_id:
                 materials[answer.key_material_id] += 1

@@ -14,6 +14,7 @@ from dekctl.db.shape import Stage
 from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
+from dekctl.kms.interface import Unwrapped
 from dekctl.kms.local import FORGOTTEN_HINT
 from dekctl.kms.providers import PROVIDERS
 from dekctl.kms.router import RoutedKMS
@@ -50,8 +51,8 @@ class ScrubRows(Prove):
         # Rows without a wrapped key too: one that stays in quarantine must not pass for scrubbed.
         return self.table.has_value("plaintext")
 
-    def proved(self, row: Row, key: bytes) -> Verdict:  # noqa: ARG002
-        return Change(row, (None,))
+    def proved(self, row: Row, key: Unwrapped) -> Verdict:
+        return Change(row, (None,), branch_key=key.branch_key)
 
 
 def _refuse_unwrapped_rows(table: DekTable, ledger: Ledger) -> None:

@@ -20,7 +20,7 @@ from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.context import V3, primary_key_text, row_context
-from dekctl.kms.interface import UnwrapRequest, WrapRequest
+from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
 from dekctl.operations.base import Notify, Operation, Proved, Rejected, Verb, Verdict, reason_of
@@ -142,7 +142,7 @@ class SettleRows(Operation):
             try:
                 if isinstance(answer, RowRejectedError):
                     raise answer
-                decided = self._decide(rows[i], answer.plaintext)
+                decided = self._decide(rows[i], answer)
             except RowRejectedError as error:
                 verdicts[i] = Rejected(rows[i], reason_of(error))
                 continue
@@ -153,20 +153,20 @@ class SettleRows(Operation):
         verdicts |= self._wrapped(rows, wraps)
         return [verdicts[i] for i in range(len(rows))]
 
-    def _decide(self, row: Row, wrapped: bytes) -> Verdict | WrapRequest:
+    def _decide(self, row: Row, wrapped: Unwrapped) -> Verdict | WrapRequest:
         """Which of two keys is right; a request stands for the plaintext, to be wrapped."""
         assert row.plaintext is not None
         plaintext = self._key_in(row.plaintext)
-        if hmac.compare_digest(plaintext, wrapped):
+        if hmac.compare_digest(plaintext, wrapped.plaintext):
             return Proved(row)
-        opened = (self.proof.opens(row, plaintext), self.proof.opens(row, wrapped))
+        opened = (self.proof.opens(row, plaintext), self.proof.opens(row, wrapped.plaintext))
         if opened == (True, False):
             self.count("settled", ["plaintext"])
             context = row_context(self.table.config.context_name, row.pk)
             return WrapRequest(plaintext, context, self.keks.of(row), self.version == V3)
         if opened == (False, True):
             self.count("settled", ["wrapped"])
-            return Change(row, (None,), ("plaintext",))
+            return Change(row, (None,), ("plaintext",), wrapped.branch_key)
         which = "both of its keys open" if all(opened) else "neither of its keys opens"
         raise RowRejectedError(f"{which} its data, says the program of --prove: both are kept")
 
@@ -176,7 +176,7 @@ class SettleRows(Operation):
         return {
             i: Rejected(rows[i], reason_of(answer))
             if isinstance(answer, RowRejectedError)
-            else Change(rows[i], values_of(answer))
+            else Change(rows[i], values_of(answer), branch_key=answer.branch_key)
             for i, answer in zip(wraps, answers, strict=True)
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dekctl.db.row import Row
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
+from dekctl.kms.interface import Unwrapped
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
 from dekctl.operations.base import Proved, Verb, Verdict
@@ -48,5 +49,5 @@ class VerifyRows(Prove):
         operator = "AND" if self.both_only else "OR"
         return f"({wrapped} {operator} {self.table.has_value('plaintext')})"
 
-    def proved(self, row: Row, key: bytes) -> Verdict:  # noqa: ARG002
+    def proved(self, row: Row, key: Unwrapped) -> Verdict:  # noqa: ARG002
         return Proved(row)

@@ -32,6 +32,7 @@ from dekctl.walk.counts import Progress, RowCounts, add_counts
 from dekctl.walk.options import MAX_ROWS_PER_BATCH, WalkOptions
 from dekctl.walk.pacing import Pacing
 from dekctl.walk.quarantine import QuarantinedRows
+from dekctl.walk.writing import write
 
 BATCHES_WITH_KMS = 3
 """Enough to keep KMS busy while the last answers for one batch come in."""
@@ -312,7 +313,9 @@ class Walk:
     def _write(
         self, verdicts: Sequence[Verdict], rejected: list[Rejected], part: RowCounts
     ) -> list[PrimaryKey]:
-        """Write changes and quarantine. Returns the keys of rows that had moved."""
+        """Write changes and quarantine. Returns the keys of rows to decide again: they were changed
+        meanwhile, or their branch key was lost.
+        """
         changes = [v for v in verdicts if isinstance(v, Change)]
         proved = [v for v in verdicts if isinstance(v, Proved)]
         part.pending += sum(isinstance(v, Pending) for v in verdicts)
@@ -331,12 +334,10 @@ class Walk:
         release = self._quarantined.releases
         if not (changes or rejected or (release and good)):
             return []
-        ledger, run = self.ledger, self.run
+        ledger, run, branches = self.ledger, self.run, self.operation.kms.branches
 
-        def commit(connection: Connection) -> list[PrimaryKey]:
-            moved: list[PrimaryKey] = []
-            for columns, part in self._by_columns(changes).items():
-                moved += self.table.swap(connection, columns, part, erase=self.operation.erases)
+        def commit(connection: Connection) -> tuple[list[PrimaryKey], set[str]]:
+            moved, lost = write(connection, self.operation, changes)
             if ledger is not None and run is not None:
                 if release:
                     still = set(moved)
@@ -346,19 +347,12 @@ class Walk:
                         [v.row.pk for v in good if v.row.pk not in still],
                     )
                 ledger.quarantine.add(connection, run, [(r.row.pk, r.reason) for r in rejected])
-            return moved
+            return moved, lost
 
-        return self.table.database.run(commit, write=True)
-
-    def _by_columns(self, changes: list[Change]) -> dict[tuple[str, ...], list[Change]]:
-        """The changes by what they set; nearly always all set the operation's columns."""
-        usual = self.operation.columns
-        if all(change.columns is None for change in changes):
-            return {usual: changes}
-        parts: dict[tuple[str, ...], list[Change]] = {}
-        for change in changes:
-            parts.setdefault(change.columns or usual, []).append(change)
-        return parts
+        moved, lost = self.table.database.run(commit, write=True)
+        if lost and branches is not None:
+            branches.forget_all(lost)
+        return moved
 
     # -- the circuit breaker -------------------------------------------------------------------
 

@@ -19,7 +19,9 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
@@ -107,11 +109,16 @@ class BranchKeys:
             branch, count = self._supply.take((context[TABLE], requests[0].kek), wanted)
             part = requests[len(answers) : len(answers) + count]
             encode = row_encoder(context[TABLE])
-            head, encrypt, kek_id = branch.head, branch.cipher.encrypt, branch.kek_id
+            head, encrypt, stored = branch.head, branch.cipher.encrypt, branch.stored
+            kek_id = stored.kek_id
             random = os.urandom(NONCE_BYTES * count)
             nonces = [random[i : i + NONCE_BYTES] for i in range(0, len(random), NONCE_BYTES)]
             answers += [
-                Wrapped(head + nonce + encrypt(nonce, r.plaintext, encode(r.context)), kek_id)
+                Wrapped(
+                    head + nonce + encrypt(nonce, r.plaintext, encode(r.context)),
+                    kek_id,
+                    branch_key=stored,
+                )
                 for nonce, r in zip(nonces, part, strict=True)
             ]
         return answers
@@ -136,8 +143,9 @@ class BranchKeys:
         if len(key.plaintext) != KEY_BYTES:
             raise KMSUnavailableError("KMS returned a branch key of the wrong size")
         uses = self._rows_per_key.get(context_name, ROWS_PER_BRANCH_KEY)
-        self._store.add(BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, uses))
-        return OpenedBranch(branch_id, key.plaintext, wrapped.kek_id, self._clock(), uses)
+        stored = BranchKey(branch_id, context_name, wrapped.blob, wrapped.kek_id, uses)
+        self._store.add(stored)
+        return OpenedBranch(stored, key.plaintext, self._clock(), uses)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -161,7 +169,7 @@ class BranchKeys:
             if isinstance(branch, RowRejectedError):
                 answers.append(branch)
             elif branch is None:
-                answers.append(RowRejectedError(f"its branch key {branch_id} is missing"))
+                answers.append(_missing(branch_id))
             else:
                 answers.append(_unwrap(branch, request))
         return answers
@@ -170,6 +178,21 @@ class BranchKeys:
         """Drop the branch key of a V3 blob from memory, so that its next use reads it again."""
         with self._remembering:
             self._opened.pop(_branch_id(wrapped) or "", None)
+
+    def not_stored(self, transaction: Any, keys: Collection[BranchKey]) -> set[str]:
+        """The ids of those branch keys under which this transaction must not write rows.
+
+        They were deleted, changed, or lost by a fail-over; call :meth:`forget_all` once it has
+        ended. The others stay as they are until then.
+        """
+        return self._store.not_stored(transaction, keys)
+
+    def forget_all(self, branch_ids: Collection[str]) -> None:
+        """Drop branch keys from memory: none wraps any more, the next use reads them again."""
+        self._supply.drop(branch_ids)
+        with self._remembering:
+            for branch_id in branch_ids:
+                self._opened.pop(branch_id, None)
 
     def _open(
         self, wanted: Mapping[str, Mapping[str, str] | None]
@@ -222,9 +245,7 @@ class BranchKeys:
                     code=answer.code,
                 )
             else:
-                found[key.branch_id] = OpenedBranch(
-                    key.branch_id, answer.plaintext, key.kek_id, since, 0
-                )
+                found[key.branch_id] = OpenedBranch(key, answer.plaintext, since)
         with self._remembering:
             for branch_id, opened in found.items():
                 if isinstance(opened, OpenedBranch):
@@ -282,21 +303,21 @@ class BranchKeys:
             if isinstance(answer, RowRejectedError):
                 answers.append(answer)
             elif answer is None:
-                answers.append(RowRejectedError(f"its branch key {branch_id} is missing"))
+                answers.append(_missing(branch_id))
             else:
-                answers.append(Wrapped(request.wrapped, answer))
+                answers.append(Wrapped(request.wrapped, answer.kek_id, branch_key=answer))
         return answers
 
     def _rewrap(
         self, keys: Iterable[BranchKey], new_kek: str | None, *, include_current: bool = False
-    ) -> dict[str, str | RowRejectedError]:
-        """Rewrap branch keys. Returns the KEK that each is under now, or why it is not."""
+    ) -> dict[str, BranchKey | RowRejectedError]:
+        """Rewrap branch keys. Returns each as it is stored now, or why it was not rewrapped."""
         target = new_kek or self._kms.kek_id
-        now: dict[str, str | RowRejectedError] = {}
+        now: dict[str, BranchKey | RowRejectedError] = {}
         old: list[BranchKey] = []
         for key in keys:
             if key.kek_id == target and not include_current:
-                now[key.branch_id] = target
+                now[key.branch_id] = key
             else:
                 old.append(key)
         requests = []
@@ -312,9 +333,10 @@ class BranchKeys:
                     code=answer.code,
                 )
             elif self._store.replace(key, answer.blob, answer.kek_id):
-                now[key.branch_id] = answer.kek_id
+                now[key.branch_id] = replace(key, wrapped=answer.blob, kek_id=answer.kek_id)
             else:  # another process was first: what it stored counts
-                now[key.branch_id] = self._store.get([key.branch_id])[key.branch_id].kek_id
+                stored = self._store.get([key.branch_id]).get(key.branch_id)
+                now[key.branch_id] = stored or _missing(key.branch_id)
         return now
 
     def _prove(
@@ -346,6 +368,12 @@ _NO_BLOB = RowRejectedError(
 )
 
 
+def _missing(branch_id: str | None) -> RowRejectedError:
+    return RowRejectedError(
+        f"its branch key {branch_id} is missing", hint="restore dekctl_branch_keys from a backup"
+    )
+
+
 def _branch_id(blob: bytes) -> str | None:
     """Return the branch id in a V3 blob, or None for any other blob."""
     if len(blob) <= HEAD_BYTES + NONCE_BYTES + TAG_BYTES or blob[:1] != V3_FORMAT:
@@ -368,4 +396,4 @@ def _unwrap(branch: OpenedBranch, request: UnwrapRequest) -> Unwrapped | RowReje
             "its wrapped key cannot be decrypted: it is damaged, or belongs to another row",
             hint="was it copied from another row, or was context_name changed?",
         )
-    return Unwrapped(key, branch.kek_id)
+    return Unwrapped(key, branch.stored.kek_id, branch_key=branch.stored)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from dekctl.errors import RowRejectedError
 
@@ -29,7 +29,7 @@ class BranchRewrapResult:
 
 
 class BranchStore(Protocol):
-    """Where branch keys are kept. Each method is a transaction of its own."""
+    """Where branch keys are kept. Each method but :meth:`not_stored` is its own transaction."""
 
     def add(self, key: BranchKey) -> None:
         """Store a new branch key; it is committed when this returns."""
@@ -39,6 +39,9 @@ class BranchStore(Protocol):
 
     def page(self, context_name: str, after: str, size: int) -> list[BranchKey]:
         """Read the next ``size`` branch keys of a table, by id."""
+
+    def not_stored(self, transaction: Any, keys: Collection[BranchKey]) -> set[str]:
+        """The ids of those that are not stored exactly so; the others stay until the end of it."""
 
     def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
         """Store a branch key under another KEK, unless another process did so meanwhile."""

@@ -7,11 +7,13 @@ Making one takes a KMS call and a transaction. A caller that announces how many 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from dekctl.kms.branch.store import BranchKey
 
 V3_FORMAT = b"\x03"
 WRAP_SECONDS = 3600.0
@@ -24,12 +26,12 @@ BranchScope = tuple[str, str | None]
 class OpenedBranch:
     """A branch key in plaintext. Its ``repr`` shows nothing."""
 
-    __slots__ = ("cipher", "head", "kek_id", "since", "uses_left")
+    __slots__ = ("cipher", "head", "since", "stored", "uses_left")
 
-    def __init__(self, branch_id: str, key: bytes, kek_id: str, now: float, uses: int) -> None:
+    def __init__(self, stored: BranchKey, key: bytes, now: float, uses: int = 0) -> None:
         self.cipher = AESGCM(key)
-        self.head = V3_FORMAT + bytes.fromhex(branch_id)
-        self.kek_id = kek_id
+        self.head = V3_FORMAT + bytes.fromhex(stored.branch_id)
+        self.stored = stored
         self.since = now
         self.uses_left = uses
 
@@ -72,6 +74,14 @@ class BranchSupply:
             state = self._states.setdefault(scope, _State())
             state.expected += rows
             self._look_ahead(scope, state)
+
+    def drop(self, branch_ids: Collection[str]) -> None:
+        """Hand out no more uses of these branch keys."""
+        with self._counting:
+            for state in self._states.values():
+                current = state.current
+                if current is not None and current.stored.branch_id in branch_ids:
+                    state.current = None
 
     def take(self, scope: BranchScope, wanted: int) -> tuple[OpenedBranch, int]:
         """Take up to ``wanted`` uses of the current branch key, or of a new one.
