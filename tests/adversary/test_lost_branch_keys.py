@@ -118,7 +118,7 @@ def test_scrub_keeps_every_plaintext_whose_branch_key_is_not_stored(
     scrubbed = dekctl.json("scrub", "--yes", *BATCH, expect=4)
     assert scrubbed["changed"] <= 2 * 5, "only what was written before the loss"
     assert scrubbed["changed"] + scrubbed["quarantined"] == ROWS
-    assert "branch key" in scrubbed["quarantined_rows"][0]["reason"]
+    assert "branch key" in scrubbed["set_aside"][0]["reason"]
     assert app.counts()["both"] == scrubbed["quarantined"]
 
 
@@ -133,7 +133,7 @@ def test_rewrap_leaves_rows_alone_whose_branch_key_is_not_stored(
     lose_before_write("DELETE FROM dekctl_branch_keys")
     moved = dekctl.json("rewrap", *BATCH, expect=4)
     assert moved["changed"] + moved["quarantined"] == ROWS
-    reason = moved["quarantined_rows"][0]["reason"]
+    reason = moved["set_aside"][0]["reason"]
     assert "is missing" in reason
     assert "restore dekctl_branch_keys from a backup" in reason
     kept = sum(before[pk] == row for pk, row in app.rows().items())
