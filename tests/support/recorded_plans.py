@@ -1,7 +1,7 @@
 """Plans of `terraform/environments/staging` that real Terraform made, recorded in tests/data/plans.
 
-`staging.json` changes nothing. The others are recorded after something happened outside of
-Terraform; they hold only the resources that differ. Record them again with
+`staging.json` changes nothing. The others hold only the resources that differ: the first apply, a
+third generation, and plans after something happened outside of Terraform. Record them again with
 ``PYTHONPATH=tooling:tests python -m support.recorded_plans`` (needs Terraform and minutes).
 """
 
@@ -21,8 +21,8 @@ from sandbox.moto import MotoServer
 from tfkit.terraform import Workspace
 
 FOLDER = Path(__file__).parents[1] / "data" / "plans"
+FIRST, ROTATION = "first", "rotation"
 PENDING, STATE_RM = "pending-deletion", "state-rm"
-ALARM_EMAIL = "security@example.com"
 
 Plan = dict[str, Any]
 Values = dict[str, Any]
@@ -172,7 +172,10 @@ def _module(module: dict[str, Any]) -> dict[str, Any]:
 def _write(name: str, plan: Plan, base: Plan | None = None) -> None:
     if base is not None:
         changes = [c for c in plan["resource_changes"] if c not in base["resource_changes"]]
-        plan = {"resource_drift": plan["resource_drift"], "resource_changes": changes}
+        kept = {"resource_drift": plan["resource_drift"], "resource_changes": changes}
+        if plan["prior_state"] != base["prior_state"]:
+            kept["prior_state"] = plan["prior_state"]
+        plan = kept
     head = {name: value for name, value in plan.items() if name != "resource_changes"}
     lines = ",\n".join(json.dumps(c, sort_keys=True) for c in plan["resource_changes"])
     text = f'{json.dumps(head)[:-1]}, "resource_changes": [\n{lines}\n]}}\n'
@@ -186,13 +189,22 @@ def record() -> None:
         workspace = Workspace(Path(folder), "environments/staging", moto.endpoint_url)
         workspace.init()
         generations = {"g1": {"state": "retired"}, "g2": {"state": "active"}}
-        workspace.write_variables(
-            {"alarm_emails": [ALARM_EMAIL], "generations": generations, "allow_branch_keys": True}
-        )
+        variables = {"generations": generations, "allow_branch_keys": True}
+        workspace.write_variables(variables)
+        first = _trimmed(workspace.plan())
         workspace.apply()
         workspace.apply()
         base = _trimmed(workspace.plan())
         _write("staging", base)
+        _write(FIRST, first, base)
+        third = {
+            "g1": {"state": "retired"},
+            "g2": {"state": "retired", "still_wraps": True},
+            "g3": {"state": "active"},
+        }
+        workspace.write_variables(variables | {"generations": third})
+        _write(ROTATION, _trimmed(workspace.plan()), base)
+        workspace.write_variables(variables)
         kms = boto3.client(
             "kms",
             endpoint_url=moto.endpoint_url,

@@ -14,7 +14,7 @@ import pytest
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 from support.plans import write
-from support.recorded_plans import PENDING, STATE_RM, edit, recorded
+from support.recorded_plans import FIRST, PENDING, STATE_RM, edit, recorded
 
 ROWS = 5
 
@@ -105,19 +105,8 @@ def kinds_of(dekctl: Dekctl, plan: dict[str, Any]) -> list[str]:
     return [finding["kind"] for finding in found]
 
 
-def lost_state() -> dict[str, Any]:
-    """What a plan without a state says: no outputs, and everything is created."""
-    plan = recorded()
-    plan["prior_state"] = {"values": {}}
-    for resource in plan["resource_changes"]:
-        change = resource["change"]
-        after = {k: v for k, v in change["before"].items() if k not in ("arn", "id", "key_id")}
-        change |= {"actions": ["create"], "before": None, "after": after}
-    return plan
-
-
 def test_keys_that_rows_name_are_lost_with_the_state(app: Application, dekctl: Dekctl) -> None:
-    found = guard(dekctl, lost_state(), expect=3)["findings"]
+    found = guard(dekctl, recorded(FIRST), expect=3)["findings"]
     assert {(f["kind"], f["kek_id"], f["rows"]) for f in found} == {
         ("lost", arn("g1"), 3),
         ("lost", arn("g2"), 2),
@@ -128,7 +117,7 @@ def test_a_first_apply_without_wrapped_rows_passes(
     sqlite_database: AppDatabase, make_app: Any, dekctl: Dekctl
 ) -> None:
     make_app(sqlite_database, rows=ROWS, env={"provider": "env"})
-    assert guard(dekctl, lost_state(), expect=0)["findings"] == []
+    assert guard(dekctl, recorded(FIRST), expect=0)["findings"] == []
 
 
 def test_a_lost_key_is_refused_without_a_database(dekctl: Dekctl) -> None:

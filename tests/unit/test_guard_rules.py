@@ -11,9 +11,9 @@ from pathlib import Path
 
 import dekctl
 from dekctl.guard.rules import kinds
+from support.pages import assert_part
 from support.plans import change, key, plan, write
 
-PROJECT = Path(__file__).parents[2]
 TOY = '''"""Keys whose description changes."""
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ def test_every_kind_of_finding_has_one_meaning() -> None:
 
 
 def test_the_page_lists_every_kind_of_finding() -> None:
-    page = (PROJECT / "docs" / "guard.md").read_text()
-    rows = [
-        f"| `{kind.name}` | {kind.plan} | {kind.counts} |"
-        for kind in sorted(kinds(), key=lambda k: k.rank)
-    ]
-    assert "| kind | the plan | counts |\n|---|---|---|\n" + "\n".join(rows) + "\n" in page
+    listed = sorted(kinds(), key=lambda kind: kind.rank)
+    rows = [f"| `{kind.name}` | {kind.plan} | {kind.counts} |" for kind in listed]
+    assert_part(
+        "guard.md", "findings", "\n".join(["| kind | the plan | counts |\n|---|---|---|", *rows])
+    )

@@ -15,11 +15,10 @@ from typing import Any
 from dekctl import __version__
 from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.environment import environment_outputs, refuse_other_environment
-from dekctl.guard.kms_keys import present_keys
+from dekctl.guard.kms_keys import is_kek
 from dekctl.guard.risk import Inputs, Risk
 from dekctl.guard.rules import find_risks
 from dekctl.guard.terraform_plan import HINT, TerraformPlan, read_plan
-from dekctl.kek_id import is_same_kek
 from dekctl.ledger import RunState
 from dekctl.lifecycle.backup_window import backup_window
 from dekctl.lifecycle.usage import (
@@ -185,7 +184,7 @@ def _judge(
     stored = sorted({use.kek_id for use in uses if use.kek_id is not None})
     risks = find_risks(replace(inputs, stored_keks=stored))
     counts = _Counts(project, plan, uses, missing)
-    findings = [finding for risk in risks if (finding := counts.weigh(risk))]
+    findings = _without_echo([found for risk in risks if (found := counts.weigh(risk))])
     accepted = _accepted_ids(allow, findings)
     inspection.findings = [replace(f, allowed=f.id in accepted) for f in findings]
     if any(finding.allowed for finding in inspection.findings) and not inspection.refused:
@@ -208,8 +207,8 @@ class _Counts:
             rows = sum(use.rows for use in self.uses if not use.of_branch_keys)
             return self._finding(risk, rows, "", "always")
         concerned = [use for use in self.uses if _in_scope(risk, use)]
-        is_kek = _is_kek(self.plan, kek)
-        unclear = rows_unclear(concerned, kek) if is_kek else 0
+        may_be_kek = is_kek(self.plan, kek)
+        unclear = rows_unclear(concerned, kek) if may_be_kek else 0
         branch_keys = branch_keys_under(concerned, kek)
         rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek) + unclear
         if rows or branch_keys or not risk.if_needed:
@@ -219,13 +218,13 @@ class _Counts:
             if branch_keys:
                 more += f"; it wraps {counted(branch_keys, 'branch key')} (V3)"
             return self._finding(risk, rows, more, "rows" if rows or branch_keys else "always")
-        if self.missing and is_kek:
+        if self.missing and may_be_kek:
             more = (
                 f", and the table {self.missing[0]} is not in this database, so it is "
                 "unknown whether rows need it (is database_url right?)"
             )
             return self._finding(risk, 0, more, "missing table")
-        if risk.kind == "delete" and is_kek and self.project.env.backup_retention_days:
+        if risk.kind == "delete" and may_be_kek and self.project.env.backup_retention_days:
             window = backup_window(self.project, kek)
             if not window.over:
                 until = f"until {window.ends:%Y-%m-%d %H:%M} UTC" if window.ends else "of its rows"
@@ -241,20 +240,16 @@ class _Counts:
         )
 
 
+def _without_echo(findings: Sequence[PlanFinding]) -> list[PlanFinding]:
+    """Leave out that a role can no longer write where it is said that it can no longer read."""
+    reading = {(f.risk.address, f.risk.kek) for f in findings if f.risk.kind == "decrypt"}
+    return [
+        f for f in findings if f.risk.kind != "write" or (f.risk.address, f.risk.kek) not in reading
+    ]
+
+
 def _in_scope(risk: Risk, use: Use) -> bool:
     return risk.scope is None or (use.context_name, use.version) in risk.scope
-
-
-def _is_kek(plan: TerraformPlan, arn: str) -> bool:
-    """Whether a key may be a KEK of rows that do not name one; the trail's own key is none."""
-    if plan.outputs is None:
-        return True
-    if any(is_same_kek(generation.arn, arn) for generation in plan.outputs.all_generations):
-        return True
-    return not any(
-        change.was("kms_key_id") == arn
-        for change in plan.of("aws_cloudtrail", "aws_cloudwatch_log_group", "aws_sns_topic")
-    ) and any(c.was("arn") == arn for c in present_keys(plan))
 
 
 def _accepted_ids(allow: Sequence[str], findings: Sequence[PlanFinding]) -> set[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 ANY = "\0any"
@@ -66,7 +66,8 @@ class Ask:
     ``by_account`` such statements do not count: only those that name the principal do.
 
     ``carried`` are further condition keys of the request: name, and values; no values if the key is
-    absent. An AWS service (``kind``) calls on its own behalf.
+    absent. ``unsure`` are condition keys of which nobody knows. An AWS service (``kind``) calls on
+    its own behalf.
     """
 
     principal: str
@@ -76,10 +77,13 @@ class Ask:
     by_account: bool = True
     kind: str = AWS
     carried: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    unsure: tuple[str, ...] = ()
 
     def value(self, name: str) -> list[str] | bool | None:
         """Values of a condition key; None where it is absent, False where it is unknown."""
         name = name.lower()
+        if name in (unsure.lower() for unsure in self.unsure):
+            return False
         pairs = {f"kms:encryptioncontext:{k}".lower(): [v] for k, v in self.context}
         if name.startswith("kms:encryptioncontext:"):
             return pairs.get(name)
@@ -128,6 +132,10 @@ class Statement:
     not_principals: tuple[Principal, ...]
     conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
 
+    def on_any_resource(self) -> Statement:
+        """The statement with every resource: that of a trust policy, which names none."""
+        return replace(self, resources=("*",))
+
     def covers(self, ask: Ask) -> bool | None:
         """Whether the statement applies to this request; None if a condition is undecidable."""
         if not (
@@ -175,6 +183,15 @@ def parse_policy(text: str) -> tuple[Statement, ...]:
         return tuple(_statement(raw) for raw in (found if isinstance(found, list) else [found]))
     except (AttributeError, TypeError) as error:
         raise ValueError(f"not a policy document ({error})") from error
+
+
+def trust_statements(text: str | None) -> tuple[Statement, ...]:
+    """Read the trust policy of a role, whose statements are about the role alone.
+
+    Raises:
+        ValueError: it is not a policy document.
+    """
+    return tuple(statement.on_any_resource() for statement in parse_policy(text or "{}"))
 
 
 def _statement(raw: Mapping[str, Any]) -> Statement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
+from dekctl.kek_id import is_same_kek
 
 KEYS = (
     "aws_kms_key",
@@ -39,3 +40,38 @@ def is_switched_off(change: ResourceChange) -> bool:
 def may_be_disabled(change: ResourceChange) -> bool:
     """Whether the plan does not tell if the key will be enabled."""
     return change.is_unknown("is_enabled") or change.is_unknown("enabled")
+
+
+def is_kek(plan: TerraformPlan, arn: str) -> bool:
+    """Whether a key may be a KEK: one of the outputs, or one that no trail or topic uses."""
+    if plan.outputs is None:
+        return True
+    if any(is_same_kek(generation.arn, arn) for generation in plan.outputs.all_generations):
+        return True
+    return not any(
+        arn in (change.was("kms_key_id"), change.was("kms_master_key_id"))
+        for change in plan.of("aws_cloudtrail", "aws_cloudwatch_log_group", "aws_sns_topic")
+    ) and any(change.was("arn") == arn for change in present_keys(plan))
+
+
+def active_keys(plan: TerraformPlan) -> list[ResourceChange]:
+    """The present keys that wrap new keys after the plan: those that the writers' aliases name.
+
+    Without outputs nobody knows which aliases those are.
+    """
+    if plan.outputs is None:
+        return []
+    keks = [g.arn for g in plan.outputs.all_generations]
+    aliases = [
+        alias
+        for alias in plan.of("aws_kms_alias")
+        if (old := key_by_id(plan, alias.was("target_key_id"))) and old.was("arn") in keks
+    ]
+    if not aliases:  # the alias is managed elsewhere
+        return [key for key in present_keys(plan) if key.was("arn") == plan.outputs.kek_arn]
+    targets = [
+        key_by_id(plan, alias.will("target_key_id"))
+        for alias in aliases
+        if not alias.goes and not alias.is_unknown("target_key_id")
+    ]
+    return list({str(key.was("arn")): key for key in targets if key}.values())

@@ -21,7 +21,7 @@ class RiskKind:
     name: str
     plan: str
     counts: str
-    rank: int = 2
+    rank: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ from typing import Protocol
 from dekctl.guard.kms_keys import is_switched_off, present_keys
 from dekctl.guard.risk import Inputs, Risk, RiskKind
 
+LOST_ACCESS = ("decrypt", "verify", "rewrap", "write", "role")
+"""Kinds that need not be said of a key which is reported as disabled or deleted."""
+
 
 class Rule(Protocol):
     """What a module in this folder offers."""
@@ -48,7 +51,6 @@ def find_risks(inputs: Inputs) -> list[Risk]:
     Raises:
         ValueError: a policy of the plan is malformed.
     """
-    # Skip lost-access findings for a key that is already reported as disabled or deleted.
     gone = {
         change.was("arn")
         for change in present_keys(inputs.plan)
@@ -59,6 +61,6 @@ def find_risks(inputs: Inputs) -> list[Risk]:
         risk
         for rule in rules()
         for risk in rule.find(inputs)
-        if risk.kind not in ("decrypt", "role") or risk.kek not in gone
+        if risk.kind not in LOST_ACCESS or risk.kek not in gone
     ]
     return sorted(found, key=lambda risk: ranks[risk.kind])

@@ -2,52 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
+from dekctl.config.roles import Role
 from dekctl.guard.access import readers_of
 from dekctl.guard.iam import Statement, parse_policy
 from dekctl.guard.kms_keys import present_keys
 from dekctl.guard.risk import Inputs, Risk, RiskKind
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 
-KINDS = (RiskKind("role", "deletes the application's role", "if rows need the key"),)
+KINDS = (
+    RiskKind(
+        "role",
+        "deletes the application's role, or takes the role from what runs as it (instance profile, "
+        "pod identity, task, function)",
+        "if rows need the key",
+        2,
+    ),
+)
 EXCLUSIVE = ("aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive")
 """Resources that take every policy from a role which they do not list."""
+HOLDERS = {
+    "aws_iam_instance_profile": "role",
+    "aws_eks_pod_identity_association": "role_arn",
+    "aws_ecs_task_definition": "task_role_arn",
+    "aws_lambda_function": "role",
+    "aws_instance": "iam_instance_profile",
+    "aws_launch_template": "iam_instance_profile",
+    "aws_launch_configuration": "iam_instance_profile",
+}
+"""What runs as a role, and the attribute that names the role or its instance profile."""
 
 
 def find(inputs: Inputs) -> Iterator[Risk]:
     """Every change that could take a reader's role, or that role's rights."""
-    for kind, address, reason in _changes(inputs.plan):
-        for key in present_keys(inputs.plan):
-            yield Risk(kind, address, key.was("arn"), reason)
+    plan = inputs.plan
+    for kind, address, reason in (*_changes(plan, readers_of(plan), "role", "decrypt"),):
+        yield from _on_every_key(plan, kind, address, reason)
+    if plan.outputs:
+        for role, kind in ((Role.VERIFIER, "verify"), (Role.REWRAPPER, "rewrap")):
+            for _, address, reason in _changes(plan, {plan.outputs.roles[role]}, kind, kind):
+                yield from _on_every_key(plan, kind, address, reason)
+    for address, reason in _taken_from_holders(plan):
+        yield from _on_every_key(plan, "role", address, reason)
 
 
-def _changes(plan: TerraformPlan) -> Iterator[tuple[str, str, str]]:
-    """Kind, address and reason."""
-    readers = readers_of(plan)
+def _on_every_key(plan: TerraformPlan, kind: str, address: str, reason: str) -> Iterator[Risk]:
+    for key in present_keys(plan):
+        yield Risk(kind, address, key.was("arn"), reason)
+
+
+def _changes(
+    plan: TerraformPlan, users: Collection[str], deleted: str, changed: str
+) -> Iterator[tuple[str, str, str]]:
+    """Kind (``deleted`` or ``changed``), address and reason."""
     for change in plan.of("aws_iam_role"):
         arn = change.was("arn")
-        if arn not in readers:
+        if arn not in users:
             continue
         if change.goes:
-            yield "role", change.address, f"cannot be read: its reader {arn} is deleted"
+            yield deleted, change.address, f"cannot be used: the role {arn} is deleted"
             continue
         for name in ("inline_policy", "managed_policy_arns"):
             if change.is_unknown(name) or change.will(name) != change.was(name):
-                reason = f"{arn} may lose Decrypt: the role's {name} changes"
-                yield "decrypt", change.address, reason
+                reason = f"{arn} may lose its rights: the role's {name} changes"
+                yield changed, change.address, reason
         if not _keeps_its_trust(change):
             reason = f"{arn} may not be assumable any more: its trust policy changes"
-            yield "decrypt", change.address, reason
-    names = {reader.rpartition("/")[2] for reader in readers}
+            yield changed, change.address, reason
+    names = {arn.rpartition("/")[2] for arn in users}
     for change in plan.of(*EXCLUSIVE):
         if change.goes or change.actions == ("no-op",):
             continue
         role = change.will("role_name")
         if role in names or change.is_unknown("role_name"):
-            reason = f"the role {role} may lose Decrypt: policies not listed here are removed"
-            yield "decrypt", change.address, reason
+            reason = f"the role {role} may lose its rights: policies not listed here are removed"
+            yield changed, change.address, reason
+
+
+def _taken_from_holders(plan: TerraformPlan) -> Iterator[tuple[str, str]]:
+    """Address and reason where something stops running as a reader's role."""
+    readers = readers_of(plan)
+    held = readers | {reader.rpartition("/")[2] for reader in readers}
+    for change in plan.of("aws_iam_instance_profile"):
+        if _names(change.was("role")) & held:
+            held |= {str(change.was(n)) for n in ("name", "arn") if change.was(n)}
+    for change in plan.of(*HOLDERS):
+        attribute = HOLDERS[change.type]
+        before, after = _names(change.was(attribute)), _names(change.will(attribute))
+        gone = change.actions == ("delete",) or not after & held
+        if before & held and (gone or change.is_unknown(attribute)):
+            what = "is deleted" if change.actions == ("delete",) else f"changes its {attribute}"
+            name = ", ".join(sorted(before & held))
+            yield change.address, f"what runs as {name} may lose it: {change.type} {what}"
+
+
+def _names(value: Any) -> set[str]:
+    """The roles or profiles that an attribute names: a text, or a block with a name or an ARN."""
+    if isinstance(value, list):
+        return {
+            str(b[n]) for b in value for n in ("name", "arn") if isinstance(b, dict) and b.get(n)
+        }
+    return {str(value)} if value else set()
 
 
 def _keeps_its_trust(change: ResourceChange) -> bool:

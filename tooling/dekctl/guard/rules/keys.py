@@ -26,6 +26,7 @@ KINDS = (
         "forget",
         "takes a key out of Terraform's control (`removed`, `destroy = false`)",
         "if rows need it",
+        2,
     ),
     RiskKind("window", "shortens a key's deletion window", "always"),
     RiskKind("rotation", "ends a key's automatic rotation", "always"),

@@ -1,19 +1,21 @@
-"""What could blind the trail, the record of who used a KEK."""
+"""What ends or narrows the record of a trail, by the trail's own settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dekctl.guard.kms_keys import KEYS
+from dekctl.guard.kms_keys import key_by_id
+from dekctl.guard.needs import lost
 from dekctl.guard.risk import Inputs, Risk, RiskKind
-from dekctl.guard.terraform_plan import ResourceChange
+from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
+from dekctl.guard.trails import Trail, present_trails
 
 KINDS = (
     RiskKind(
         "trail",
-        "deletes or silences the trail, its own key, its bucket or the bucket's policy; stops it "
-        "recording reads, writes, KMS events or other Regions; sends it to another bucket",
+        "stops or narrows the trail, keeps it from writing, or weakens what protects its files "
+        "(see below)",
         "always",
     ),
 )
@@ -23,37 +25,22 @@ EVERY_CALL = {"true", "false"}
 
 
 def find(inputs: Inputs) -> Iterator[Risk]:
-    """Every change that ends, narrows or loses the record of a trail. They count without rows."""
+    """Every change of a trail itself that ends or narrows its record."""
     plan = inputs.plan
-    trails = [change for change in plan.of("aws_cloudtrail") if change.before is not None]
-    for change in trails:
-        for reason in _blinded(change):
-            yield _risk(change, f"{change.was('name')} {reason}")
-    buckets = {change.was("s3_bucket_name") for change in trails} - {None}
-    for change in plan.of("aws_s3_bucket", "aws_s3_bucket_policy"):
-        if change.was("bucket") not in buckets:
-            continue
-        what = "bucket" if change.type == "aws_s3_bucket" else "bucket policy"
-        if change.goes:
-            yield _risk(change, f"the trail's {what} of {change.was('bucket')} is deleted")
-        elif change.is_unknown("bucket") or change.will("bucket") != change.was("bucket"):
-            yield _risk(
-                change, f"the trail's {what} of {change.was('bucket')} moves to another bucket"
-            )
-    keys = {str(c.was("kms_key_id")).rpartition("/")[2] for c in trails if c.was("kms_key_id")}
-    for change in plan.of(*KEYS):
-        if change.was("key_id") not in keys:
-            continue
-        off = any(
-            change.was(name) is not False and _turns(change, name, is_bad=lambda v: v is False)
-            for name in ("is_enabled", "enabled")
-        )
-        if change.goes or off:
-            what = "is deleted" if change.goes else "is disabled"
-            yield _risk(change, f"the trail's own key {change.was('arn')} {what}")
+    trails = present_trails(plan)
+    for trail in trails:
+        for reason in _narrowed(plan, trail):
+            yield trail_risk(trail.change, f"{trail.change.was('name')} {reason}")
+    expected = plan.outputs.audit.get("trail_arn") if plan.outputs else None
+    name = str(expected).rpartition("/")[2]
+    known = {change.was("name") or change.will("name") for change in plan.of("aws_cloudtrail")}
+    if expected and name not in known:
+        detail = f"the trail {expected} of the last outputs is not in this plan"
+        yield Risk("trail", "(no resource of this plan)", None, detail, if_needed=False)
 
 
-def _risk(change: ResourceChange, detail: str) -> Risk:
+def trail_risk(change: ResourceChange, detail: str) -> Risk:
+    """A risk of this kind; it counts whether or not rows need a KEK."""
     return Risk("trail", change.address, None, detail, if_needed=False)
 
 
@@ -62,28 +49,64 @@ def _turns(change: ResourceChange, name: str, *, is_bad: Callable[[Any], bool]) 
     return change.is_unknown(name) or is_bad(change.will(name))
 
 
-def _blinded(change: ResourceChange) -> Iterator[str]:
-    """How the plan narrows what a trail records."""
+def _turned_off(change: ResourceChange, name: str) -> bool:
+    """Whether a setting that is on by default is on now and not certainly after the plan."""
+    was_on = change.was(name) is not False
+    return was_on and _turns(change, name, is_bad=lambda value: value is False)
+
+
+def _narrowed(plan: TerraformPlan, trail: Trail) -> Iterator[str]:
+    """How the plan narrows what a trail records, or hides it."""
+    change = trail.change
     if change.goes:
         yield "is replaced" if "create" in change.actions else "is deleted"
         return
     if change.forgotten:
         yield "leaves Terraform's control: later plans will not show it"
-    if change.was("enable_logging") is not False and _turns(
-        change, "enable_logging", is_bad=lambda value: value is False
-    ):
+    if _turned_off(change, "enable_logging"):
         yield "stops logging"
-    if change.was("is_multi_region_trail") and _turns(
-        change, "is_multi_region_trail", is_bad=lambda value: not value
+    if _turned_off(change, "include_global_service_events"):
+        yield "no longer records global services (IAM, STS)"
+    for name, reason in (
+        ("is_multi_region_trail", "no longer records other Regions"),
+        ("is_organization_trail", "no longer records the other accounts"),
+        ("enable_log_file_validation", "no longer signs its files, so that changes are not seen"),
     ):
-        yield "no longer records other Regions"
-    bucket = change.was("s3_bucket_name")
-    if bucket and _turns(change, "s3_bucket_name", is_bad=lambda value: value != bucket):
-        yield f"no longer writes to the bucket {bucket}"
+        if change.was(name) and _turns(change, name, is_bad=lambda value: not value):
+            yield reason
+    if trail.bucket and _changes(change, "s3_bucket_name"):
+        yield f"no longer writes to the bucket {trail.bucket}"
+    if _changes(change, "s3_key_prefix"):
+        yield "writes under another prefix, where its readers do not look"
+    if trail.log_group and _changes(change, "cloud_watch_logs_group_arn"):
+        yield f"no longer writes to the log group {trail.log_group}, which the alarms watch"
+    elif trail.role and _changes(change, "cloud_watch_logs_role_arn"):
+        yield "writes to its log group by another role, which may not be allowed to"
+    if trail.key and _changes(change, "kms_key_id"):
+        yield from _other_key(plan, trail)
     selectors = ("event_selector", "advanced_event_selector")
     unknown = any(change.is_unknown(name) for name in selectors)
     if _sees_kms(change.before) and (unknown or not _sees_kms(change.after)):
         yield "no longer records every use of a KEK"
+
+
+def _changes(change: ResourceChange, name: str) -> bool:
+    return change.is_unknown(name) or (change.will(name) or "") != (change.was(name) or "")
+
+
+def _other_key(plan: TerraformPlan, trail: Trail) -> Iterator[str]:
+    """The trail takes another key, or none."""
+    new = trail.change.will("kms_key_id")
+    if not new and not trail.change.is_unknown("kms_key_id"):
+        yield "no longer encrypts its files with a KMS key"
+        return
+    key = key_by_id(plan, new) if new else None
+    if key is None:
+        yield "takes a key whose policy this plan does not show"
+    elif reasons := lost(
+        None, plan.policy_after(key), trail.key_needs(key.was("arn"), bucket_key=False)
+    ):
+        yield f"takes a key whose policy does not ensure that {' and '.join(reasons)}"
 
 
 def _sees_kms(values: Any) -> bool:

@@ -1,17 +1,18 @@
-"""Rows that the application could no longer decrypt after the plan.
+"""Rights on KEKs that a role loses: to decrypt rows, to move them, to wrap new keys.
 
-The policies before and after the plan are evaluated for the requests that readers make.
+The policies before and after the plan are evaluated for the requests that the roles make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from dekctl.config.roles import Role
 from dekctl.guard.access import EVERYTHING, principals_of, readers_of, still_allowed
 from dekctl.guard.iam import ANY, Ask, Statement, allows, parse_policy
-from dekctl.guard.kms_keys import KEYS, key_by_id, present_keys
+from dekctl.guard.kms_keys import KEYS, active_keys, key_by_id, present_keys
 from dekctl.guard.risk import Inputs, Risk, RiskKind, context_of_rows
 from dekctl.guard.role_policies import policies_of, roles_with_policies
 from dekctl.guard.terraform_plan import TerraformPlan
@@ -23,21 +24,87 @@ KINDS = (
         "takes Decrypt from the application, or does not show whether it does (see below)",
         "if rows need it; V1 rows also need the right without a context, V3 rows the one for "
         "branch keys",
+        2,
+    ),
+    RiskKind(
+        "verify",
+        "takes Decrypt from the verifier, without which `verify`, `scrub` and `restore` fail",
+        "as for `decrypt`",
+    ),
+    RiskKind(
+        "rewrap", "takes ReEncryptFrom from the rewrapper: rows cannot leave it", "as for `decrypt`"
+    ),
+    RiskKind(
+        "write",
+        "takes GenerateDataKey from the application, Encrypt from the wrapper or ReEncryptTo from "
+        "the rewrapper on the active KEK",
+        "always",
     ),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What a role must be able to do. ``role`` is its ARN, None for every reader."""
+
+    kind: str
+    role: str | None
+    action: str
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether it is about new keys, which are V2 and need the active KEK alone."""
+        return self.kind == "write"
+
+    @property
+    def what(self) -> str:
+        """The action, for people."""
+        return self.action.removeprefix("kms:")
+
+
+_RIGHTS = (
+    ("decrypt", Role.APP, "kms:Decrypt"),
+    ("verify", Role.VERIFIER, "kms:Decrypt"),
+    ("rewrap", Role.REWRAPPER, "kms:ReEncryptFrom"),
+    ("write", Role.APP, "kms:GenerateDataKey"),
+    ("write", Role.WRAPPER, "kms:Encrypt"),
+    ("write", Role.REWRAPPER, "kms:ReEncryptTo"),
+)
+
+
 def find(inputs: Inputs) -> Iterator[Risk]:
-    """Every KEK on which the app loses Decrypt by a policy: of the key, of its role, or a boundary.
+    """Every KEK on which a role loses a right by a policy: of the key, of its role, or a boundary.
 
     Where no outputs name the app, every principal that may decrypt counts as it.
     """
-    plan, context_names = inputs.plan, inputs.context_names
-    app = plan.outputs.roles[Role.APP] if plan.outputs else None
-    yield from _lost_in_key_policies(plan, app, context_names)
-    yield from _lost_in_role_policies(plan, app, context_names)
-    yield from _lost_to_boundaries(plan, context_names)
+    plan = inputs.plan
+    rights = [Right("decrypt", None, "kms:Decrypt")]
+    if plan.outputs:
+        rights = [Right(kind, plan.outputs.roles[role], action) for kind, role, action in _RIGHTS]
+    told: set[tuple[str | None, tuple[str, str]]] = set()
+    for right in rights:
+        for risk in _lost_by(right, plan, inputs.context_names):
+            # What the application loses is enough to say.
+            pairs = {(risk.kek, pair) for pair in risk.scope or ()}
+            if right.kind == "decrypt":
+                told |= pairs
+            elif pairs and pairs <= told:
+                continue
+            yield risk
     yield from _lost_to_aliases(plan)
+
+
+def _lost_by(right: Right, plan: TerraformPlan, context_names: Sequence[str]) -> Iterator[Risk]:
+    yield from _lost_in_key_policies(plan, right, context_names)
+    yield from _lost_in_role_policies(plan, right, context_names)
+    yield from _lost_to_boundaries(plan, right, context_names)
+
+
+def _keys_of(right: Right, plan: TerraformPlan) -> list[str]:
+    """ARNs of the keys on which the right is needed."""
+    if right.is_writing:
+        return [str(key.was("arn")) for key in active_keys(plan)]
+    return [str(key.was("arn")) for key in present_keys(plan)]
 
 
 def _lost_to_aliases(plan: TerraformPlan) -> Iterator[Risk]:
@@ -71,15 +138,16 @@ def _asks_for_aliases(statement: Statement) -> bool:
 
 
 def _lost_in_key_policies(
-    plan: TerraformPlan, app: str | None, context_names: Sequence[str]
+    plan: TerraformPlan, right: Right, context_names: Sequence[str]
 ) -> Iterator[Risk]:
+    needed = _keys_of(right, plan)
     for change in plan.of(*KEYS, "aws_kms_key_policy"):
         key_id = change.was("key_id") or change.will("key_id")
         key = key_by_id(plan, key_id)
         arn = change.was("arn") or (key.was("arn") if key else None)
         # A policy resource that is new takes the place of the key's own policy.
         text = change.was("policy") or (key.was("policy") if key else None)
-        if arn is None or not text:
+        if arn is None or arn not in needed or not text:
             continue
         if change.goes:
             # The key's own deletion is a danger already; a policy resource that goes leaves KMS's
@@ -90,10 +158,11 @@ def _lost_in_key_policies(
             continue
         before = parse_policy(text)
         after = () if change.goes else plan.policy_after(change)
-        readers = [app] if app else principals_of(before)
+        readers = [right.role] if right.role else principals_of(before)
         for reader in readers:
             identity = policies_of(plan, reader.rpartition("/")[2]).after
             yield from _lost(
+                right,
                 change.address,
                 reader,
                 arn,
@@ -105,32 +174,35 @@ def _lost_in_key_policies(
 
 
 def _lost_in_role_policies(
-    plan: TerraformPlan, app: str | None, context_names: Sequence[str]
+    plan: TerraformPlan, right: Right, context_names: Sequence[str]
 ) -> Iterator[Risk]:
-    app_role = app.rpartition("/")[2] if app else None
+    own = right.role.rpartition("/")[2] if right.role else None
+    keys = _keys_of(right, plan)
     for role in roles_with_policies(plan):
-        if app_role is not None and role != app_role:
+        if own is not None and role != own:
             continue
         policies = policies_of(plan, role)
         for change in policies.unreadable:
-            for arn in (key.was("arn") for key in present_keys(plan)):
+            for arn in keys:
                 yield Risk(
-                    "decrypt",
+                    right.kind,
                     change.address,
                     arn,
-                    f"the role {role} may lose Decrypt: one of its managed policies is attached "
-                    "or detached, and its text is not in this plan",
+                    f"the role {role} may lose {right.what}: a managed policy is attached or "
+                    "detached, and its text is not in this plan",
+                    if_needed=not right.is_writing,
                 )
         if not policies.touched:
             continue
         before, after = tuple(policies.before), policies.after
-        principal = app or f"arn:aws:iam::000000000000:role/{role}"
-        for arn in (key.was("arn") for key in present_keys(plan)):
+        principal = right.role or f"arn:aws:iam::000000000000:role/{role}"
+        for arn in keys:
             # First what the policies allowed, then what they newly deny: the key policy alone may
             # allow the app, and a denial in a policy of its role overrides that.
-            for given in ((), EVERYTHING) if app and after is not None else ((),):
+            for given in ((), EVERYTHING) if right.role and after is not None else ((),):
                 dangers = list(
                     _lost(
+                        right,
                         policies.touched[0].address,
                         principal,
                         arn,
@@ -145,9 +217,11 @@ def _lost_in_role_policies(
                     break
 
 
-def _lost_to_boundaries(plan: TerraformPlan, context_names: Sequence[str]) -> Iterator[Risk]:
+def _lost_to_boundaries(
+    plan: TerraformPlan, right: Right, context_names: Sequence[str]
+) -> Iterator[Risk]:
     """A role may do no more than its permissions boundary allows, whatever its policies say."""
-    readers = readers_of(plan)
+    readers = {right.role} if right.role else readers_of(plan)
     policies = {c.was("arn"): c for c in plan.of("aws_iam_policy") if c.was("arn")}
     for change in plan.of("aws_iam_role"):
         reader = change.was("arn")
@@ -159,8 +233,9 @@ def _lost_to_boundaries(plan: TerraformPlan, context_names: Sequence[str]) -> It
             continue
         before = parse_policy(policies[old].was("policy")) if old in policies else EVERYTHING
         after = plan.policy_after(policies[new]) if new in policies else None
-        for arn in (key.was("arn") for key in present_keys(plan)):
+        for arn in _keys_of(right, plan):
             yield from _lost(
+                right,
                 change.address,
                 reader,
                 arn,
@@ -183,6 +258,7 @@ def _as_before(before: Sequence[Statement], after: Sequence[Statement] | None) -
 
 
 def _lost(
+    right: Right,
     address: str,
     reader: str,
     arn: str,
@@ -191,22 +267,22 @@ def _lost(
     context_names: Sequence[str],
     where: str,
 ) -> Iterator[Risk]:
-    """The rows, by context and version, that a reader could decrypt before and not after."""
+    """The rows, by context and version, for which a role could use a key before and not after."""
     scope: list[tuple[str, str]] = []
     for name in context_names:
-        for version, context in (
-            (V2, context_of_rows(name)),
-            (V3, ((TABLE, name), (BRANCH, ANY))),
-            (V1, ()),
-        ):
-            ask = Ask(reader, "kms:Decrypt", arn, context)
+        versions: list[tuple[str, tuple[tuple[str, str], ...]]] = [(V2, context_of_rows(name))]
+        if not right.is_writing:
+            versions += [(V3, ((TABLE, name), (BRANCH, ANY))), (V1, ())]
+        for version, context in versions:
+            ask = Ask(reader, right.action, arn, context)
             had = allows(before, ask, lambda _: True)
             if had and (still is None or not still(ask, ask)):
                 scope.append((name, version))
     if scope:
         why = (
-            f"{reader} may lose Decrypt: the plan does not show the {where}"
+            f"{reader} may lose {right.what}: the plan does not show the {where}"
             if still is None
-            else f"{reader} loses Decrypt in the {where}"
+            else f"{reader} loses {right.what} in the {where}"
         )
-        yield Risk("decrypt", address, arn, why, scope=tuple(scope))
+        needed = None if right.is_writing else tuple(scope)
+        yield Risk(right.kind, address, arn, why, not right.is_writing, needed)

@@ -1,0 +1,21 @@
+"""Parts of pages in docs/ that are generated: between ``<!-- name -->`` and ``<!-- /name -->``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def assert_part(page: str, name: str, text: str) -> None:
+    """Fail unless the part of a page is this text; DEKCTL_WRITE_DOCS=1 writes it instead."""
+    file = DOCS / page
+    found = file.read_text()
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, rest = found.split(begin)
+    _, tail = rest.split(end)
+    wanted = f"{head}{begin}\n{text.strip()}\n\n{end}{tail}"
+    if os.environ.get("DEKCTL_WRITE_DOCS"):
+        file.write_text(wanted)
+    assert found == wanted, f"docs/{page} is out of date: run the tests with DEKCTL_WRITE_DOCS=1"

@@ -1,0 +1,210 @@
+"""Plans that open a KEK, and plans with the Cloud Control provider."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from support.plan_kinds.edits import (
+    ACCOUNT,
+    ALIAS,
+    BUCKET_POLICY,
+    ELSEWHERE,
+    KEK,
+    REGION,
+    STRANGER,
+    TOPIC_KEY,
+    TRAIL,
+    Cases,
+    Edit,
+    allow,
+    both,
+    deletes,
+    deny,
+    drops_from_key,
+    loses,
+    own,
+    policy_of,
+    role_arn,
+    role_of,
+    says,
+    sets,
+)
+from support.recorded_plans import (
+    Plan,
+    change_of,
+    create,
+    existing,
+)
+
+
+def grant(grantee: str, *operations: str) -> Edit:
+    def apply(plan: Plan) -> Plan:
+        key = change_of(plan, KEK)["before"]["key_id"]
+        return create(
+            plan,
+            "aws_kms_grant",
+            key_id=key,
+            grantee_principal=grantee,
+            operations=list(operations),
+        )
+
+    return apply
+
+
+def revoked(plan: Plan) -> Plan:
+    key = change_of(plan, KEK)["before"]["key_id"]
+    before = {"key_id": key, "grantee_principal": role_arn("app"), "operations": ["Decrypt"]}
+    return existing(plan, "aws_kms_grant", before, None)
+
+
+def key_of_the_account(plan: Plan) -> Plan:
+    """The key policy leaves the decision to the account; a stranger's role gets Decrypt."""
+    root = f"arn:aws:iam::{ACCOUNT}:root"
+    change = change_of(plan, KEK)
+    text = json.loads(change["before"]["policy"])
+    text["Statement"].append(allow(root, "kms:*"))
+    change["before"]["policy"] = change["after"]["policy"] = json.dumps(text)
+    document = {"Statement": [own(allow("*", "kms:Decrypt"))]}
+    return create(plan, "aws_iam_role_policy", role="stranger", policy=json.dumps(document))
+
+
+def elsewhere_by_service() -> dict[str, Any]:
+    condition = {"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}}
+    return allow("*", "kms:Decrypt", Condition=condition)
+
+
+EXPOSED: Cases = {
+    "the key policy lets everybody decrypt": (says(KEK, allow("*", "kms:Decrypt")), "exposure"),
+    "the key policy lets everybody decrypt through S3": (
+        says(KEK, elsewhere_by_service()),
+        "exposure",
+    ),
+    "the key policy lets another account use it": (
+        says(KEK, allow(ELSEWHERE.replace(":root", ":role/x"), "kms:*")),
+        "exposure",
+    ),
+    "the key policy leaves the decision to the account": (
+        says(KEK, allow(f"arn:aws:iam::{ACCOUNT}:root", "kms:*")),
+        "exposure",
+    ),
+    "the key policy lets a stranger decrypt": (
+        says(KEK, allow(STRANGER, "kms:Decrypt")),
+        "exposure",
+    ),
+    "the key policy lets a stranger re-encrypt": (
+        says(KEK, allow(STRANGER, "kms:ReEncrypt*")),
+        "exposure",
+    ),
+    "the key policy lets a stranger change it": (
+        says(KEK, allow(STRANGER, "kms:PutKeyPolicy")),
+        "exposure",
+    ),
+    "the key policy lets a stranger delete the key": (
+        says(KEK, allow(STRANGER, "kms:ScheduleKeyDeletion")),
+        "exposure",
+    ),
+    "the key policy lets the wrapper decrypt": (
+        says(KEK, allow(role_arn("wrapper"), "kms:Decrypt")),
+        "exposure",
+    ),
+    "the key policy lets a service decrypt": (
+        says(KEK, allow({"Service": "lambda.amazonaws.com"}, "kms:Decrypt")),
+        "exposure",
+    ),
+    "a denial of grants is removed": (loses(KEK, "DenyGrants"), None),
+    "the key policy lets a stranger describe the key": (
+        says(KEK, allow(STRANGER, "kms:DescribeKey")),
+        None,
+    ),
+    "another key policy lets a stranger decrypt": (
+        says(TOPIC_KEY, allow(STRANGER, "kms:Decrypt")),
+        None,
+    ),
+    "a grant lets a stranger decrypt": (grant(STRANGER, "Decrypt"), "exposure"),
+    "a grant lets a stranger describe the key": (grant(STRANGER, "DescribeKey"), None),
+    "a grant of the app is revoked": (revoked, "decrypt"),
+    "a role gets Decrypt on a key of the account": (key_of_the_account, "exposure"),
+    "anybody may assume the app's role": (
+        says(
+            role_of("app"),
+            own(allow("*", "sts:AssumeRole")) | {"Principal": "*"},
+            "assume_role_policy",
+        ),
+        "exposure",
+    ),
+    "one more service may assume the app's role": (
+        sets(
+            role_of("app"),
+            assume_role_policy=lambda text: text.replace(
+                '"ecs-tasks.amazonaws.com"', '["ecs-tasks.amazonaws.com", "ec2.amazonaws.com"]'
+            ),
+        ),
+        None,
+    ),
+}
+
+
+def as_awscc(address: str, type_: str, names: dict[str, str]) -> Edit:
+    """The resource as the Cloud Control provider has it: another type, other names."""
+
+    def apply(plan: Plan) -> Plan:
+        [found] = [r for r in plan["resource_changes"] if r["address"].endswith(address)]
+        found["type"] = type_
+        for part in ("before", "after"):
+            values = found["change"][part] or {}
+            found["change"][part] = {names.get(k, k): v for k, v in values.items()} or None
+        return plan
+
+    return apply
+
+
+KEY_NAMES = {"policy": "key_policy", "is_enabled": "enabled"}
+CLOUD_CONTROL: Cases = {
+    "an awscc KEK stays": (as_awscc(KEK, "awscc_kms_key", KEY_NAMES), None),
+    "an awscc KEK is deleted": (
+        both(deletes(KEK), as_awscc(KEK, "awscc_kms_key", KEY_NAMES)),
+        "delete",
+    ),
+    "an awscc KEK is disabled": (
+        both(sets(KEK, is_enabled=False), as_awscc(KEK, "awscc_kms_key", KEY_NAMES)),
+        "disable",
+    ),
+    "an awscc KEK's policy drops the app": (
+        both(drops_from_key("app"), as_awscc(KEK, "awscc_kms_key", KEY_NAMES)),
+        "decrypt",
+    ),
+    "an awscc alias is deleted": (
+        both(deletes(ALIAS), as_awscc(ALIAS, "awscc_kms_alias", {"name": "alias_name"})),
+        "alias",
+    ),
+    "an awscc trail stops": (
+        both(
+            sets(TRAIL, enable_logging=False),
+            as_awscc(
+                TRAIL,
+                "awscc_cloudtrail_trail",
+                {"enable_logging": "is_logging", "name": "trail_name"},
+            ),
+        ),
+        "trail",
+    ),
+    "an awscc bucket policy denies CloudTrail": (
+        both(
+            says(BUCKET_POLICY, deny("s3:PutObject")),
+            as_awscc(BUCKET_POLICY, "awscc_s3_bucket_policy", {"policy": "policy_document"}),
+        ),
+        "trail",
+    ),
+    "an awscc role policy is deleted": (
+        both(
+            deletes(policy_of("app")),
+            as_awscc(
+                policy_of("app"),
+                "awscc_iam_role_policy",
+                {"policy": "policy_document", "role": "role_name"},
+            ),
+        ),
+        "decrypt",
+    ),
+}
