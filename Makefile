@@ -55,8 +55,8 @@ lock: ## Update the locked dependencies in requirements/*.txt (needs uv)
 demo: $(VENV)/.demo ## Guided demo: wrap a sample table, then rotate its key (moto and SQLite)
 	@$(TOOL) -m demo
 
-# Each process starts its own servers.
-TEST_PROCESSES ?= 2
+# Each process starts its own servers. One more than the two cores of CI: some tests only wait.
+TEST_PROCESSES ?= 3
 
 .PHONY: unit
 unit: install ## Run the unit tests: no server, half a minute at most
@@ -64,7 +64,7 @@ unit: install ## Run the unit tests: no server, half a minute at most
 
 .PHONY: test
 test: install ## Run all tests that need neither a cloud account nor Docker
-	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-localstack
 test-localstack: install ## Run the complete operator workflow on a real LocalStack and PostgreSQL

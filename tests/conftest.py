@@ -39,6 +39,33 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    "test_crashes",
+    "test_state_machine",
+    "test_rotation_terraform",
+    "test_privileges",
+    "test_terraform",
+    "test_cluster",
+    "test_workers",
+)
+"""Files whose tests run first, so that at the end no process waits for a long one."""
+TOGETHER = ("test_privileges", "test_terraform_environments")
+"""Files whose tests share what takes long to set up: one process runs all of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long tests first, and tell xdist which ones belong together."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem
+        return next((n for n, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 _numbers = itertools.count(1)
 
 
