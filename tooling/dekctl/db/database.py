@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import PurePath
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -46,6 +47,23 @@ class Database:
     def shown_url(self) -> str:
         """The URL without its password and its query, which may hold a password too."""
         return self.engine.url.set(query={}).render_as_string(hide_password=True)
+
+    @property
+    def short_name(self) -> str:
+        """The database's name, or its file's, without folder and suffix; empty if it has none."""
+        return PurePath(self.engine.url.database or "").stem.strip(":")
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table; its schema may stand before it (``app.files``)."""
+        schema, _, bare = name.rpartition(".")
+        with self.transaction() as connection:
+            return sa.inspect(connection).has_table(bare, schema=schema or None)
+
+    def is_same_table(self, name: str, other: str) -> bool:
+        """Whether two names mean one table: the schema may be left out where it is the default."""
+        default = self.engine.dialect.default_schema_name
+        one, two = (n.rpartition(".") for n in (name, other))
+        return (one[0] or default, one[2]) == (two[0] or default, two[2])
 
     def __enter__(self) -> Database:
         return self

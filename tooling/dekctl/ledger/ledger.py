@@ -71,6 +71,29 @@ class Ledger:
             ).scalar_one_or_none()
         return json.loads(text) if text else {}
 
+    def all_metadata(self) -> dict[str, dict[str, Any]]:
+        """What was saved about every table, by context name."""
+        with self.database.transaction() as connection:
+            rows = connection.execute(sa.select(self._tables.c.table_name, self._tables.c.facts))
+            return {name: json.loads(text) for name, text in rows}
+
+    def save_metadata(self, table_name: str, metadata: Mapping[str, Any]) -> None:
+        """Save what is known about a table that the ledger has already."""
+        text = json.dumps(metadata, sort_keys=True)
+        update = self._tables.update().where(self._tables.c.table_name == table_name)
+        self.database.run(lambda c: c.execute(update.values(facts=text)), write=True)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a table another context name: its metadata, its runs and its quarantine."""
+
+        def move(connection: Connection) -> None:
+            for table in (self._tables, self._runs, self.quarantine.table):
+                connection.execute(
+                    table.update().where(table.c.table_name == old).values(table_name=new)
+                )
+
+        self.database.run(move, write=True)
+
     # -- runs ----------------------------------------------------------------------------------
 
     def start(

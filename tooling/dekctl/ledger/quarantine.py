@@ -31,7 +31,7 @@ class Quarantine:
 
     def __init__(self, database: Database, schema: str | None) -> None:
         self._database = database
-        self._table = tables(schema)["quarantine"]
+        self.table = tables(schema)["quarantine"]
 
     def add(
         self, connection: Connection, run: Run, faults: Sequence[tuple[PrimaryKey, str]]
@@ -41,7 +41,7 @@ class Quarantine:
             return
         now = time_text(self._database.now(connection))
         connection.execute(
-            self._database.dialect.upsert(self._table, ("operation", "reason", "run_id", "since")),
+            self._database.dialect.upsert(self.table, ("operation", "reason", "run_id", "since")),
             [
                 {
                     "table_name": run.table_name,
@@ -64,9 +64,9 @@ class Quarantine:
         """Take entries out of quarantine by the hashes of their primary keys."""
         for start in range(0, len(hashes), 500):
             connection.execute(
-                self._table.delete().where(
-                    self._table.c.table_name == table_name,
-                    self._table.c.pk_hash.in_(hashes[start : start + 500]),
+                self.table.delete().where(
+                    self.table.c.table_name == table_name,
+                    self.table.c.pk_hash.in_(hashes[start : start + 500]),
                 )
             )
 
@@ -74,7 +74,7 @@ class Quarantine:
         """The hashes of the primary keys of all rows in quarantine."""
         return set(
             connection.execute(
-                sa.select(self._table.c.pk_hash).where(self._table.c.table_name == table_name)
+                sa.select(self.table.c.pk_hash).where(self.table.c.table_name == table_name)
             ).scalars()
         )
 
@@ -87,9 +87,9 @@ class Quarantine:
         found: set[PrimaryKey] = set()
         for start in range(0, len(hashes), 500):
             rows = connection.execute(
-                sa.select(self._table.c.pk_hash).where(
-                    self._table.c.table_name == table_name,
-                    self._table.c.pk_hash.in_(hashes[start : start + 500]),
+                sa.select(self.table.c.pk_hash).where(
+                    self.table.c.table_name == table_name,
+                    self.table.c.pk_hash.in_(hashes[start : start + 500]),
                 )
             )
             found |= {by_hash[row.pk_hash] for row in rows}
@@ -98,12 +98,12 @@ class Quarantine:
     def count(self, connection: Connection, table_name: str) -> int:
         """How many rows are in quarantine."""
         return connection.execute(
-            sa.select(sa.func.count()).where(self._table.c.table_name == table_name)
+            sa.select(sa.func.count()).where(self.table.c.table_name == table_name)
         ).scalar_one()
 
     def listed(self, table_name: str, limit: int = 20) -> list[Quarantined]:
         """The rows in quarantine, oldest first."""
-        q = self._table.c
+        q = self.table.c
         with self._database.transaction() as connection:
             rows = connection.execute(
                 sa.select(q.pk, q.operation, q.reason, q.since)

@@ -76,6 +76,9 @@ class Verb(ABC):
     writes: ClassVar[bool] = True
     """Whether it changes rows. The result of one that does not says how many it verified."""
 
+    rebinds: ClassVar[bool] = False
+    """Whether it takes a table whose rows are bound to something else than [table] says."""
+
     @property
     def hierarchical(self) -> bool:
         """Whether it wraps under branch keys (V3), whatever the table's configuration says."""

@@ -6,7 +6,9 @@ import json
 
 from alembic import op
 
+from dekctl.db.binding import Binding
 from dekctl.ledger import tables as ledger_tables
+from dekctl.ledger.bindings import SAVED
 from dekctl.ledger.managed_columns import named_columns
 from dekctl.schema import preconditions
 from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
@@ -22,6 +24,7 @@ def save_metadata(plan: SchemaPlan, added: list[str]) -> None:
             "plaintext_nullable": allows_null(plan),
             "added": added,
             "columns": named_columns(plan.config),
+            SAVED: Binding.of(plan.table).as_json(),
             **plan.dialect.plaintext_metadata(plan.table, offline=plan.offline),
         }
     delete_metadata(plan)

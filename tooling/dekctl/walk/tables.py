@@ -5,6 +5,7 @@ from __future__ import annotations
 from dekctl.config import TableConfig
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
+from dekctl.ledger.bindings import record_binding, refuse_other_binding
 from dekctl.operations.base import Verb
 from dekctl.project import Project
 from dekctl.walk.options import RowOptions
@@ -39,5 +40,9 @@ def checked_table(
             f"{config.name} has dekctl's columns, but there is no ledger",
             hint="take the table over with: dekctl schema expand",
         )
+    if ledger is not None and not verb.rebinds:
+        refuse_other_binding(table, ledger, [t.context_name for t in project.config.tables])
+        if not options.dry_run:
+            record_binding(table, ledger)
     verb.check(table, ledger)
     return table
