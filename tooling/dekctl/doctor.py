@@ -7,13 +7,17 @@ from functools import partial
 from typing import Any
 
 from dekctl.checks import Check
+from dekctl.config import TableConfig
 from dekctl.config.roles import Role
+from dekctl.db.binding import Binding
 from dekctl.db.shape import Stage
 from dekctl.errors import DekctlError, KMSError, KMSRefusedError, RefusedError
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.aws.assume_role import RoleRefusedError
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.context import row_context
+from dekctl.ledger.bindings import refuse_other_binding
+from dekctl.ledger.shared_context import default_name_note, refuse_shared_name
 from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
 from dekctl.lifecycle.rotation import rotation
 from dekctl.operations.encoding import refuse_other_encoding
@@ -33,6 +37,7 @@ def examine(project: Project) -> Iterator[Check]:
     yield _run("database", lambda: _database(project))
     for config in project.config.tables:
         yield _run(f"table {config.name}", partial(_table, project, config))
+        yield _run(f"binding {config.name}", partial(_binding, project, config))
     if project.uses_aws:
         yield _run("KEK", lambda: _kek(project))
         live = _live_keks(project)
@@ -91,6 +96,18 @@ def _table(project: Project, config: Any) -> str:
             "constraint",
         )
     return f"stage {stage.value}"
+
+
+def _binding(project: Project, config: TableConfig) -> str:
+    """What the wrapped keys of a table are bound to, and whether that is the table's alone."""
+    table = project.table(config)
+    if project.ledger.exists():
+        names = [t.context_name for t in project.config.tables]
+        refuse_other_binding(table, project.ledger, names)
+    refuse_shared_name(table)
+    return default_name_note(table) or (
+        f"context name {config.context_name!r}, primary key {Binding.of(table).shown_key()}"
+    )
 
 
 def _kek(project: Project) -> str:

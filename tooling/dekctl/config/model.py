@@ -106,6 +106,9 @@ class TableConfig:
         "(needed before `schema contract`). Readers take `write` where it is not set",
     )
 
+    context_name_given: bool = False
+    """Whether the file says it. The default is the same in every project, so it separates none."""
+
     @property
     def keks(self) -> tuple[str, ...]:
         """The KEKs that the table names, as configured; none if the environment's is used."""

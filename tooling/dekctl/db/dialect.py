@@ -109,6 +109,10 @@ class Dialect(ABC):
         """
         return None
 
+    def schemas_with(self, connection: Connection, table: str) -> list[str]:  # noqa: ARG002
+        """The schemas of this server that have a table of this name, as far as the role sees."""
+        return []
+
     @abstractmethod
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:
         """The server's own estimate of a table's rows; None where it has none."""

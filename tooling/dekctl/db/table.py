@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -148,8 +148,47 @@ class DekTable(TableShape):
         return tuple(found) if found is not None else None
 
     def fetch(self, connection: Connection, keys: Sequence[PrimaryKey], due_sql: str) -> list[Row]:
-        """Read these rows again, in primary-key order; deleted ones are missing."""
+        """Read these rows again, in primary-key order; but those deleted."""
         rows: list[Row] = []
+        for where, parameters in self._among(keys):
+            statement = (
+                f"SELECT {self.select_list(due_sql)} FROM {self.quoted_name} WHERE {where} "
+                f"ORDER BY {', '.join(self.quoted_key)}"
+            )
+            rows += self._rows(connection, statement, parameters)
+        return rows
+
+    def values_of(
+        self, expression: str, keys: Sequence[PrimaryKey]
+    ) -> dict[PrimaryKey, tuple[Any, ...]]:
+        """What SQL of the operator's gives for each of these rows; deleted ones are left out.
+
+        Args:
+            expression: one or more expressions over the table's columns, as a person typed them.
+                Never text from a database.
+            keys: the rows.
+
+        Raises:
+            DatabaseError: the database refused the expression, or cannot be reached.
+        """
+        written = expression.replace(":", "\\:")  # it has no parameters
+        width = len(self.quoted_key)
+
+        def read(connection: Connection) -> dict[PrimaryKey, tuple[Any, ...]]:
+            found: dict[PrimaryKey, tuple[Any, ...]] = {}
+            for where, parameters in self._among(keys):
+                statement = (
+                    f"SELECT {', '.join(self.quoted_key)}, {written} FROM {self.quoted_name} "
+                    f"WHERE {where}"
+                )
+                for row in connection.execute(sa.text(statement), parameters):
+                    found[tuple(row[:width])] = tuple(row[width:])
+            return found
+
+        return self.database.run(read)
+
+    def _among(self, keys: Sequence[PrimaryKey]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Conditions for the rows with these keys, and their parameters."""
         for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
             parameters: dict[str, Any] = {}
             alternatives = []
@@ -158,13 +197,7 @@ class DekTable(TableShape):
                 parameters.update(zip(names, key, strict=True))
                 equal = zip(self.quoted_key, names, strict=True)
                 alternatives.append(" AND ".join(f"{column} = :{name}" for column, name in equal))
-            statement = (
-                f"SELECT {self.select_list(due_sql)} FROM {self.quoted_name} "
-                f"WHERE {' OR '.join(f'({a})' for a in alternatives)} "
-                f"ORDER BY {', '.join(self.quoted_key)}"
-            )
-            rows += self._rows(connection, statement, parameters)
-        return rows
+            yield " OR ".join(f"({a})" for a in alternatives), parameters
 
     def _rows(
         self, connection: Connection, statement: str, parameters: dict[str, Any]

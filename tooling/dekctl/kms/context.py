@@ -30,6 +30,11 @@ V3 = "V3"
 VERSIONS = (V1, V2, V3)
 
 
+OTHER_CONTEXT_HINT = (
+    "was it copied from another row? If its primary key or the context name has changed: "
+    "dekctl rebind (see docs/rebind.md)"
+)
+
 _EXACT = Context(prec=MAX_PREC)
 """Never rounds, whatever the thread's decimal context says: two keys must not get one text."""
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from dekctl.errors import KMSRefusedError, RowRejectedError, UsageError
 from dekctl.kek_id import ENV_PREFIX, MEMORY_PREFIX
 from dekctl.kms.chosen import choose, chosen
-from dekctl.kms.context import encode_context
+from dekctl.kms.context import OTHER_CONTEXT_HINT, encode_context
 from dekctl.kms.interface import (
     MAX_PLAINTEXT_BYTES,
     Context,
@@ -142,6 +142,7 @@ class _LocalKMS(KMSInterface):
         except InvalidTag:
             raise RowRejectedError(
                 "the wrapped key is damaged, or belongs to another row or table",
+                hint=OTHER_CONTEXT_HINT,
                 code="InvalidCiphertextException",
             ) from None
 

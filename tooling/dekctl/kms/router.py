@@ -158,7 +158,7 @@ class RoutedKMS(KMSInterface):
             return [_unknown(request.kek_id) for request in part]
         if location == self.home and not to_branch_keys:
             return self.provider(self._target, Role.REWRAPPER).rewrap_many(part)
-        return self._reencrypt_locally(part)
+        return self.reencrypt_locally(part)
 
     def rewrap_branch_keys(
         self,
@@ -208,7 +208,7 @@ class RoutedKMS(KMSInterface):
             answers.update(zip(mine, answer(location, [requests[i] for i in mine]), strict=True))
         return [answers[i] for i in range(len(requests))]
 
-    def _reencrypt_locally(
+    def reencrypt_locally(
         self, requests: Sequence[RewrapRequest]
     ) -> list[Wrapped | RowRejectedError]:
         """Where ReEncrypt cannot: unwrap, wrap, and unwrap the new blob before it counts."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dekctl.db.binding import Binding
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.errors import RefusedError
+from dekctl.errors import RefusedError, UsageError
 from dekctl.ledger.ledger import Ledger
 
 SAVED = "bound_to"
@@ -71,6 +72,38 @@ def record_binding(table: DekTable, ledger: Ledger) -> None:
     now = Binding.of(table).as_json()
     if metadata is not None and metadata.get(SAVED) != now:
         ledger.save_metadata(table.config.context_name, {**metadata, SAVED: now})
+
+
+def begin_rename(
+    table: DekTable, ledger: Ledger, old_name: str, configured: Collection[str]
+) -> bool:
+    """Keep in the ledger that rows are bound to the old name, before it gets the new one.
+
+    Returns whether the ledger has the table under the old name alone, so that it is to be renamed.
+
+    Raises:
+        UsageError: another configured table has the old name.
+        RefusedError: it belongs to another table, or a run is at work there.
+    """
+    every, now = ledger.all_metadata(), Binding.of(table)
+    metadata = every.get(old_name)
+    if old_name == now.context_name or metadata is None or now.context_name in every:
+        return False
+    if old_name in configured:
+        raise UsageError(
+            f"the context name {old_name!r} is another table's in dekctl.toml",
+            hint="name the one that this table had: --old-context-name NAME",
+        )
+    saved = Binding.parse(metadata.get(SAVED))
+    if saved is not None and _is_another(table, saved):
+        raise RefusedError(
+            f"the context name {old_name!r} belongs to the table {saved.table}",
+            hint="name the one that this table had: --old-context-name NAME",
+        )
+    ledger.refuse_while_writing(old_name)
+    bound = saved or replace(now, context_name=old_name)
+    ledger.save_metadata(old_name, {**metadata, SAVED: bound.as_json()})
+    return True
 
 
 def _refuse_lost_name(

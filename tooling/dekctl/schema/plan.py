@@ -24,6 +24,8 @@ class SchemaPlan:
     ledger_exists: bool
     metadata: dict[str, Any]
     """What expand saved in the ledger for a rollback; empty before it, and after a rollback."""
+    configured: tuple[str, ...] = ()
+    """The context names of all configured tables."""
     env: str = ""
     revision: str | None = None
     offline: bool = False

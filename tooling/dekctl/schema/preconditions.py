@@ -12,7 +12,9 @@ from dekctl.db.shape import Column, Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
+from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.managed_columns import named_columns
+from dekctl.ledger.shared_context import refuse_shared_name
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS
 
@@ -32,9 +34,11 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
     stage = plan.table.stage
     if step == "rollback" and plan.is_rolled_back:
         return
-    if rows and step != "expand" and plan.ledger_exists:
+    if plan.ledger_exists:
         ledger = Ledger(plan.table.database, plan.ledger_schema, env="")
-        ledger.refuse_while_writing(plan.config.context_name)
+        refuse_other_binding(plan.table, ledger, plan.configured)
+        if rows and step != "expand":
+            ledger.refuse_while_writing(plan.config.context_name)
     if step == "expand":
         _check_expand(plan)
     elif step == "contract":
@@ -58,6 +62,8 @@ def _check_expand(plan: SchemaPlan) -> None:
         )
     _refuse_unfit_columns(plan)
     plan.table.refuse_ambiguous_key()
+    if plan.table.stage is Stage.LEGACY:  # nothing is bound to the name yet
+        refuse_shared_name(plan.table)
 
 
 def _check_contract(plan: SchemaPlan) -> None:

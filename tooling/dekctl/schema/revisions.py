@@ -33,6 +33,24 @@ def rename(connection: Connection, lineage: Lineage) -> None:
         connection.execute(_renaming(lineage, found))
 
 
+def take_over(database: Database, old: Lineage, new: Lineage) -> None:
+    """Move a table's revision to another version table, whose name follows the context name."""
+    if old.version_table == new.version_table:
+        return
+
+    def move(connection: Connection) -> None:
+        revision = old.current(connection)
+        if revision is None:
+            return  # an interrupted try has moved it
+        new.versions.create(connection, checkfirst=True)
+        connection.execute(new.versions.delete())
+        if revision != BASE:
+            connection.execute(new.versions.insert().values(version_num=revision))
+        old.versions.drop(connection)
+
+    database.run(move, write=True)
+
+
 def renaming_sql(database: Database, lineage: Lineage) -> str:
     """The SQL of :func:`rename`; empty where there is nothing to rename."""
     with database.transaction() as connection:

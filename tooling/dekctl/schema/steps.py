@@ -55,6 +55,7 @@ def plan_for(
         ledger_schema=ledger_schema,
         ledger_exists=ledger_exists,
         metadata=metadata,
+        configured=tuple(t.context_name for t in config.tables),
         env=config.env.name,
         columns=table.columns,
         offline=offline,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dekctl.db.shape import Stage
+from dekctl.ledger.shared_context import default_name_note
 from dekctl.project import Project
 from dekctl.schema import steps
 from dekctl.schema.plan import SchemaPlan
@@ -72,6 +73,17 @@ def sql_of_step(project: Project, step: Step, table: str | None = None) -> dict[
     """
     plans = steps.plans_left(project, step, table, offline=True)
     return {plan.config.name: steps.sql_of(plan, step) for plan in plans}
+
+
+def default_names(project: Project, table: str | None = None) -> list[str]:
+    """What people should know about each chosen table whose context name was left to its default.
+
+    Raises:
+        UsageError: there is no such table, or it is not as configured.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    tables = (project.table(config) for config in project.table_configs(table))
+    return [note for each in tables if (note := default_name_note(each)) is not None]
 
 
 def current(project: Project, table: str | None = None) -> list[TableStage]:

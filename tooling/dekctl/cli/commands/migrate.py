@@ -12,6 +12,7 @@ from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, walk_options
 from dekctl.walk.options import RowOptions
 from dekctl.workflows import migrate as workflow
+from dekctl.workflows.schema import default_names
 
 PLACE = Section.MIGRATE, 1
 
@@ -23,6 +24,8 @@ PLACE = Section.MIGRATE, 1
 def migrate(state: State, /, hierarchical: bool, **options: Any) -> None:
     """Run schema expand, wrap and verify. Plaintext keys stay in place."""
     with state.project() as project:
+        for note in default_names(project, options["table"]):
+            state.terminal.note(note)
         result = workflow.migrate(
             project, RowOptions(**options), with_progress(state), hierarchical=hierarchical
         )

@@ -39,6 +39,9 @@ def _run(
             value |= _tables([{"table": name, "sql": text} for name, text in scripts.items()])
             state.terminal.result(value, "\n".join(scripts.values()))
             return
+        if step == "expand":
+            for note in workflow.default_names(project, table):
+                state.terminal.note(note)
         confirm = None
         if question:
             confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)

@@ -153,6 +153,13 @@ class MySQL(Dialect):
             alternatives.append(" AND ".join([*equal, f"{key[last]} {final} {values[last]}"]))
         return f"({' OR '.join(f'({a})' for a in alternatives)})"
 
+    def schemas_with(self, connection: Connection, table: str) -> list[str]:
+        found = connection.execute(
+            sa.text("SELECT table_schema FROM information_schema.tables WHERE table_name = :name"),
+            {"name": table},
+        )
+        return sorted(found.scalars())
+
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:
         return connection.execute(
             sa.text(

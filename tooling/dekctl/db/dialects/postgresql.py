@@ -122,6 +122,13 @@ class PostgreSQL(Dialect):
         ).scalars()
         return frozenset(found)
 
+    def schemas_with(self, connection: Connection, table: str) -> list[str]:
+        found = connection.execute(
+            sa.text("SELECT table_schema FROM information_schema.tables WHERE table_name = :name"),
+            {"name": table},
+        )
+        return sorted(found.scalars())
+
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:
         found = connection.execute(
             sa.text("SELECT reltuples FROM pg_class WHERE oid = CAST(:name AS regclass)"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
+from dekctl.kms.context import OTHER_CONTEXT_HINT
 
 
 class ErrorClass(Enum):
@@ -92,7 +93,8 @@ HINTS = {
     "Terraform outputs with: dekctl doctor",
     "IncorrectKeyException": "the row names a different KEK from the one that wrapped its key; "
     "find such rows with: dekctl verify",
-    "InvalidCiphertextException": "the wrapped key is damaged, or belongs to another row or table",
+    "InvalidCiphertextException": "the wrapped key is damaged, or belongs to another row or table: "
+    + OTHER_CONTEXT_HINT,
     "ExpiredTokenException": "the AWS session has expired; log in and run the same command again",
     "UnrecognizedClientException": "AWS does not know these credentials; log in or set AWS_PROFILE",
     "InvalidSignatureException": "check the AWS credentials and the clock of this machine",

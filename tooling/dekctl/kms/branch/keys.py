@@ -30,7 +30,13 @@ from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.branch.store import BranchKey, BranchRewrapResult, BranchStore
 from dekctl.kms.branch.supply import V3_FORMAT, BranchScope, BranchSupply, OpenedBranch
-from dekctl.kms.context import TABLE, branch_context, encode_context, row_encoder
+from dekctl.kms.context import (
+    OTHER_CONTEXT_HINT,
+    TABLE,
+    branch_context,
+    encode_context,
+    row_encoder,
+)
 from dekctl.kms.fork_safety import reset_after_fork
 from dekctl.kms.interface import (
     KMSInterface,
@@ -394,6 +400,6 @@ def _unwrap(branch: OpenedBranch, request: UnwrapRequest) -> Unwrapped | RowReje
     except InvalidTag:
         return RowRejectedError(
             "its wrapped key cannot be decrypted: it is damaged, or belongs to another row",
-            hint="was it copied from another row, or was context_name changed?",
+            hint=OTHER_CONTEXT_HINT,
         )
     return Unwrapped(key, branch.stored.kek_id, branch_key=branch.stored)

@@ -1,0 +1,49 @@
+"""``dekctl rebind``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dekctl.cli.execute import finish, with_progress
+from dekctl.cli.registry import Section
+from dekctl.cli.state import State
+from dekctl.cli.walk_options import walk_options
+from dekctl.walk.options import RowOptions
+from dekctl.workflows import rebind as workflow
+
+PLACE = Section.ROTATE, 4
+
+
+@click.command()
+@click.option(
+    "--old-context-name",
+    metavar="NAME",
+    help="The context name to which the rows were bound (default: the one in [table]).",
+)
+@click.option(
+    "--old-key",
+    metavar="EXPRESSION",
+    help="SQL over the table's columns for the primary key to which a row was bound, for example "
+    "'id - 1000' (default: the key as it is).",
+)
+@walk_options
+@click.pass_obj
+def rebind(
+    state: State, /, old_context_name: str | None, old_key: str | None, **options: Any
+) -> None:
+    """Bind rows anew after their key, its type or the context name changed.
+
+    Each row is re-encrypted from its old encryption context to its new one, which proves that it
+    belonged to the old one. With neither option, rows are only checked against what they have now.
+    """
+    with state.project() as project:
+        result = workflow.rebind(
+            project,
+            RowOptions(**options),
+            with_progress(state),
+            old_context_name=old_context_name,
+            old_key=old_key,
+        )
+    finish(state, result)
