@@ -10,6 +10,8 @@ import pytest
 from dekctl.kms import EnvKMS
 from support.app import AppDatabase
 from support.cli import Dekctl
+from support.generations import Generations
+from support.rotation import provider
 
 COMMANDS = (
     ["verify"],
@@ -264,3 +266,21 @@ def test_a_context_name_that_was_left_to_its_default_is_named(
     for command in (["doctor"], ["schema", "expand"], ["migrate"]):
         result = dekctl(*command).expect(0)
         assert "context_name is not set" not in result.stdout + result.stderr
+
+
+def test_within_kms_no_plaintext_key_leaves_it(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, generations: Generations
+) -> None:
+    app = make_app(sqlite_database, rows=6, env=generations.env)
+    dekctl.json("migrate")
+    dekctl.json("scrub", "--yes")
+    sqlite_database.sql("UPDATE encrypted_files SET id = id + 1000 WHERE id > 4")
+    for number in (5, 6):
+        app.deks[(number + 1000,)] = app.deks.pop((number,))
+    done = dekctl.json("rebind", "--old-key", "CASE WHEN id > 1000 THEN id - 1000 ELSE id END")
+    assert (done["changed"], done["kms_calls"], done["quarantined"]) == (2, {"ReEncrypt": 6}, 0)
+    calls = [c for c in generations.standin.journal() if c["api"] == "ReEncrypt"]
+    moved = {(c["context"]["dekctl:pk"], c["destination_context"]["dekctl:pk"]) for c in calls[-6:]}
+    assert {("5", "1005"), ("6", "1006"), ("1", "1")} <= moved
+    assert dekctl.json("verify")["verified"] == 6
+    app.assert_files_open(provider(generations))

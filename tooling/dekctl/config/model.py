@@ -71,7 +71,8 @@ class TableConfig:
     )
     context_name: str = setting(
         "encrypted_files",
-        "part of every encryption context; must not change when the table is renamed",
+        "part of every encryption context; must differ wherever tables share a KEK, and must not "
+        "change when the table is renamed (see [rebind](rebind.md))",
     )
     dek_bytes: tuple[int, ...] = setting(
         (16, 24, 32),
