@@ -79,14 +79,14 @@ def problem_of(text: str, encoding: Encoding, sizes: Collection[int]) -> tuple[s
     form = form_of(text, sizes)
     if form is not None:
         return f": it is {form}", f'set plaintext_encoding = "{form}" in [table]'
-    correct = "correct the row"
+    check = "check plaintext_encoding in [table], or correct the row"
     if text[:2] in ("\\x", "0x", "0X"):
-        return f": it begins with {text[:2]}", f"{correct}: remove that prefix"
+        return f": it begins with {text[:2]}", f"{check}: remove that prefix"
     if re.search(r"\s", text):
-        return ": it has line breaks or spaces", f"{correct}: remove them"
+        return ": it has line breaks or spaces", f"{check}: remove them"
     if encoding.startswith("base64"):
         if re.search(r"[-_]", text) and encoding == "base64":
             return ": it is url-safe base64", 'set plaintext_encoding = "base64url" in [table]'
         if len(text.rstrip("=")) % 4 > 1 and len(text) % 4 and text.isascii():
-            return ": its padding (=) is missing", f"{correct}: add the padding"
-    return "", "check plaintext_encoding in [table], or correct the row"
+            return ": its padding (=) is missing", f"{check}: add the padding"
+    return "", check
