@@ -23,6 +23,7 @@ from dekctl.lifecycle.rotation import rotation
 from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.project import Project
 from dekctl.schema import steps as schema
+from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
@@ -95,6 +96,7 @@ def _table(project: Project, config: Any) -> str:
             hint="finish the step with: dekctl schema contract (or rollback); both remove the "
             "constraint",
         )
+    check_use(plan.table)
     return f"stage {stage.value}"
 
 

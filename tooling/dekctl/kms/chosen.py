@@ -14,6 +14,12 @@ def choose(provider: KMSInterface) -> KMSInterface:
     return provider
 
 
+def choose_again(provider: KMSInterface | None) -> None:
+    """Go back to what :func:`chosen` returned before."""
+    global _chosen  # noqa: PLW0603 - the same
+    _chosen = provider
+
+
 def chosen() -> KMSInterface | None:
     """The provider chosen in this process, or None."""
     return _chosen

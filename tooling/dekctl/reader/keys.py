@@ -29,12 +29,13 @@ from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.branch_opening import BranchOpener
 from dekctl.reader.branches import BranchBlobs
 from dekctl.reader.cache import BRANCH_LIMITS, KeyCache
+from dekctl.reader.columns import check_database, check_model
 from dekctl.reader.from_config import describe
 from dekctl.reader.issuing import Issuer, NewKey
 from dekctl.reader.memory import Memory
 from dekctl.reader.opening import Answer, Opener
 from dekctl.reader.patience import KMSCall, Patience
-from dekctl.reader.rows import Row, RowClasses
+from dekctl.reader.rows import Row, RowClasses, may_ask
 from dekctl.reader.stats import Counters, Stats
 from dekctl.reader.steps import run
 from dekctl.reader.stored import StoredRows
@@ -56,28 +57,7 @@ class RowKeys:
     there or not loaded is a :class:`UsageError` that names it. Rows that are not a model's hold
     their primary key as the database stores it.
 
-    What ``plaintext`` means:
-
-    =========== =================================== ========================= ======================
-    value       reads                               writes                    when
-    =========== =================================== ========================= ======================
-    ``write``   the wrapped key, else the plaintext both                      old versions run, too
-    ``read``    the wrapped key, else the plaintext the wrapped key           no old version is left
-    ``refuse``  the wrapped key, V2 and V3 only     the wrapped key           all rows are wrapped
-    =========== =================================== ========================= ======================
-
-    Errors, what a web application answers, and whether to try again:
-
-    ======================== ====== ================================================================
-    error                    status meaning
-    ======================== ====== ================================================================
-    ``KMSUnavailableError``  503    KMS did not answer in time, or throttles; try again
-    ``DatabaseError``        503    the database refused; try again if its cause says so
-    ``KMSRefusedError``      500    KMS refuses: rights, a disabled KEK; an operator has to act
-    ``RowRejectedError``     500    this row alone: damaged, or wrapped by a KEK that is not ours
-    ``RefusedError``         409    ``issue`` for a row that has a key
-    ``UsageError``           500    a mistake in the program or in the configuration
-    ======================== ====== ================================================================
+    What ``plaintext`` means, and which errors there are: :mod:`dekctl.reader`.
 
     No message, ``repr`` or frame of an error holds a key. A reader that was made before ``fork``
     makes its own connections in each worker.
@@ -107,7 +87,7 @@ class RowKeys:
                 other KEK is rejected, whoever wrote it. By default those that the provider was
                 given (its own, and ``known_keks``) and those of ``table``. An alias costs one
                 DescribeKey.
-            plaintext: what a plaintext still counts, see above; by default what ``table`` says,
+            plaintext: what a plaintext still counts; by default what ``table`` says,
                 else ``write``.
             engine: the database of the table, for rows without a session: it holds the branch keys
                 of V3 rows, and tells how a UUID is stored. Default: the database of the first row
@@ -342,6 +322,19 @@ class RowKeys:
         return await self._async.run(self._issuer.issue_for(primary_key, size, owner))
 
     # -- at start-up, for metrics, at the end ----------------------------------------------------
+
+    def check(self, *models: type[Any]) -> None:
+        """Check models at start-up; and the table, where an engine that can be asked was given.
+
+        Raises:
+            UsageError: a column is missing, or may not be NULL; the error names it.
+            DatabaseError: the database refused or cannot be reached.
+        """
+        for model in models:
+            check_model(model, self.table, self.plaintext)
+        engine = self._stored.engine
+        if engine is not None and may_ask(engine.dialect):
+            check_database(engine, self.table, self.plaintext)
 
     @hides_keys
     def ping(self) -> float:

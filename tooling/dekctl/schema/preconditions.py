@@ -15,6 +15,7 @@ from dekctl.ledger import Ledger
 from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.managed_columns import named_columns
 from dekctl.ledger.shared_context import refuse_shared_name
+from dekctl.schema.plaintext_use import refuse_to_contract
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS
 
@@ -74,6 +75,7 @@ def _check_contract(plan: SchemaPlan) -> None:
         )
     refuse_unmanaged(plan)
     refuse_apparent_contract(plan)
+    refuse_to_contract(plan.config)
     _refuse_index(plan)
 
 

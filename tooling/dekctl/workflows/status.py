@@ -8,6 +8,7 @@ from dekctl.lifecycle import census
 from dekctl.lifecycle.key_state import KeyState, key_states
 from dekctl.project import Project
 from dekctl.schema.dialects import schema_dialect
+from dekctl.schema.plaintext_use import misfit
 
 KMS_SECONDS = 5.0
 """How long `status` waits for KMS; without an answer it shows what the database holds."""
@@ -18,9 +19,10 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
 
     Returns:
         The fields of the only table; with several, their sums, and each table under ``tables``.
-        ``constraints`` names those of a schema step that is at work or was killed. Each of ``keks``
-        and ``branch_keys`` has its ``state`` in KMS and its ``deletion_date`` (None if KMS did not
-        tell within seconds: ``state_problem``).
+        ``constraints`` names those of a schema step that is at work or was killed. ``plaintext`` is
+        the setting of ``[table]``, ``plaintext_problem`` why it does not fit, or None. Each of
+        ``keks`` and ``branch_keys`` has its ``state`` in KMS and its ``deletion_date`` (None if KMS
+        did not tell within seconds: ``state_problem``).
 
     Raises:
         UsageError: a table is not as configured.
@@ -33,6 +35,12 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
             project.table_configs(table), value.get("tables", [value]), strict=True
         ):
             entry["constraints"] = sorted(dialect.guards(connection, project.table(config)))
+            entry["plaintext"] = config.plaintext
+            entry["plaintext_problem"] = misfit(
+                config,
+                project.table(config).stage,
+                plaintext_only=entry["plaintext_only"] > 0,
+            )
     _add_key_states(project, [value, *value.get("tables", [])])
     return value
 

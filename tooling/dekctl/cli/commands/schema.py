@@ -11,6 +11,7 @@ from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option, yes_option
 from dekctl.schema import steps
+from dekctl.schema.plaintext_use import before_contract
 from dekctl.workflows import schema as workflow
 
 PLACE = Section.MIGRATE, 2
@@ -43,6 +44,10 @@ def _run(
             for note in workflow.default_names(project, table):
                 state.terminal.note(note)
         confirm = None
+        if step == "contract":
+            for config in project.table_configs(table):
+                if advice := before_contract(config):
+                    state.terminal.note(advice)
         if question:
             confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)
         done = workflow.run_step(project, step, table, with_progress(state), confirm)

@@ -10,6 +10,7 @@ from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import walk_options, yes_option
+from dekctl.schema.plaintext_use import before_scrub
 from dekctl.walk.options import RowOptions
 from dekctl.workflows import plaintext
 
@@ -27,6 +28,9 @@ def scrub(state: State, /, yes: bool, **options: Any) -> None:
     again.
     """
     with state.project() as project:
+        for config in project.table_configs(options["table"]):
+            if advice := before_scrub(config):
+                state.terminal.note(advice)
         confirm = state.terminal.asks(
             f"Remove the plaintext keys from {project.env.name}?", yes=yes
         )

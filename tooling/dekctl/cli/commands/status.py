@@ -96,6 +96,8 @@ def _text(table: dict[str, Any]) -> str:
             f"  the constraint {name} refuses some writes of the application: a schema step is "
             "running or was killed; see: dekctl doctor"
         )
+    if table["plaintext_problem"]:
+        lines.append(f"  {table['plaintext_problem']}")
     if table["quarantine"]:
         lines.append("  quarantined rows (once corrected, repeat with --retry-quarantined):")
     for row in table["quarantine"]:
