@@ -1,5 +1,9 @@
 locals {
   pods = "pods.eks.amazonaws.com"
+
+  # EC2 and Lambda are not documented to send aws:SourceAccount when they assume a role: with that condition an instance
+  # or a function gets no credentials. What protects these roles is iam:PassRole, which takes roles of this account only.
+  without_source_account = ["ec2.amazonaws.com", "ec2.amazonaws.com.cn", "lambda.amazonaws.com"]
 }
 
 data "aws_iam_policy_document" "trust" {
@@ -43,8 +47,9 @@ data "aws_iam_policy_document" "trust" {
   dynamic "statement" {
     for_each = {
       for sid, way in {
-        Services = { actions = ["sts:AssumeRole"], services = setsubtract(var.trust[each.key].services, [local.pods]) }
-        Pods     = { actions = ["sts:AssumeRole", "sts:TagSession"], services = setintersection(var.trust[each.key].services, [local.pods]) }
+        Compute  = { actions = ["sts:AssumeRole"], services = setintersection(var.trust[each.key].services, local.without_source_account), conditions = [] }
+        Services = { actions = ["sts:AssumeRole"], services = setsubtract(var.trust[each.key].services, concat([local.pods], local.without_source_account)), conditions = [1] }
+        Pods     = { actions = ["sts:AssumeRole", "sts:TagSession"], services = setintersection(var.trust[each.key].services, [local.pods]), conditions = [1] }
       } : sid => way if length(way.services) > 0
     }
 
@@ -58,10 +63,14 @@ data "aws_iam_policy_document" "trust" {
       }
 
       # Prevents the confused-deputy problem: only on behalf of this account.
-      condition {
-        test     = "StringEquals"
-        variable = "aws:SourceAccount"
-        values   = [data.aws_caller_identity.current.account_id]
+      dynamic "condition" {
+        for_each = statement.value.conditions
+
+        content {
+          test     = "StringEquals"
+          variable = "aws:SourceAccount"
+          values   = [data.aws_caller_identity.current.account_id]
+        }
       }
     }
   }

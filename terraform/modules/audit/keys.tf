@@ -146,7 +146,7 @@ data "aws_iam_policy_document" "trail_key" {
 
     principals {
       type        = "Service"
-      identifiers = ["logs.${local.region}.amazonaws.com"]
+      identifiers = [data.aws_service_principal.logs.id]
     }
 
     condition {

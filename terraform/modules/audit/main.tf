@@ -4,6 +4,12 @@ data "aws_partition" "current" {}
 
 data "aws_region" "current" {}
 
+# The principal of CloudWatch Logs differs between partitions: logs.REGION.amazonaws.com, in China logs.REGION.amazonaws.com.cn.
+data "aws_service_principal" "logs" {
+  service_name = "logs"
+  region       = data.aws_region.current.id
+}
+
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
@@ -81,12 +87,9 @@ data "aws_iam_policy_document" "delivery_trust" {
       type        = "Service"
       identifiers = ["cloudtrail.amazonaws.com"]
     }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceArn"
-      values   = [local.trail_arn]
-    }
+    # No aws:SourceArn or aws:SourceAccount here: CloudTrail sends neither when it assumes this role, and with such a
+    # condition the trail cannot be created (CloudTrail User Guide, "Role policy document for CloudTrail to use
+    # CloudWatch Logs for monitoring"). The role can only write streams of this log group.
   }
 }
 

@@ -308,16 +308,17 @@ run "pods_tag_their_sessions" {
   variables {
     trust = merge(
       { for role in ["wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["arn:aws:iam::111122223333:role/ops"] } },
-      { app = { services = ["pods.eks.amazonaws.com", "ecs-tasks.amazonaws.com"] } },
+      { app = { services = ["pods.eks.amazonaws.com", "ecs-tasks.amazonaws.com", "ec2.amazonaws.com", "lambda.amazonaws.com"] } },
     )
   }
 
   assert {
-    condition = jsonencode({ for s in jsondecode(data.aws_iam_policy_document.trust["app"].json).Statement : s.Sid => [sort(flatten([s.Action])), s.Principal, s.Condition] }) == jsonencode({
+    condition = jsonencode({ for s in jsondecode(data.aws_iam_policy_document.trust["app"].json).Statement : s.Sid => [sort(flatten([s.Action])), s.Principal, try(s.Condition, {})] }) == jsonencode({
+      Compute  = [["sts:AssumeRole"], { Service = ["lambda.amazonaws.com", "ec2.amazonaws.com"] }, {}]
       Pods     = [["sts:AssumeRole", "sts:TagSession"], { Service = "pods.eks.amazonaws.com" }, { StringEquals = { "aws:SourceAccount" = "111122223333" } }]
       Services = [["sts:AssumeRole"], { Service = "ecs-tasks.amazonaws.com" }, { StringEquals = { "aws:SourceAccount" = "111122223333" } }]
     })
-    error_message = "EKS Pod Identity needs sts:TagSession, other services do not."
+    error_message = "EKS Pod Identity needs sts:TagSession, other services do not; EC2 and Lambda send no aws:SourceAccount."
   }
 }
 

@@ -122,6 +122,15 @@ run "the_trails_key_is_for_the_trail" {
   }
 }
 
+run "cloudtrail_can_assume_its_delivery_role" {
+  command = plan
+
+  assert {
+    condition     = !can(jsondecode(data.aws_iam_policy_document.delivery_trust.json).Statement[0].Condition)
+    error_message = "CloudTrail sends no aws:SourceArn or aws:SourceAccount when it assumes the role for CloudWatch Logs."
+  }
+}
+
 run "every_event_that_matters_raises_an_alarm_and_a_notice" {
   command = plan
 
