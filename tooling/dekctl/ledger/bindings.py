@@ -42,11 +42,11 @@ def refuse_other_binding(table: DekTable, ledger: Ledger, configured: Collection
     if saved is None:
         return
     if _is_another(table, saved):
+        own = _own_name(table, every) or suggested_name(table)
         raise RefusedError(
             f"the context name {now.context_name!r} belongs to the table {saved.table}: a key of "
             f"one table could be used in the other",
-            hint="give each table a context name of its own; "
-            f"in [table]: context_name = {quoted(suggested_name(table))}",
+            hint=f"give {now.table} its own in [table]: context_name = {quoted(own)}",
         )
     if saved.context_name != now.context_name:
         raise RefusedError(
@@ -87,7 +87,10 @@ def begin_rename(
     """
     every, now = ledger.all_metadata(), Binding.of(table)
     metadata = every.get(old_name)
-    if old_name == now.context_name or metadata is None or now.context_name in every:
+    if old_name == now.context_name or now.context_name in every:
+        return False
+    if metadata is None:
+        _refuse_lost_name(table, every, configured)
         return False
     if old_name in configured:
         raise UsageError(
@@ -124,6 +127,15 @@ def _refuse_lost_name(
             hint=f"set it back in [table]: context_name = {quoted(name)}; or bind the rows to the "
             f"new name: {rebind_command(name)}",
         )
+
+
+def _own_name(table: DekTable, every: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The context name under which the ledger has a table; None if it has not."""
+    for name, metadata in every.items():
+        saved = Binding.parse(metadata.get(SAVED))
+        if saved and table.database.is_same_table(saved.table, table.config.name):
+            return name
+    return None
 
 
 def _is_another(table: DekTable, saved: Binding) -> bool:

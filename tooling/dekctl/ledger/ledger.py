@@ -87,6 +87,9 @@ class Ledger:
         """Give a table another context name: its metadata, its runs and its quarantine."""
 
         def move(connection: Connection) -> None:
+            # What was found under the new name before the rows were bound to it says nothing.
+            found = self.quarantine.table
+            connection.execute(found.delete().where(found.c.table_name == new))
             for table in (self._tables, self._runs, self.quarantine.table):
                 connection.execute(
                     table.update().where(table.c.table_name == old).values(table_name=new)

@@ -86,7 +86,8 @@ class RebindRows(Operation):
                 # An earlier run that was killed may have bound it already.
                 kept[i] = self._request(rows[i], moves[i].new_context, moves[i].new_context)
             else:
-                verdicts[i] = Change(rows[i], values_of[rows[i].version or V2](answer))
+                values = values_of[rows[i].version or V2](answer)
+                verdicts[i] = Change(rows[i], values, branch_key=answer.branch_key)
                 self.count("keks", [answer.kek_id])
         for i, problem in self._proved(kept).items():
             verdicts[i] = Proved(rows[i]) if problem is None else _neither(rows[i], problem)
