@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dekctl.config import load_config
 from dekctl.errors import RowRejectedError
 from dekctl.kms import AWSKMS, EnvKMS
+from dekctl.kms.aws.trials import KekTrials
 from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
@@ -529,11 +530,11 @@ def test_a_branch_key_holds_up_min_generation(
 
 
 def test_the_related_key_of_this_region_opens_a_multi_region_key() -> None:
-    here = AWSKMS("alias/x", region="eu-west-1")
+    here = KekTrials(("alias/x",), "eu-west-1", lambda *_: [], lambda alias: alias)
     primary = "arn:aws:kms:us-east-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab"
-    assert here._candidates(primary) == (primary.replace("us-east-1", "eu-west-1"),)
+    assert here.candidates(primary) == (primary.replace("us-east-1", "eu-west-1"),)
     single = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-    assert here._candidates(single) == (single,)
+    assert here.candidates(single) == (single,)
 
 
 def test_time_of_wrapping_is_kept(app: Application, tmp_path: Path) -> None:

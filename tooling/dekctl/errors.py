@@ -9,7 +9,9 @@
     │   ├── KMSRefusedError       every row would fail the same way: stop
     │   ├── KMSUnavailableError   still unavailable after all retries
     │   └── RowRejectedError      only this row is affected: quarantine it
+    │       └── KekRefusedError   the KEK that this row names is refused: likewise
     ├── DatabaseError (6)         the database refused, or cannot be reached
+    │   └── RowRefusedError       it refused to change this row: quarantine it
     └── InterruptError (130)      Ctrl-C ended a command that had no result yet
 
 A message says what is wrong; the hint is the next command. Neither may ever hold key material, so
@@ -82,11 +84,33 @@ class KMSUnavailableError(KMSError):
 class RowRejectedError(KMSError):
     """One row's key cannot be wrapped or unwrapped; other rows are not affected."""
 
+    def after(self, text: str) -> RowRejectedError:
+        """The same error with a text before its message."""
+        return type(self)(f"{text}: {self.message}", hint=self.hint, code=self.code)
+
+
+class KekRefusedError(RowRejectedError, KMSRefusedError):
+    """The KEK that a row names cannot be used, and it is none of the environment's own.
+
+    That row's trouble while rows of other KEKs are good. Where no row is, the run stops with it.
+    """
+
 
 class DatabaseError(DekctlError):
     """The database refused or cannot be reached."""
 
     exit_code = ExitCode.DATABASE
+
+
+class RowRefusedError(DatabaseError):
+    """The database refused a change because of the rows that it concerns: a CHECK, a trigger.
+
+    ``reason`` is the same without the database's address; it never shows a value of a row.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, reason: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class InterruptError(DekctlError):

@@ -14,6 +14,7 @@ MEMORY_PREFIX = "memory:"
 
 _ENV_KEK = re.compile(rf"{ENV_PREFIX}[0-9a-f]{{16}}")
 _KEY = ":key/"
+_KEY_ARN = re.compile(r"arn:[^:]+:kms:[^:]+:[^:]*:key/.+", re.DOTALL)
 _ALIAS = "alias/"
 _MULTI_REGION = "mrk-"
 
@@ -75,7 +76,12 @@ def alias_spellings(name: str, kek: str) -> list[str]:
 
 def is_key_arn(kek_id: str) -> bool:
     """Whether it is a key's ARN, not a key id, an alias or an alias's ARN."""
-    return kek_id.startswith(ARN_PREFIX) and _KEY in kek_id
+    return _KEY_ARN.fullmatch(kek_id) is not None
+
+
+def is_malformed(kek_id: str) -> bool:
+    """Whether it begins like an ARN and is neither a KMS key's nor an alias's."""
+    return kek_id.startswith(ARN_PREFIX) and not (is_key_arn(kek_id) or is_alias(kek_id))
 
 
 def is_env_kek(text: str) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dekctl.backoff import backoff
 from dekctl.db.dialect import Dialect
-from dekctl.errors import DatabaseError
+from dekctl.errors import DatabaseError, RowRefusedError
 
 Result = TypeVar("Result")
 
@@ -137,6 +137,8 @@ class Database:
         if self.dialect.is_timeout(error):
             hint = "use a smaller --batch-size, or raise statement_timeout_seconds in [env]"
         hint = self.dialect.advice(error) or hint
+        if self.dialect.is_about_rows(error):
+            return RowRefusedError(f"the database {where} refused: {text}", hint=hint, reason=text)
         kind = DeniedDatabaseError if self.dialect.is_denied(error) else DatabaseError
         return kind(f"the database {where} refused: {text}", hint=hint)
 

@@ -186,6 +186,10 @@ class Dialect(ABC):
     def is_denied(self, error: Exception) -> bool:
         """Whether the role may not do this here: it lacks a right, or all is read-only."""
 
+    @abstractmethod
+    def is_about_rows(self, error: Exception) -> bool:
+        """Whether a change was refused for what is in its rows, so that other rows may pass."""
+
     @contextmanager
     def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:  # noqa: ARG002
         """Keep every other process from the same ``task``, at least while the block lasts.

@@ -17,7 +17,7 @@ from typing import TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dekctl.errors import KMSRefusedError, RowRejectedError, UsageError
+from dekctl.errors import KekRefusedError, RowRejectedError, UsageError
 from dekctl.kek_id import ENV_PREFIX, MEMORY_PREFIX
 from dekctl.kms.chosen import choose, chosen
 from dekctl.kms.context import OTHER_CONTEXT_HINT, encode_context
@@ -64,11 +64,11 @@ def _each(
     return answers
 
 
-def _not_available(kek_id: str) -> KMSRefusedError:
+def _not_available(kek_id: str) -> KekRefusedError:
     hint = f"add it (base64) to {OLD_KEKS_VARIABLE} and run the same command again"
     if kek_id.startswith(MEMORY_PREFIX):
         hint = FORGOTTEN_HINT
-    return KMSRefusedError(
+    return KekRefusedError(
         f"the KEK {kek_id} is not available", hint=hint, code="NotFoundException"
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from dekctl.config.roles import Role
-from dekctl.errors import RowRejectedError, UsageError
+from dekctl.errors import KekRefusedError, KMSError, RowRejectedError, UsageError
 from dekctl.kek_id import foreign_region
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.branch.store import BranchRewrapResult
@@ -143,7 +143,19 @@ class RoutedKMS(KMSInterface):
             return self._branch_keys.unwrap_many(part)
         if location.provider is None:
             return [_unknown(request.kek_id) for request in part]
-        return self.provider(location.provider, Role.VERIFIER, location.region).unwrap_many(part)
+        if location == self.home:
+            return self.provider(self._target, Role.VERIFIER).unwrap_many(part)
+        try:
+            return self.provider(location.provider, Role.VERIFIER, location.region).unwrap_many(
+                part
+            )
+        except (KMSError, UsageError) as error:  # not configured, no such Region, out of reach
+            return [
+                KekRefusedError(
+                    f"its KEK {request.kek_id} cannot be used: {error.message}", hint=error.hint
+                )
+                for request in part
+            ]
 
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         return self._split(requests, self._rewrap_part)

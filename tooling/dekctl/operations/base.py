@@ -17,7 +17,7 @@ from dekctl.config.roles import Role
 from dekctl.db.row import Change, Row
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.errors import RowRejectedError
+from dekctl.errors import DekctlError, KekRefusedError, RowRejectedError
 from dekctl.kms.context import context_for_version
 from dekctl.kms.interface import Context
 from dekctl.kms.router import RoutedKMS
@@ -37,6 +37,13 @@ class Rejected:
 
     row: Row
     reason: str
+    refusal: DekctlError | None = None
+    """What stops the run where it meets every row alike; None for a fault of this row alone."""
+
+    @classmethod
+    def by(cls, row: Row, error: RowRejectedError) -> Rejected:
+        """Reject a row for what KMS or a check of its key said."""
+        return cls(row, reason_of(error), error if isinstance(error, KekRefusedError) else None)
 
 
 @dataclass(slots=True)

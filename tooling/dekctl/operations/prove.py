@@ -11,7 +11,7 @@ from dekctl.db.row import Row
 from dekctl.errors import RowRejectedError
 from dekctl.kms.context import V3
 from dekctl.kms.interface import Unwrapped, UnwrapRequest
-from dekctl.operations.base import Operation, Pending, Rejected, Verdict, reason_of
+from dekctl.operations.base import Operation, Pending, Rejected, Verdict
 from dekctl.operations.settle import SETTLE_HINT
 
 
@@ -32,7 +32,7 @@ class Prove(Operation):
             try:
                 context = self.context_of(row)
             except RowRejectedError as error:
-                verdicts[i] = Rejected(row, reason_of(error))
+                verdicts[i] = Rejected.by(row, error)
                 continue
             places.append(i)
             requests.append(UnwrapRequest(row.wrapped, row.kek, context, row.version == V3))
@@ -43,7 +43,7 @@ class Prove(Operation):
                 self._compare(rows[i], answer.plaintext)
                 verdicts[i] = self.proved(rows[i], answer)
             except RowRejectedError as error:
-                verdicts[i] = Rejected(rows[i], reason_of(error))
+                verdicts[i] = Rejected.by(rows[i], error)
         return [verdicts[i] for i in range(len(rows))]
 
     def _compare(self, row: Row, key: bytes) -> None:

@@ -20,7 +20,7 @@ from dekctl.kms.context import V2, V3, row_context
 from dekctl.kms.interface import Context, RewrapRequest, UnwrapRequest, Wrapped
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
-from dekctl.operations.base import Operation, Proved, Rejected, Verb, Verdict, reason_of
+from dekctl.operations.base import Operation, Proved, Rejected, Verb, Verdict
 from dekctl.operations.target import Target, values_of_now, wrapped_columns
 
 
@@ -79,7 +79,7 @@ class RebindRows(Operation):
                 request = self._request(row, old, new)
                 (kept if old == new else moves)[i] = request
             except RowRejectedError as error:
-                verdicts[i] = Rejected(row, reason_of(error))
+                verdicts[i] = Rejected.by(row, error)
         values_of = {version: values_of_now(self.table, version) for version in (V2, V3)}
         for i, answer in self._rewrapped(moves).items():
             if isinstance(answer, RowRejectedError):

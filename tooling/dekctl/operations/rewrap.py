@@ -29,7 +29,7 @@ from dekctl.kms.interface import RewrapRequest
 from dekctl.kms.providers import provider_named
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
-from dekctl.operations.base import Notify, Operation, Rejected, Verb, Verdict, reason_of
+from dekctl.operations.base import Notify, Operation, Rejected, Verb, Verdict
 from dekctl.operations.cost import Cost
 from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
 from dekctl.wording import counted
@@ -233,7 +233,7 @@ class RewrapRows(Operation):
             try:
                 context, kek = self.context_of(row), self.keks.of(row)
             except RowRejectedError as error:
-                verdicts[i] = Rejected(row, reason_of(error))
+                verdicts[i] = Rejected.by(row, error)
                 continue
             places.append(i)
             new_context = row_context(self.table.config.context_name, row.pk)
@@ -244,7 +244,7 @@ class RewrapRows(Operation):
         values_of = values_of_now(self.table, self.version)
         for i, answer in zip(places, self.kms.rewrap_many(requests), strict=True):
             if isinstance(answer, RowRejectedError):
-                verdicts[i] = Rejected(rows[i], reason_of(answer))
+                verdicts[i] = Rejected.by(rows[i], answer)
                 continue
             verdicts[i] = Change(rows[i], values_of(answer), branch_key=answer.branch_key)
             moves[rows[i].kek or "", answer.kek_id] += 1

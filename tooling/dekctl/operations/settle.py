@@ -23,7 +23,7 @@ from dekctl.kms.context import V3, primary_key_text, row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
-from dekctl.operations.base import Notify, Operation, Proved, Rejected, Verb, Verdict, reason_of
+from dekctl.operations.base import Notify, Operation, Proved, Rejected, Verb, Verdict
 from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
 
 SETTLE_HINT = (
@@ -135,7 +135,7 @@ class SettleRows(Operation):
                 context = self.context_of(row)
                 requests[i] = UnwrapRequest(row.wrapped, row.kek, context, row.version == V3)
             except RowRejectedError as error:
-                verdicts[i] = Rejected(row, reason_of(error))
+                verdicts[i] = Rejected.by(row, error)
         answers = self.kms.unwrap_many(list(requests.values())) if requests else ()
         wraps: dict[int, WrapRequest] = {}
         for i, answer in zip(requests, answers, strict=True):
@@ -144,7 +144,7 @@ class SettleRows(Operation):
                     raise answer
                 decided = self._decide(rows[i], answer)
             except RowRejectedError as error:
-                verdicts[i] = Rejected(rows[i], reason_of(error))
+                verdicts[i] = Rejected.by(rows[i], error)
                 continue
             if isinstance(decided, WrapRequest):
                 wraps[i] = decided
@@ -174,7 +174,7 @@ class SettleRows(Operation):
         values_of = values_of_now(self.table, self.version)
         answers = self.kms.wrap_many(list(wraps.values())) if wraps else ()
         return {
-            i: Rejected(rows[i], reason_of(answer))
+            i: Rejected.by(rows[i], answer)
             if isinstance(answer, RowRejectedError)
             else Change(rows[i], values_of(answer), branch_key=answer.branch_key)
             for i, answer in zip(wraps, answers, strict=True)

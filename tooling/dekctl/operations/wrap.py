@@ -12,13 +12,13 @@ from dekctl.db.plaintext import key_reader
 from dekctl.db.row import Change, Row
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.errors import KMSRefusedError, RowRejectedError
+from dekctl.errors import KekRefusedError, RowRejectedError
 from dekctl.kms.context import V2, V3, row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, WrapRequest
 from dekctl.kms.providers import provider_of
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Ledger
-from dekctl.operations.base import Operation, Proved, Rejected, Verb, Verdict, reason_of
+from dekctl.operations.base import Operation, Proved, Rejected, Verb, Verdict
 from dekctl.operations.cost import Cost
 from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.operations.target import Target, values_of_now, version_for, wrapped_columns
@@ -85,7 +85,7 @@ class WrapRows(Operation):
                 self._key_in(row.plaintext)
                 verdicts.append(Change(row, ()))
             except RowRejectedError as error:
-                verdicts.append(Rejected(row, reason_of(error)))
+                verdicts.append(Rejected.by(row, error))
         return verdicts
 
     def expect(self, rows: int) -> None:
@@ -106,7 +106,7 @@ class WrapRows(Operation):
             try:
                 key, kek = self._key_in(row.plaintext), self.keks.of(row)
             except RowRejectedError as error:
-                verdicts[i] = Rejected(row, reason_of(error))
+                verdicts[i] = Rejected.by(row, error)
                 continue
             requests[i] = WrapRequest(key, row_context(name, row.pk), kek, hierarchical)
         if self.stale:
@@ -118,7 +118,7 @@ class WrapRows(Operation):
         kek_ids: list[str] = []
         for i, answer in zip(requests, answers, strict=True):
             if isinstance(answer, RowRejectedError):
-                verdicts[i] = Rejected(rows[i], reason_of(answer))
+                verdicts[i] = Rejected.by(rows[i], answer)
             else:
                 verdicts[i] = Change(rows[i], values_of(answer), branch_key=answer.branch_key)
                 kek_ids.append(answer.kek_id)
@@ -156,8 +156,4 @@ class WrapRows(Operation):
         provider = provider_of(request.kek_id) if request.kek_id is not None else None
         if provider is None or provider.lasts:
             return False
-        try:
-            self.kms.unwrap_many([request])
-        except KMSRefusedError:
-            return True
-        return False
+        return isinstance(self.kms.unwrap_many([request])[0], KekRefusedError)

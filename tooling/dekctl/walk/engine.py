@@ -20,19 +20,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
-
 from dekctl.db.row import Change, PrimaryKey, Row
 from dekctl.db.table import DekTable
-from dekctl.errors import DatabaseError, KMSError, RefusedError
-from dekctl.kms.context import primary_key_text
+from dekctl.errors import DatabaseError, KMSError
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Operation, Pending, Proved, Rejected, Verdict
+from dekctl.walk.breaker import Breaker
+from dekctl.walk.committing import MAX_REFUSED_FIRST, Writer
 from dekctl.walk.counts import Progress, RowCounts, add_counts
 from dekctl.walk.options import MAX_ROWS_PER_BATCH, WalkOptions
 from dekctl.walk.pacing import Pacing
 from dekctl.walk.quarantine import QuarantinedRows
-from dekctl.walk.writing import write
 
 BATCHES_WITH_KMS = 3
 """Enough to keep KMS busy while the last answers for one batch come in."""
@@ -53,10 +51,6 @@ class Batch:
     scanned: int
     due: int
     quarantined: list[PrimaryKey] = field(default_factory=list)
-
-
-class AllRowsRejectedError(RefusedError):
-    """The first rows were all rejected; likely a wrong setting. This walk has written nothing."""
 
 
 class Walk:
@@ -90,7 +84,6 @@ class Walk:
             give_up: when set, waiting for KMS and the database has been ended as well.
             heartbeat: whether to keep the run's heartbeat up; not where another process does.
         """
-        self._verb = verb
         self.operation = operation
         self.table: DekTable = operation.table
         self.options = options
@@ -105,8 +98,11 @@ class Walk:
         self._due = operation.due()
         visits = operation.visits_quarantined or options.retry_quarantined
         self._quarantined = QuarantinedRows(self.table, ledger, visits=visits)
-        self._held: list[Rejected] = []
-        self._trusting = options.retry_quarantined
+        trusting, most = options.retry_quarantined, operation.max_rejected_first
+        self._rejections = Breaker(verb, most, trusting=trusting)
+        self._refusals = Breaker(verb, MAX_REFUSED_FIRST, trusting=trusting)
+        """Holds the rows that the database refuses to change."""
+        self._writer = Writer(operation, ledger, run, self._quarantined, self._refusals)
         self._write_failed = False
         self._accounting = threading.Lock()
         self._settled: dict[int, tuple[PrimaryKey, RowCounts]] = {}
@@ -320,72 +316,29 @@ class Walk:
         proved = [v for v in verdicts if isinstance(v, Proved)]
         part.pending += sum(isinstance(v, Pending) for v in verdicts)
         moved: list[PrimaryKey] = []
+        refused = 0
         if not self.options.dry_run:
-            moved = self._commit([*changes, *proved], changes, rejected)
+            done = self._writer.write(changes, proved, rejected, keep_going=self.options.keep_going)
+            moved, refused, rejected = done.moved, done.refused, done.quarantined
         for one in rejected:
             part.quarantine(one.row.pk, one.reason)
-        part.changed += len(changes) - len(moved)
+        part.changed += len(changes) - len(moved) - refused
         part.proved += len(proved)
         return moved
 
-    def _commit(
-        self, good: Sequence[Change | Proved], changes: list[Change], rejected: list[Rejected]
-    ) -> list[PrimaryKey]:
-        release = self._quarantined.releases
-        if not (changes or rejected or (release and good)):
-            return []
-        ledger, run, branches = self.ledger, self.run, self.operation.kms.branches
-
-        def commit(connection: Connection) -> tuple[list[PrimaryKey], set[str]]:
-            moved, lost = write(connection, self.operation, changes)
-            if ledger is not None and run is not None:
-                if release:
-                    still = set(moved)
-                    ledger.quarantine.release(
-                        connection,
-                        run.table_name,
-                        [v.row.pk for v in good if v.row.pk not in still],
-                    )
-                ledger.quarantine.add(connection, run, [(r.row.pk, r.reason) for r in rejected])
-            return moved, lost
-
-        moved, lost = self.table.database.run(commit, write=True)
-        if lost and branches is not None:
-            branches.forget_all(lost)
-        return moved
-
-    # -- the circuit breaker -------------------------------------------------------------------
+    # -- rows that are bad, or a wrong setting ---------------------------------------------------
 
     def _hold(self, verdicts: Sequence[Verdict]) -> list[Rejected]:
-        """Hold rejected rows back until one row succeeds; refuse when none of the first does.
-
-        A wrong setting (context name, encoding, KEK) rejects every row alike. That is for the
-        operator to correct, not a reason to quarantine a billion rows.
-
-        Returns:
-            The rows to quarantine now.
-        """
+        """Hold rejected rows back until one row succeeds; return those to quarantine now."""
         rejected = [v for v in verdicts if isinstance(v, Rejected)]
-        if any(isinstance(v, Change | Proved) for v in verdicts):
-            self._trusting = True
-        if self._trusting or self.options.keep_going:
-            rejected, self._held = self._held + rejected, []
-            return rejected
-        self._held += rejected
-        if len(self._held) >= self.operation.max_rejected_first:
-            first = self._held[0]
-            raise AllRowsRejectedError(
-                f"{self._verb} stopped: the first {len(self._held):,} rows were all "
-                f"rejected; {primary_key_text(first.row.pk)}: {first.reason}",
-                hint="nothing was written; correct [table] or the KEK. If these rows really are "
-                "all bad, quarantine them with --keep-going",
-            )
-        return []
+        good = any(isinstance(v, Change | Proved) for v in verdicts)
+        return self._rejections.pass_on(rejected, good=good or self.options.keep_going)
 
     def _release_held(self) -> None:
         """At the end of the walk: few rows, all rejected: bad rows, not a wrong setting."""
-        rejected, self._held = self._held, []
+        scanned = self.counts.scanned
+        rejected = [*self._rejections.end(scanned), *self._refusals.end(scanned)]
         if rejected and not self.options.dry_run:
-            self._commit([], [], rejected)
+            self._writer.quarantine(rejected)
         for one in rejected:
             self.counts.quarantine(one.row.pk, one.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,6 +55,30 @@ _DENIED_CODES = frozenset(
 _SAYS_NO_VALUE = _DENIED_CODES | {1045, 1049, 1146, 1969, 2002, 2003, 3024, 3159}
 """Codes whose message names accounts, hosts, tables and limits, never a value from a row."""
 
+
+_EVERYBODYS = frozenset(
+    {
+        1021,  # disk full
+        1037,  # out of memory
+        1038,  # out of sort memory
+        1041,  # out of resources
+        1054,  # unknown column
+        1064,  # syntax error
+        1114,  # the table is full
+        1226,  # a limit of the account
+    }
+)
+"""Codes that every row would meet, beside those of denial and of a lost server."""
+_NAMED = re.compile(
+    r"CONSTRAINT `(\w+)` (?:failed|FOREIGN KEY)|for key '([\w.]+)'$|[Cc]olumn '(\w+)'"
+    r"|[Cc]heck constraint '(\w+)'"
+)
+"""What the server's messages about values name: a constraint, key or column."""
+_NAMING_CODES = frozenset(
+    {1048, 1062, 1216, 1217, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 3819, 4025}
+)
+_SIGNALLED = 1644
+"""A trigger's SIGNAL, unless it sets a code of its own."""
 
 RESPONSE_SECONDS = 15.0
 """How long to wait for a response beyond the statement's limit before the server counts as lost."""
@@ -252,6 +277,13 @@ class MySQL(Dialect):
     def is_denied(self, error: Exception) -> bool:
         return _code(error) in _DENIED_CODES
 
+    def is_about_rows(self, error: Exception) -> bool:
+        code = _code(error)
+        if code is None or code < 1000 or 2000 <= code < 3000:  # the driver's and client's own
+            return False
+        everybodys = code in _EVERYBODYS or code in _SAYS_NO_VALUE
+        return not (everybodys or self.is_timeout(error) or self.is_transient(error))
+
     @contextmanager
     def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:
         # A named lock is the server's, not the database's, and its name has 64 characters.
@@ -272,7 +304,13 @@ class MySQL(Dialect):
         code = _code(error)
         if code in _SAYS_NO_VALUE or code in _TRANSIENT_CODES:
             return f"{error.args[1]} (error {code})"
-        return f"error {code}" if code is not None else type(error).__name__
+        if code is None:
+            return type(error).__name__
+        if code == _SIGNALLED:
+            return f"a trigger raised an error (error {code})"
+        named = _NAMED.search(str(error.args[1])) if code in _NAMING_CODES else None
+        name = next(filter(None, named.groups()), None) if named else None
+        return f"error {code}" + (f" on {name}" if name else "")
 
 
 def _code(error: Exception) -> int | None:

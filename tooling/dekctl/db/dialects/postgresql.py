@@ -35,6 +35,10 @@ _SAYS_NO_VALUE = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "5
 authorization, missing databases and schemas, statements, resources, operators, system errors."""
 
 
+_ABOUT_ROWS = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0")
+"""SQLSTATE classes of values, constraints, CHECK OPTION and routines, such as a trigger's."""
+
+
 class PostgreSQL(Dialect):
     """PostgreSQL 11 or newer through psycopg 3."""
 
@@ -217,6 +221,13 @@ class PostgreSQL(Dialect):
         # insufficient_privilege, read_only_sql_transaction (a standby)
         return getattr(error, "sqlstate", None) in ("42501", "25006")
 
+    def is_about_rows(self, error: Exception) -> bool:
+        state, diagnosis = getattr(error, "sqlstate", None), getattr(error, "diag", None)
+        if state is None or diagnosis is None:
+            return False
+        # A trigger may raise any SQLSTATE.
+        return state.startswith(_ABOUT_ROWS) or _is_trigger_s(diagnosis)
+
     @contextmanager
     def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:
         # Of the transaction, so that it works behind a connection pooler too.
@@ -260,8 +271,12 @@ def _is_servers_own(state: str, diagnosis: Any) -> bool:
         return False
     if state.startswith("42"):
         return diagnosis.context is None
-    # A trigger's text comes from the language's own file: pl_exec.c, plpy_elog.c, plperl.c, ...
-    return not (diagnosis.source_file or "").startswith("pl")
+    return not _is_trigger_s(diagnosis)
+
+
+def _is_trigger_s(diagnosis: Any) -> bool:
+    """Whether a trigger raised it, from its language's file: pl_exec.c, plpy_elog.c, plperl.c, …"""
+    return (diagnosis.source_file or "").startswith("pl")
 
 
 def _full_name(connection: Connection, table: str, schema: str | None) -> str:

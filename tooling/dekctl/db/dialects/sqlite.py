@@ -160,6 +160,13 @@ class SQLite(Dialect):
     def is_denied(self, error: Exception) -> bool:
         return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
+    def is_about_rows(self, error: Exception) -> bool:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+            sqlite3.SQLITE_CONSTRAINT,
+            sqlite3.SQLITE_MISMATCH,
+            sqlite3.SQLITE_TOOBIG,
+        )
+
     def is_timeout(self, error: Exception) -> bool:  # noqa: ARG002
         return False  # it has no such limit
 

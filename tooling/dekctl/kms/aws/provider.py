@@ -9,15 +9,15 @@ are tried with each known KEK in turn.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import boto3
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
-from dekctl.kek_id import in_region, is_key_arn, is_multi_region
+from dekctl.errors import KMSError, KMSUnavailableError, RowRejectedError
+from dekctl.kek_id import is_key_arn
 from dekctl.kms.aws.assume_role import base_session
 from dekctl.kms.aws.botocore_private import botocore_session
 from dekctl.kms.aws.connect import TransportKind, make_transport
@@ -26,6 +26,7 @@ from dekctl.kms.aws.quota import live_quota
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
 from dekctl.kms.aws.transport import Request, Response, Transport
+from dekctl.kms.aws.trials import KekTrials, too_long
 from dekctl.kms.deadline import deadline_at
 from dekctl.kms.fork_safety import keep, reset_after_fork
 from dekctl.kms.interface import (
@@ -42,19 +43,8 @@ from dekctl.kms.interface import (
 )
 from dekctl.kms.limiter import RateLimiter
 
-Opened = TypeVar("Opened")
-
 CALL_RETRY = RetryPolicy(patience=10.0)
 """How long a single call, outside of batches, is retried."""
-
-_ROW_KEK_CODES = frozenset({"IncorrectKeyException"})
-"""The KEK that the row names did not wrap its key: an error of that row."""
-_UNKNOWN_KEK_CODES = frozenset(
-    {"NotFoundException", "ValidationException", "InvalidArnException", "IncorrectKeyException"}
-)
-"""The row's KEK does not exist: an error of that row, unless the KEK is a configured one."""
-_CLOSED_KEK_CODES = frozenset({"DisabledException", "KMSInvalidStateException"})
-"""A KEK that decrypts nothing now; the row may belong to another candidate."""
 
 
 class AWSKMS(KMSInterface):
@@ -101,6 +91,12 @@ class AWSKMS(KMSInterface):
         self._region = region
         self._endpoint_url = endpoint_url
         self._known = tuple(dict.fromkeys((key_id, *known_keks)))
+        self._trials = KekTrials(
+            self._known,
+            region or self._session.region_name,
+            lambda operation, requests: self._transport().call_many(operation, requests),
+            self.resolve,
+        )
         self._kek_arn = key_id if is_key_arn(key_id) else None
         self._count_lock = threading.Lock()
         self._transport_made: Transport | None = None
@@ -210,23 +206,19 @@ class AWSKMS(KMSInterface):
 
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         answers: list[Wrapped | RowRejectedError] = []
+        unfits = [_unfit(r) for r in requests]
         calls = [
             {
                 "KeyId": r.kek or self.key_id,
                 "Plaintext": r.plaintext,
                 **_context("EncryptionContext", r.context),
             }
-            for r in requests
-            if 1 <= len(r.plaintext) <= MAX_PLAINTEXT_BYTES
+            for r, unfit in zip(requests, unfits, strict=True)
+            if unfit is None
         ]
         responses = iter(self._transport().call_many("Encrypt", calls) if calls else [])
-        for r in requests:
-            if not 1 <= len(r.plaintext) <= MAX_PLAINTEXT_BYTES:
-                answers.append(
-                    RowRejectedError(f"a key of {len(r.plaintext)} bytes cannot be wrapped by KMS")
-                )
-                continue
-            response = next(responses)
+        for unfit in unfits:
+            response = unfit or next(responses)
             if isinstance(response, RowRejectedError):
                 answers.append(response)
             elif isinstance(response, KMSError):
@@ -236,9 +228,9 @@ class AWSKMS(KMSInterface):
         return answers
 
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
-        return self._open(
+        return self._trials.open(
             "Decrypt",
-            [r.kek_id for r in requests],
+            requests,
             lambda i, kek_id: {
                 "KeyId": kek_id,
                 "CiphertextBlob": requests[i].wrapped,
@@ -250,9 +242,9 @@ class AWSKMS(KMSInterface):
         )
 
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
-        return self._open(
+        return self._trials.open(
             "ReEncrypt",
-            [r.kek_id for r in requests],
+            requests,
             lambda i, kek_id: {
                 "SourceKeyId": kek_id,
                 "DestinationKeyId": requests[i].new_kek or self.key_id,
@@ -264,82 +256,6 @@ class AWSKMS(KMSInterface):
                 answer["CiphertextBlob"], answer["KeyId"], answer.get("DestinationKeyMaterialId")
             ),
         )
-
-    def _open(
-        self,
-        operation: str,
-        kek_ids: Sequence[str | None],
-        request: Callable[[int, str], Request],
-        result: Callable[[Response], Opened],
-    ) -> list[Opened | RowRejectedError]:
-        """Call KMS with the KEK each row names; if that name may be stale, with each candidate.
-
-        Raises:
-            KMSError: for what every row would meet: a disabled KEK, or an unreachable KMS.
-        """
-        unknown: set[int] = set()
-        closed: dict[int, KMSError] = {}
-        answers: list[Opened | RowRejectedError | None] = [None] * len(kek_ids)
-        candidates = [self._candidates(kek_id) for kek_id in kek_ids]
-        waiting = list(range(len(kek_ids)))
-        attempt = 0
-        while waiting:
-            responses = self._transport().call_many(
-                operation, [request(i, candidates[i][attempt]) for i in waiting]
-            )
-            again: list[int] = []
-            for i, response in zip(waiting, responses, strict=True):
-                if not isinstance(response, KMSError):
-                    answers[i] = result(response)
-                    continue
-                if response.code in _UNKNOWN_KEK_CODES:
-                    unknown.add(i)
-                elif response.code in _CLOSED_KEK_CODES:
-                    closed[i] = response
-                else:
-                    answers[i] = self._rejection(kek_ids[i], response)
-                    continue
-                if attempt + 1 < len(candidates[i]):
-                    again.append(i)
-                elif i in unknown and i in closed:
-                    answers[i] = RowRejectedError(
-                        f"no usable KEK can decrypt its wrapped key; {closed[i].message}",
-                        hint="if that KEK wrapped it, enable the KEK, then run: dekctl verify",
-                        code=closed[i].code,
-                    )
-                else:
-                    answers[i] = self._rejection(kek_ids[i], response)
-            waiting, attempt = again, attempt + 1
-        return [answer for answer in answers if answer is not None]
-
-    def _candidates(self, kek_id: str | None) -> tuple[str, ...]:
-        if kek_id is None:
-            return tuple(map(self._related, self._known))
-        if is_key_arn(kek_id):
-            return (self._related(kek_id),)
-        return tuple(dict.fromkeys((kek_id, *map(self._related, self._known))))
-
-    def _related(self, kek: str) -> str:
-        """The replica here of a multi-Region key of another Region; any other key unchanged."""
-        here = self._region or self._session.region_name
-        return in_region(kek, here) if here is not None and is_multi_region(kek) else kek
-
-    def _rejection(self, kek_id: str | None, error: KMSError) -> RowRejectedError:
-        """Turn a KMS error into the answer for one row, or raise it if it concerns every row."""
-        if isinstance(error, RowRejectedError):
-            return error
-        unknown = error.code in _UNKNOWN_KEK_CODES and kek_id not in self._known
-        if error.code in _ROW_KEK_CODES or unknown:
-            return RowRejectedError(
-                f"KEK {kek_id} cannot decrypt this row's wrapped key: {error.code}",
-                hint=error.hint,
-                code=error.code,
-            )
-        if kek_id and isinstance(error, KMSRefusedError):
-            raise KMSRefusedError(
-                f"{error.message}, KEK {kek_id}", hint=error.hint, code=error.code
-            )
-        raise error
 
     def _count(self, operation: str) -> None:
         with self._count_lock:
@@ -378,6 +294,13 @@ class AWSKMS(KMSInterface):
             if self._transport_made is not None:
                 self._transport_made.close()
                 self._transport_made = None
+
+
+def _unfit(request: WrapRequest) -> RowRejectedError | None:
+    """Why KMS cannot wrap a key; None where it can."""
+    if not 1 <= len(request.plaintext) <= MAX_PLAINTEXT_BYTES:
+        return RowRejectedError(f"a key of {len(request.plaintext)} bytes cannot be wrapped by KMS")
+    return too_long(request.context)
 
 
 def _unreachable(operation: str, error: BotoCoreError) -> KMSUnavailableError:

@@ -245,10 +245,8 @@ class BranchKeys:
         answers = self._kms.unwrap_many([_request(key) for key in stored])
         for key, answer in zip(stored, answers, strict=True):
             if isinstance(answer, RowRejectedError):
-                found[key.branch_id] = RowRejectedError(
-                    f"KMS cannot decrypt its branch key {key.branch_id}: {answer.message}",
-                    hint=answer.hint,
-                    code=answer.code,
+                found[key.branch_id] = answer.after(
+                    f"KMS cannot decrypt its branch key {key.branch_id}"
                 )
             else:
                 found[key.branch_id] = OpenedBranch(key, answer.plaintext, since)
@@ -333,10 +331,8 @@ class BranchKeys:
         answers = self._prove(requests, self._kms.rewrap_many(requests) if requests else [])
         for key, answer in zip(old, answers, strict=True):
             if isinstance(answer, RowRejectedError):
-                now[key.branch_id] = RowRejectedError(
-                    f"its branch key {key.branch_id} cannot be rewrapped: {answer.message}",
-                    hint=answer.hint,
-                    code=answer.code,
+                now[key.branch_id] = answer.after(
+                    f"its branch key {key.branch_id} cannot be rewrapped"
                 )
             elif self._store.replace(key, answer.blob, answer.kek_id):
                 now[key.branch_id] = replace(key, wrapped=answer.blob, kek_id=answer.kek_id)

@@ -18,8 +18,9 @@ from dekctl.db.row import PrimaryKey
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat
+from dekctl.walk.breaker import AllRowsRejectedError
 from dekctl.walk.counts import RowCounts, add_counts
-from dekctl.walk.engine import AllRowsRejectedError, Walk
+from dekctl.walk.engine import Walk
 from dekctl.walk.options import WalkOptions
 from dekctl.walk.processes.job import Done, Job, WorkerDiedError, Workers
 from dekctl.walk.processes.limits import (
