@@ -20,7 +20,7 @@ from dekctl.kms import AWSKMS, InMemoryKMS, set_kms_provider
 from dekctl.kms.aws.connect import TransportKind
 from dekctl.kms.aws.retry import RetryPolicy
 from dekctl.kms.branch.keys import BranchKeys
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import row_context
 from dekctl.kms.interface import Unwrapped, UnwrapRequest, Wrapped, WrapRequest
 from dekctl.reader import RowKeys

@@ -13,7 +13,7 @@ from dekctl.branch_keys.table import BranchTable, branch_keys_table
 from dekctl.errors import DatabaseError, RowRejectedError
 from dekctl.kms import AWSKMS, EnvKMS
 from dekctl.kms.branch.keys import BranchKeys
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import row_context
 from dekctl.kms.interface import UnwrapRequest, Wrapped, WrapRequest
 from dekctl.reader import RowKeys

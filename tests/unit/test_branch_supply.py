@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from dekctl.errors import KMSUnavailableError
-from dekctl.kms.branch.store import BranchKey
 from dekctl.kms.branch.supply import WRAP_SECONDS, BranchScope, BranchSupply, OpenedBranch
+from dekctl.kms.branch_key import BranchKey
 from support.waiting import PATIENCE_SECONDS, eventually
 
 SCOPE: BranchScope = ("files", None)

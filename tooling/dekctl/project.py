@@ -27,6 +27,7 @@ from dekctl.kms.providers import provider_named, provider_of
 from dekctl.kms.router import RoutedKMS
 from dekctl.kms.spec import Opening, ProviderSpec
 from dekctl.ledger import Ledger
+from dekctl.ledger.elsewhere import refuse_ledger_elsewhere
 from dekctl.ledger.managed_columns import refuse_other_columns
 
 
@@ -176,6 +177,8 @@ class Project:
             DatabaseError: the database refused or cannot be reached.
         """
         ledger = self.ledger
+        if not ledger.exists():
+            refuse_ledger_elsewhere(self.database, self.config)
         metadata = ledger.table_metadata(config.context_name) if ledger.exists() else {}
         refuse_other_columns(config, metadata)
         table = DekTable(self.database, config)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 
 NAME = "dekctl_branch_keys"
 IDS_PER_QUERY = 500

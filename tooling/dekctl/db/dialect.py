@@ -127,6 +127,10 @@ class Dialect(ABC):
     def selected(self, column: str, *, is_text: bool) -> str:
         """SQL that reads a key column (already quoted), in the way it is fingerprinted."""
 
+    def hex_of(self, column: str, start: int, length: int) -> str:
+        """SQL of bytes of a (quoted) binary column as lower-case hex; the first is byte 1."""
+        return f"lower(hex(substr({column}, {start}, {length})))"
+
     @abstractmethod
     def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
         """SQL of :func:`dekctl.db.row.fingerprint` over (quoted column, is text) pairs.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dekctl.errors import DatabaseError
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 
 PrimaryKey = tuple[Any, ...]
 

@@ -29,6 +29,7 @@ from dekctl.lifecycle.usage import (
     rows_naming,
     rows_through_branch_keys,
     rows_unclear,
+    rows_without_branch_keys,
 )
 from dekctl.project import Project
 from dekctl.wording import counted
@@ -183,7 +184,7 @@ def _judge(
     inspection.rows_counted = True
     stored = sorted({use.kek_id for use in uses if use.kek_id is not None})
     risks = find_risks(replace(inputs, stored_keks=stored))
-    counts = _Counts(project, plan, uses, missing)
+    counts = _Counts(project, plan, uses, missing, rows_without_branch_keys(project))
     findings = _without_echo([found for risk in risks if (found := counts.weigh(risk))])
     accepted = _accepted_ids(allow, findings)
     inspection.findings = [replace(f, allowed=f.id in accepted) for f in findings]
@@ -199,6 +200,8 @@ class _Counts:
     plan: TerraformPlan
     uses: Sequence[Use]
     missing: Sequence[str]
+    lost: int
+    """Rows (V3) whose branch key is not stored: restored, it may be under any KEK."""
 
     def weigh(self, risk: Risk) -> PlanFinding | None:
         """Whether a risk counts here, and for how many rows."""
@@ -210,11 +213,15 @@ class _Counts:
         may_be_kek = is_kek(self.plan, kek)
         unclear = rows_unclear(concerned, kek) if may_be_kek else 0
         branch_keys = branch_keys_under(concerned, kek)
-        rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek) + unclear
+        lost = self.lost if may_be_kek else 0
+        rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek)
+        rows += unclear + lost
         if rows or branch_keys or not risk.if_needed:
             more = ""
             if unclear:
                 more += f"; of these, {counted(unclear, 'row')} with an alias or no KEK as kek_id"
+            if lost:
+                more += f"; of these, {counted(lost, 'row')} (V3) without their branch key"
             if branch_keys:
                 more += f"; it wraps {counted(branch_keys, 'branch key')} (V3)"
             return self._finding(risk, rows, more, "rows" if rows or branch_keys else "always")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dekctl.errors import RowRejectedError
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.dek import DEK, hides_keys
 
 Context = Mapping[str, str]

@@ -191,8 +191,10 @@ class RoutedKMS(KMSInterface):
     def _branch_keys(self) -> BranchKeys:
         if self.branches is None:
             raise UsageError(
-                "hierarchical wrapping (V3) needs the table of branch keys, which does not exist",
-                hint="create it with: dekctl schema expand",
+                "hierarchical wrapping (V3) needs the table dekctl_branch_keys, which does not "
+                "exist",
+                hint="if rows are at V3 already (dekctl status), restore it from a backup of this "
+                "database; else create it with: dekctl schema upgrade",
             )
         return self.branches
 

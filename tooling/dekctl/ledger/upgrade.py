@@ -14,6 +14,8 @@ from alembic import op
 from sqlalchemy import Connection
 
 from dekctl import __version__
+from dekctl.branch_keys.table import NAME as BRANCH_KEYS
+from dekctl.branch_keys.table import branch_keys_table
 from dekctl.db.database import Database, DeniedDatabaseError
 from dekctl.db.lineage import BASE, Lineage
 from dekctl.errors import RefusedError
@@ -82,6 +84,11 @@ def upgrade(database: Database, schema: str | None, *, create: bool) -> LedgerVe
     """
     with database.transaction() as connection:
         version = ledger_version(connection, schema)
+        complete = sa.inspect(connection).has_table(BRANCH_KEYS, schema=schema)
+    if version.is_current and create and not complete:
+        # It is no part of the ledger, and goes and comes by itself.
+        database.run(branch_keys_table(schema).create, write=True, patient=True)
+        return replace(version, changed=True)
     if version.is_current or not (version.exists or create):
         return version
 

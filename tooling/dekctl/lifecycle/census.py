@@ -12,6 +12,7 @@ from dekctl.config.outputs import Outputs
 from dekctl.db.table import DekTable
 from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
+from dekctl.lifecycle.usage import rows_without_branch_key
 from dekctl.project import Project
 
 ROW_STATES = ("plaintext_only", "both", "wrapped_only", "no_key")
@@ -27,8 +28,11 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     outputs = project.outputs if project.uses_aws and not project.env.kek else None
     ledger = project.ledger if project.ledger.exists() else None
     tables = [
-        table_status(project.table(config), ledger, outputs)
-        | {"branch_keys": _branch_keys(project, config, outputs)}
+        table_status(table := project.table(config), ledger, outputs)
+        | {
+            "branch_keys": _branch_keys(project, config, outputs),
+            "rows_without_branch_key": rows_without_branch_key(project, table),
+        }
         for config in project.table_configs(table_name)
     ]
     runs = ledger.history(5) if ledger else []
@@ -40,7 +44,8 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     if len(tables) == 1:
         return {**head, **tables[0], **terraform, "runs": runs}
     total: dict[str, Any] = {
-        key: sum(table[key] for table in tables) for key in ("rows", *ROW_STATES, "quarantined")
+        key: sum(table[key] for table in tables)
+        for key in ("rows", *ROW_STATES, "quarantined", "rows_without_branch_key")
     }
     stages = {table["stage"] for table in tables}
     total["stage"] = stages.pop() if len(stages) == 1 else "mixed"

@@ -24,6 +24,7 @@ from dekctl.lifecycle.usage import (
     missing_tables,
     rows_naming,
     rows_unclear,
+    rows_without_branch_keys,
 )
 from dekctl.project import Project
 from dekctl.wording import counted
@@ -101,7 +102,8 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
     verdict.branch_keys = branch_keys_under(uses, kek)
     if verdict.rows == verdict.branch_keys == 0 and generation is None:
         _refuse_unknown(project, kek)
-    verdict.checks += [_unclear(verdict), _branch_keys(project, verdict, name)]
+    lost = rows_without_branch_keys(project)
+    verdict.checks += [_unclear(verdict), _branch_keys(project, verdict, name, lost)]
     if erase is not None:
         verdict.checks += check_erasure(project, kek, erase, verdict.rows)
     else:
@@ -189,7 +191,15 @@ def _unclear(verdict: Verdict) -> Check:
     )
 
 
-def _branch_keys(project: Project, verdict: Verdict, name: str) -> Check:
+def _branch_keys(project: Project, verdict: Verdict, name: str, lost: int) -> Check:
+    if lost:
+        return Check(
+            "branch keys",
+            False,
+            f"{counted(lost, 'row')} (V3) without their branch key may need it: once restored, "
+            "that key may be under this KEK",
+            "restore dekctl_branch_keys from a backup of this database",
+        )
     if verdict.branch_keys == 0:
         return Check("branch keys", True, "it wraps no branch key (V3)")
     return Check(

@@ -13,9 +13,12 @@ import sqlalchemy as sa
 
 from dekctl.branch_keys.table import branch_keys_table
 from dekctl.config import TableConfig
+from dekctl.db.sql import literal
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.kek_id import could_be, is_same_kek
+from dekctl.kms.branch.keys import ID_BYTES
+from dekctl.kms.branch.supply import V3_FORMAT
 from dekctl.kms.context import V1, V3
 from dekctl.ledger import tables
 from dekctl.project import Project
@@ -97,6 +100,43 @@ def _refuse_unlisted(project: Project, uses: Sequence[Use]) -> None:
             hint=f'put the table back into {file}: [[table]] with context_name = "{name}"; if it '
             "was dropped for good, delete its lines from dekctl_tables and dekctl_branch_keys",
         )
+
+
+def rows_without_branch_key(project: Project, table: DekTable) -> int:
+    """How many rows (V3) have a branch key that is not stored: no KEK can decrypt them.
+
+    Raises:
+        DatabaseError: the database refused or cannot be reached.
+    """
+    if not (table.has("wrapped") and table.has("version")):
+        return 0
+    rows = (
+        f"SELECT count(*) FROM {table.quoted_name} AS t "
+        f"WHERE t.{table.quoted('version')} = '{V3}' AND t.{table.quoted('wrapped')} IS NOT NULL"
+    )
+    if project.branch_table.exists():
+        engine = project.database.engine
+        stored = engine.dialect.identifier_preparer.format_table(
+            branch_keys_table(project.config.table.schema)
+        )
+        branch_id = table.database.dialect.hex_of(
+            f"t.{table.quoted('wrapped')}", len(V3_FORMAT) + 1, ID_BYTES
+        )
+        rows += (
+            f" AND NOT EXISTS (SELECT 1 FROM {stored} AS b WHERE b.branch_id = {branch_id} "
+            f"AND b.context_name = {literal(table.config.context_name)})"
+        )
+    with table.database.transaction(patient=True) as connection:
+        return int(connection.execute(sa.text(rows)).scalar_one())
+
+
+def rows_without_branch_keys(project: Project) -> int:
+    """The sum of :func:`rows_without_branch_key` over the configured tables that exist."""
+    return sum(
+        rows_without_branch_key(project, project.table(config))
+        for config in project.config.tables
+        if _is_there(project, config)
+    )
 
 
 def _uses_of(table: DekTable) -> list[Use]:

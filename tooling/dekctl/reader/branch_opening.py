@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from dekctl.errors import RowRejectedError
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.interface import Unwrapped
 from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.branches import Branch, BranchBlobs

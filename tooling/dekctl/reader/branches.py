@@ -16,8 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from dekctl.branch_keys.table import BranchTable
 from dekctl.errors import DatabaseError, RowRejectedError
 from dekctl.kms.branch.keys import HEAD_BYTES, NONCE_BYTES, TAG_BYTES
-from dekctl.kms.branch.store import BranchKey
 from dekctl.kms.branch.supply import V3_FORMAT
+from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import branch_context, key_encoder
 from dekctl.kms.dek import DEK
 from dekctl.kms.interface import UnwrapRequest

@@ -16,6 +16,7 @@ from dekctl.db.lineage import Direction
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.ledger import Ledger
+from dekctl.ledger.elsewhere import refuse_ledger_elsewhere
 from dekctl.ledger.managed_columns import refuse_other_columns
 from dekctl.ledger.upgrade import LedgerVersion, ledger_version, upgrade, upgrade_sql
 from dekctl.project import Project
@@ -45,6 +46,8 @@ def plan_for(
             ledger_exists = ledger_version(connection, ledger_schema).exists
     else:
         ledger_exists = ledger.exists()
+    if not ledger_exists:
+        refuse_ledger_elsewhere(database, config)
     metadata = ledger.table_metadata(table_config.context_name) if ledger_exists else {}
     refuse_other_columns(table_config, metadata)
     table = DekTable(database, table_config)

@@ -91,6 +91,11 @@ def _text(table: dict[str, Any]) -> str:
         name = f" ({kek['generation']})" if kek["generation"] else ""
         lines.append(f"  {kek['keys']:>12,} branch keys under {kek['kek_id']}{name}")
         lines += _key_state(kek)
+    if lost := table["rows_without_branch_key"]:
+        lines.append(
+            f"  {lost:>12,} rows V3 without their branch key: they cannot be decrypted; restore "
+            "dekctl_branch_keys from a backup of this database"
+        )
     for name in table["constraints"]:
         lines.append(
             f"  the constraint {name} refuses some writes of the application: a schema step is "

@@ -82,6 +82,9 @@ class PostgreSQL(Dialect):
         # A char(n) column loses its padding in this cast, here and in the fingerprint alike.
         return f"{column}::text" if is_text else column
 
+    def hex_of(self, column: str, start: int, length: int) -> str:
+        return f"encode(substring({column} FROM {start} FOR {length}), 'hex')"
+
     def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
         parts = []
         for column in columns:

@@ -28,8 +28,9 @@ from cryptography.exceptions import InvalidTag
 from dekctl.config.model import ROWS_PER_BRANCH_KEY
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kek_id import is_same_kek
-from dekctl.kms.branch.store import BranchKey, BranchRewrapResult, BranchStore
+from dekctl.kms.branch.store import BranchRewrapResult, BranchStore
 from dekctl.kms.branch.supply import V3_FORMAT, BranchScope, BranchSupply, OpenedBranch
+from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import (
     OTHER_CONTEXT_HINT,
     TABLE,

@@ -7,17 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dekctl.errors import RowRejectedError
-
-
-@dataclass(frozen=True, slots=True)
-class BranchKey:
-    """A branch key as it is stored: wrapped by a KEK."""
-
-    branch_id: str
-    context_name: str
-    wrapped: bytes = field(repr=False)
-    kek_id: str
-    max_uses: int
+from dekctl.kms.branch_key import BranchKey
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dekctl.kms.branch.store import BranchKey
+from dekctl.kms.branch_key import BranchKey
 
 V3_FORMAT = b"\x03"
 WRAP_SECONDS = 3600.0
