@@ -297,15 +297,19 @@ def test_branch_keys_count_although_rows_of_v2_name_their_kek(
     )
     wrapped_by(app, arn_of("k1"))
     app.database.sql(
-        "UPDATE encrypted_files SET kek_id = :kek, wrapped_key_version = 'V3' WHERE id > 3",
+        "UPDATE encrypted_files SET kek_id = :kek, wrapped_key_version = 'V3', "
+        "wrapped_key = :blob WHERE id > 3",
+        kek=arn_of("k2"),
+        blob=b"\x03" + bytes(16) + b"the rest",
+    )
+    app.database.sql(
+        "INSERT INTO dekctl_branch_keys VALUES "
+        "(:id, 'encrypted_files', x'00', :kek, '2026-01-01', 10)",
+        id=bytes(16).hex(),
         kek=arn_of("k2"),
     )
     assert guard(dekctl, document, expect=0)["findings"] == []
-    app.database.sql(
-        "INSERT INTO dekctl_branch_keys VALUES "
-        "('00', 'encrypted_files', x'00', :kek, '2026-01-01', 10)",
-        kek=arn_of("k1"),
-    )
+    app.database.sql("UPDATE dekctl_branch_keys SET kek_id = :kek", kek=arn_of("k1"))
     [finding] = guard(dekctl, document, expect=3)["findings"]
     assert finding["rows"] == ROWS - 3
     assert "it wraps 1 branch key (V3)" in finding["detail"]

@@ -215,7 +215,7 @@ class _Counts:
         branch_keys = branch_keys_under(concerned, kek)
         lost = self.lost if may_be_kek else 0
         rows = rows_naming(concerned, kek) + rows_through_branch_keys(concerned, kek)
-        rows += unclear + lost
+        rows = max(rows + unclear, lost)  # the same rows may name it
         if rows or branch_keys or not risk.if_needed:
             more = ""
             if unclear:
