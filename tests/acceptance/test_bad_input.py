@@ -58,7 +58,10 @@ def test_without_a_configuration_the_error_says_how_to_name_one(dekctl: Dekctl) 
         ('[table]\nnmae = "x"\n[env.x]\n', ("'nmae'", "did you mean 'name'?")),
         ('[env.x]\ndatabase_ulr = "x"\n', ("'database_ulr'", "did you mean 'database_url'?")),
         ("[env.x]\nqqqq = 1\n", ("'qqqq'", "known keys are")),
-        ('[table]\nplaintext_encoding = "base46"\n[env.x]\n', ("'base46'", "raw, base64, base64url")),
+        (
+            '[table]\nplaintext_encoding = "base46"\n[env.x]\n',
+            ("did you mean 'base64'?", "raw, base64"),
+        ),
         ('[env.x]\nprovider = "azure"\n', ("'azure'", "aws, env, memory")),
         ("[table\n", ("not valid TOML",)),
         ("", ("no [env.NAME]",)),

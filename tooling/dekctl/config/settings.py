@@ -8,6 +8,7 @@ docs/configuration.md are made of them.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import re
@@ -126,7 +127,7 @@ class Setting:
             for each in (raw if self.many and isinstance(raw, list) else [raw])
         ]
         if not values:
-            raise self._wrong(where, None)
+            raise self._wrong(where, None, None)
         return tuple(values) if self.many else values[0]
 
     def _one(self, raw: Any, where: str, environ: Mapping[str, str]) -> Any:
@@ -138,12 +139,14 @@ class Setting:
             with contextlib.suppress(ValueError):
                 value = self.kind(value)
         if not self.accepts(value):
-            raise self._wrong(where, raw.removeprefix(_VARIABLE) if value is not raw else None)
+            raise self._wrong(
+                where, raw.removeprefix(_VARIABLE) if value is not raw else None, value
+            )
         if self.is_name:
             refuse_odd_name(self.name, value, where)
         return Path(value) if self.kind is Path else value
 
-    def _wrong(self, where: str, variable: str | None) -> UsageError:
+    def _wrong(self, where: str, variable: str | None, value: Any) -> UsageError:
         # What it holds is not shown: it may be a secret that was meant for another setting.
         source = f", read from {variable}," if variable else ""
         hint = f"correct {where}"
@@ -151,6 +154,8 @@ class Setting:
             hint = f"set it and run the same command again: export {variable}=…"
         elif self.many:
             hint = f"for example {self.name} = {json.dumps(self.default)}"
+        elif near := difflib.get_close_matches(str(value), self.choices, n=1):
+            hint = f"did you mean {near[0]!r}?"
         return UsageError(f"{self.name} in {where}{source} must be {self.expected()}", hint=hint)
 
 
