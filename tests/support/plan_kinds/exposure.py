@@ -58,15 +58,23 @@ def revoked(plan: Plan) -> Plan:
     return existing(plan, "aws_kms_grant", before, None)
 
 
-def key_of_the_account(plan: Plan) -> Plan:
-    """The key policy leaves the decision to the account; a stranger's role gets Decrypt."""
-    root = f"arn:aws:iam::{ACCOUNT}:root"
+def of_the_account(plan: Plan) -> Plan:
+    """The key policy leaves the decision to the account already."""
     change = change_of(plan, KEK)
     text = json.loads(change["before"]["policy"])
-    text["Statement"].append(allow(root, "kms:*"))
+    text["Statement"].append(allow(f"arn:aws:iam::{ACCOUNT}:root", "kms:*"))
     change["before"]["policy"] = change["after"]["policy"] = json.dumps(text)
+    return plan
+
+
+def role_policy(plan: Plan) -> Plan:
     document = {"Statement": [own(allow("*", "kms:Decrypt"))]}
     return create(plan, "aws_iam_role_policy", role="stranger", policy=json.dumps(document))
+
+
+def user_policy(plan: Plan) -> Plan:
+    document = {"Statement": [own(allow("*", "kms:Decrypt"))]}
+    return create(plan, "aws_iam_user_policy", user="somebody", policy=json.dumps(document))
 
 
 def elsewhere_by_service() -> dict[str, Any]:
@@ -124,7 +132,16 @@ EXPOSED: Cases = {
     "a grant lets a stranger decrypt": (grant(STRANGER, "Decrypt"), "exposure"),
     "a grant lets a stranger describe the key": (grant(STRANGER, "DescribeKey"), None),
     "a grant of the app is revoked": (revoked, "decrypt"),
-    "a role gets Decrypt on a key of the account": (key_of_the_account, "exposure"),
+    "a role gets Decrypt on a key of the account": (
+        both(of_the_account, role_policy),
+        "exposure",
+    ),
+    "a role gets Decrypt where the key policy names roles": (role_policy, None),
+    "a user gets Decrypt on a key of the account": (
+        both(of_the_account, user_policy),
+        "exposure",
+    ),
+    "a user gets Decrypt where the key policy names roles": (user_policy, None),
     "anybody may assume the app's role": (
         says(
             role_of("app"),

@@ -146,6 +146,7 @@ RIGHTS: Cases = {
     "the wrapper's own policy is deleted": (deletes(policy_of("wrapper")), "write"),
     "the auditor's own policy is deleted": (deletes(policy_of("auditor")), None),
     "the app's role is deleted": (deletes(role_of("app")), "role"),
+    "the wrapper's role is deleted": (deletes(role_of("wrapper")), "write"),
     "the verifier's role is deleted": (deletes(role_of("verifier")), "verify"),
     "nobody may assume the app's role": (
         sets(role_of("app"), assume_role_policy='{"Statement": []}'),

@@ -25,6 +25,7 @@ from support.plan_kinds.edits import (
     VERSIONING,
     Cases,
     Edit,
+    adds,
     allow,
     arn_of,
     block,
@@ -220,6 +221,14 @@ BUCKETS: Cases = {
         block(OWNERSHIP, "rule", object_ownership="ObjectWriter"),
         "trail",
     ),
+    "the bucket's ACL becomes public": (
+        adds("aws_s3_bucket_acl", bucket="dekctl-staging-trail-123456789012", acl="public-read"),
+        "trail",
+    ),
+    "the bucket itself suspends versioning": (
+        block(BUCKET, "versioning", enabled=False),
+        "trail",
+    ),
     "the bucket's access log is turned off": (deletes(LOGGING), "trail"),
     "the policy of the access log's bucket is deleted": (
         deletes("aws_s3_bucket_policy.access"),
@@ -279,6 +288,14 @@ KEYS_AND_LOGS: Cases = {
         "trail",
     ),
     "the policy of the delivery is deleted": (deletes(DELIVERY_POLICY), "trail"),
+    "the role of the delivery loses the policies that are not listed": (
+        adds(
+            "aws_iam_role_policies_exclusive",
+            role_name="dekctl-staging-trail-delivery",
+            policy_names=[],
+        ),
+        "trail",
+    ),
     "the policy of the delivery is for another log group": (
         replaced_in(DELIVERY_POLICY, "/dekctl/dekctl-staging/cloudtrail", "/other"),
         "trail",

@@ -105,11 +105,13 @@ class Inspection:
         """The error of a refused plan."""
         listed = "\n  ".join(str(finding) for finding in self.refused)
         first = self.refused[0]
+        cure = "correct the Terraform change"
+        if first.risk.if_needed:
+            cure = "move the rows first (dekctl rewrap, dekctl retire)"
+        accept = f"or accept a single finding: --allow {first.id} (make apply ALLOW={first.id})"
         return RefusedError(
             f"this plan is refused:\n  {listed}",
-            hint=first.risk.hint
-            or "move the rows first (dekctl rewrap, dekctl retire), or accept a single finding: "
-            f"--allow {first.id} (make apply ALLOW={first.id})",
+            hint=first.risk.hint or f"{cure}, {accept}",
         )
 
     def as_json(self) -> dict[str, Any]:

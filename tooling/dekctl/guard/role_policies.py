@@ -9,6 +9,8 @@ from dekctl.guard.iam import Statement, parse_policy
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 
 ROLE_POLICIES = ("aws_iam_role_policy", "aws_iam_policy")
+EXCLUSIVE = ("aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive")
+"""Resources that take every policy from a role which they do not list."""
 
 
 @dataclass(frozen=True, slots=True)

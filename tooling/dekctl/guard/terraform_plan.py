@@ -45,6 +45,11 @@ class ResourceChange:
         """Whether Terraform only stops to manage the resource, which stays as it is."""
         return "forget" in self.actions
 
+    @property
+    def will_act(self) -> bool:
+        """Whether the resource is made or changed, and is there afterwards."""
+        return self.actions not in (("no-op",), ("delete",), ("read",))
+
     def was(self, name: str) -> Any:
         """A value now; None where there is none."""
         return (self.before or {}).get(name)

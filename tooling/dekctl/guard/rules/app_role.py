@@ -9,8 +9,9 @@ from typing import Any
 from dekctl.config.roles import Role
 from dekctl.guard.access import readers_of
 from dekctl.guard.iam import Statement, parse_policy
-from dekctl.guard.kms_keys import present_keys
+from dekctl.guard.kms_keys import active_keys, present_keys
 from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.role_policies import EXCLUSIVE
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 
 KINDS = (
@@ -22,8 +23,6 @@ KINDS = (
         2,
     ),
 )
-EXCLUSIVE = ("aws_iam_role_policies_exclusive", "aws_iam_role_policy_attachments_exclusive")
-"""Resources that take every policy from a role which they do not list."""
 HOLDERS = {
     "aws_iam_instance_profile": "role",
     "aws_eks_pod_identity_association": "role_arn",
@@ -45,6 +44,10 @@ def find(inputs: Inputs) -> Iterator[Risk]:
         for role, kind in ((Role.VERIFIER, "verify"), (Role.REWRAPPER, "rewrap")):
             for _, address, reason in _changes(plan, {plan.outputs.roles[role]}, kind, kind):
                 yield from _on_every_key(plan, kind, address, reason)
+        wrapper = plan.outputs.roles[Role.WRAPPER]
+        for _, address, reason in _changes(plan, {wrapper}, "write", "write"):
+            for key in active_keys(plan):
+                yield Risk("write", address, key.was("arn"), reason, if_needed=False)
     for address, reason in _taken_from_holders(plan):
         yield from _on_every_key(plan, "role", address, reason)
 
@@ -74,10 +77,8 @@ def _changes(
             yield changed, change.address, reason
     names = {arn.rpartition("/")[2] for arn in users}
     for change in plan.of(*EXCLUSIVE):
-        if change.goes or change.actions == ("no-op",):
-            continue
         role = change.will("role_name")
-        if role in names or change.is_unknown("role_name"):
+        if change.will_act and (role in names or change.is_unknown("role_name")):
             reason = f"the role {role} may lose its rights: policies not listed here are removed"
             yield changed, change.address, reason
 

@@ -149,6 +149,22 @@ def _by_role_policy(inputs: Inputs, key: ResourceChange) -> Iterator[Risk]:
         if found:
             detail = f"a policy of the role {role} allows {', '.join(found)} on it"
             yield _risk(policies.touched[0], arn, detail)
+    for change in plan.of("aws_iam_user_policy", "aws_iam_group_policy"):
+        after = plan.policy_after(change)
+        if not change.will_act or after is None:
+            continue
+        before = parse_policy(change.was("policy") or "{}")
+        name = f"arn:aws:iam::{account}:user/{change.will('user') or 'member'}"
+        found = [
+            action
+            for action in (*USES, *CONTROLS)
+            if any(
+                allows(policy, ask, lambda _: True) and newly_allowed(before, after, ask)
+                for ask in _asks(inputs, AWS, name, action, arn)
+            )
+        ]
+        if found:
+            yield _risk(change, arn, f"a policy of users allows {', '.join(found)} on it")
 
 
 def _by_grant(plan: TerraformPlan) -> Iterator[Risk]:

@@ -29,16 +29,23 @@ PUBLIC_ACCESS = (
     "ignore_public_acls",
     "restrict_public_buckets",
 )
+PUBLIC_ACLS = {"public-read", "public-read-write", "authenticated-read"}
 NESTED = (
+    "acl",
     "bucket_encryption",
+    "grant",
     "lifecycle_configuration",
+    "lifecycle_rule",
+    "logging",
     "logging_configuration",
     "object_lock_configuration",
     "ownership_controls",
     "public_access_block_configuration",
+    "server_side_encryption_configuration",
+    "versioning",
     "versioning_configuration",
 )
-"""What the Cloud Control provider has inside of its bucket."""
+"""What a bucket itself may set: the Cloud Control provider's, and an older AWS provider's."""
 NOT_READABLE_AT_ONCE = {"GLACIER", "DEEP_ARCHIVE"}
 
 
@@ -77,6 +84,9 @@ def _weakened(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iter
         case "_ownership_controls":
             if _was_and_changes(change, "rule", "object_ownership", "BucketOwnerEnforced"):
                 yield f"{bucket} accepts ACLs, which can open it"
+        case "_acl":
+            if change.is_unknown("acl") or str(change.will("acl")) in PUBLIC_ACLS:
+                yield f"the ACL of {bucket} opens it"
         case "_logging":
             if change.was("target_bucket") != change.will("target_bucket") and change.before:
                 yield f"who reads or deletes files in {bucket} is no longer logged as before"

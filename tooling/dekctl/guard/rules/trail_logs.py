@@ -9,7 +9,7 @@ from dekctl.guard.iam import trust_statements
 from dekctl.guard.kms_keys import key_by_id
 from dekctl.guard.needs import lost
 from dekctl.guard.risk import Inputs, Risk, RiskKind
-from dekctl.guard.role_policies import policies_of
+from dekctl.guard.role_policies import EXCLUSIVE, policies_of
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.guard.trails import Trail, present_trails
 
@@ -31,6 +31,11 @@ def find(inputs: Inputs) -> Iterator[Risk]:
                 for reason in _role(trail, change):
                     yield Risk("trail", change.address, None, reason, if_needed=False)
         yield from _policies(plan, trail)
+        for change in plan.of(*EXCLUSIVE):
+            role = change.will("role_name")
+            if change.will_act and (role == trail.role or change.is_unknown("role_name")):
+                reason = f"the role {trail.role} may lose policies that are not listed here"
+                yield Risk("trail", change.address, None, reason, if_needed=False)
 
 
 def _group(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iterator[str]:
