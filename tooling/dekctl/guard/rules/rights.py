@@ -81,11 +81,11 @@ def find(inputs: Inputs) -> Iterator[Risk]:
     rights = [Right("decrypt", None, "kms:Decrypt")]
     if plan.outputs:
         rights = [Right(kind, plan.outputs.roles[role], action) for kind, role, action in _RIGHTS]
-    told: set[tuple[str | None, tuple[str, str]]] = set()
+    told: set[tuple[str, str | None, tuple[str, str]]] = set()
     for right in rights:
         for risk in _lost_by(right, plan, inputs.context_names):
-            # What the application loses is enough to say.
-            pairs = {(risk.kek, pair) for pair in risk.scope or ()}
+            # What the application loses by the same change is enough to say.
+            pairs = {(risk.address, risk.kek, pair) for pair in risk.scope or ()}
             if right.kind == "decrypt":
                 told |= pairs
             elif pairs and pairs <= told:
