@@ -17,8 +17,8 @@ import pytest
 from dekctl.config import load_config
 from dekctl.errors import KMSUnavailableError
 from dekctl.kms import AWSKMS, InMemoryKMS, set_kms_provider
-from dekctl.kms.aws.connect import TransportKind
 from dekctl.kms.aws.retry import RetryPolicy
+from dekctl.kms.aws.transport import TransportKind
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import row_context

@@ -260,7 +260,7 @@ def test_a_plaintext_shows_as_a_number_and_not_as_a_key(app_database: AppDatabas
 def test_production_imports_neither_pytest_nor_what_only_some_applications_have() -> None:
     code = (
         "import sys, dekctl.reader, dekctl.kms; "
-        "print(sorted({'pytest', 'click', 'greenlet', 'pycurl', 'alembic', 'asyncpg'} "
+        "print(sorted({'pytest', 'click', 'greenlet', 'pycurl', 'alembic', 'asyncpg', 'boto3'} "
         "& set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import pytest
 
 from dekctl.errors import KMSError, KMSUnavailableError
 from dekctl.kms import AWSKMS
-from dekctl.kms.aws.connect import TransportKind
+from dekctl.kms.aws.transport import TransportKind
 from dekctl.kms.deadline import deadline
 from dekctl.kms.dek import DEK
 from dekctl.kms.limiter import RateLimiter

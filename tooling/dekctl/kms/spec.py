@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import boto3
+from typing import TYPE_CHECKING
 
 from dekctl.config.roles import Role
 from dekctl.errors import UsageError
 from dekctl.kms.interface import DEFAULT_CONCURRENCY, KMSInterface
 from dekctl.kms.limiter import RateLimiter
+
+if TYPE_CHECKING:  # it takes half a second to import
+    import boto3
 
 NO_PREFIX = ""
 """Among ``kek_prefixes``: names without a colon, such as a bare key id or an alias."""

@@ -98,22 +98,23 @@ class Opener:
             )
         key = primary_key_text(self._stored.primary_key(row, kind))
         kek_id = kind.get(row, table.kek_column)
-        wanted = Wanted(row, kind, wrapped, version, kek_id, key)
+        known: DEK | None = None
         if version == V3:
-            return self._in_memory(wanted) or wanted
-        if kek_id is not None and is_key_arn(kek_id):
-            self._allowed.refuse_others(kek_id)  # no need to ask KMS
-        known = None if self._deks is None else self._deks.get(self._entry(wanted))
-        return wanted if known is None else known
+            known = self._in_memory(wrapped, key)
+        else:
+            if kek_id is not None and is_key_arn(kek_id):
+                self._allowed.refuse_others(kek_id)  # no need to ask KMS
+            if self._deks is not None:
+                known = self._deks.get(self._entry(wrapped, version, kek_id, key))
+        return Wanted(row, kind, wrapped, version, kek_id, key) if known is None else known
 
-    def _in_memory(self, wanted: Wanted) -> DEK | None:
+    def _in_memory(self, wrapped: bytes, key: str) -> DEK | None:
         """The key of a V3 row whose branch key is in memory."""
-        branch_id = self._blobs.branch_id(wanted.wrapped)
-        branch = self._branches.at_hand(branch_id)
+        branch = self._branches.at_hand(self._blobs.branch_id(wrapped))
         if branch is None:
             return None
         try:
-            return self._blobs.open(branch, wanted.wrapped, wanted.key)
+            return self._blobs.open(branch, wrapped, key)
         except RowRejectedError:
             return None  # the database may store another spelling of the primary key
 
@@ -132,10 +133,12 @@ class Opener:
         self._counters.count("plaintext")
         return DEK(decode_plaintext(plaintext, table.plaintext_encoding, table.dek_bytes))
 
-    def _entry(self, wanted: Wanted) -> Hashable:
+    def _entry(self, wrapped: bytes, version: str | None, kek_id: str | None, key: str) -> Hashable:
         """What an entry of the cache is bound to: blob, KEK and context."""
-        bound = (self._table.context_name, wanted.key) if wanted.version == V2 else None
-        return wanted.wrapped, wanted.kek_id, bound
+        return wrapped, kek_id, (self._table.context_name, key) if version == V2 else None
+
+    def _entry_of(self, wanted: Wanted) -> Hashable:
+        return self._entry(wanted.wrapped, wanted.version, wanted.kek_id, wanted.key)
 
     # -- to be asked for -----------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Opener:
         self, deks: Memory[Hashable, DEK], wanted: Sequence[Wanted], until: float
     ) -> Steps[list[Answer]]:
         """The same by way of the cache: one call for all who want a key at the same time."""
-        entries = [self._entry(each) for each in wanted]
+        entries = [self._entry_of(each) for each in wanted]
         by_entry = dict(zip(entries, wanted, strict=True))
         claim = deks.claim(by_entry)
         answers: dict[Hashable, Answer] = dict(claim.found)
@@ -276,7 +279,7 @@ class Opener:
                 answers[entry] = rejected
         if again:
             found = yield from self._through(deks, again, until)
-            answers |= {self._entry(each): a for each, a in zip(again, found, strict=True)}
+            answers |= {self._entry_of(each): a for each, a in zip(again, found, strict=True)}
         answers |= {entry: rejection(failure) for entry, failure in claim.failed.items()}
         return [answers[entry] for entry in entries]
 

@@ -6,17 +6,14 @@ import os
 import select
 import sys
 import threading
-from typing import Literal
 
 from botocore.session import Session
 
 from dekctl.errors import UsageError
 from dekctl.kms.aws.boto import BotoTransport
 from dekctl.kms.aws.retry import RetryPolicy
-from dekctl.kms.aws.transport import CountCall, Transport
+from dekctl.kms.aws.transport import CountCall, Transport, TransportKind
 from dekctl.kms.limiter import RateLimiter
-
-TransportKind = Literal["auto", "boto3", "curl"]
 
 
 def curl_obstacle() -> str | None:

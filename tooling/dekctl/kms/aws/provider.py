@@ -20,12 +20,12 @@ from dekctl.errors import KMSError, KMSUnavailableError, RowRejectedError
 from dekctl.kek_id import is_key_arn
 from dekctl.kms.aws.assume_role import base_session
 from dekctl.kms.aws.botocore_private import botocore_session
-from dekctl.kms.aws.connect import TransportKind, make_transport
+from dekctl.kms.aws.connect import make_transport
 from dekctl.kms.aws.faults import NOT_KMS, ErrorClass, classify, error_for
 from dekctl.kms.aws.quota import live_quota
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
-from dekctl.kms.aws.transport import Request, Response, Transport
+from dekctl.kms.aws.transport import Request, Response, Transport, TransportKind
 from dekctl.kms.aws.trials import KekTrials, too_long
 from dekctl.kms.deadline import deadline_at
 from dekctl.kms.fork_safety import keep, reset_after_fork

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from dekctl.config.roles import ROW_ROLES
 from dekctl.errors import UsageError
 from dekctl.kek_id import ARN_PREFIX
-from dekctl.kms.aws.connect import TransportKind
-from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.aws.retry import APPLICATION, within
+from dekctl.kms.aws.transport import TransportKind
 from dekctl.kms.spec import NO_PREFIX, Opening, ProviderSpec
+
+if TYPE_CHECKING:
+    from dekctl.kms.aws.provider import AWSKMS
 
 KEY_VARIABLE = "DEKCTL_KMS_KEY_ID"
 
@@ -22,6 +24,8 @@ def from_opening(opening: Opening) -> AWSKMS:
     Raises:
         UsageError: there is no such transport.
     """
+    from dekctl.kms.aws.provider import AWSKMS  # noqa: PLC0415 - boto3 only for who uses it
+
     transports = get_args(TransportKind)
     if opening.transport not in transports:
         raise UsageError(
@@ -43,6 +47,8 @@ def from_opening(opening: Opening) -> AWSKMS:
 
 
 def _for_application(**options: Any) -> AWSKMS:
+    from dekctl.kms.aws.provider import AWSKMS  # noqa: PLC0415 - boto3 only for who uses it
+
     if "key_id" not in options:
         key_id = os.environ.get(KEY_VARIABLE)
         if not key_id:

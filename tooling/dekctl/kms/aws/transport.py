@@ -8,9 +8,12 @@ the same results; the tests compare the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dekctl.errors import KMSError
+
+TransportKind = Literal["auto", "boto3", "curl"]
+"""``auto`` is the faster one that can be had."""
 
 Request = Mapping[str, Any]
 """Parameters of one KMS call in boto3's form: names as in the API, blobs as ``bytes``."""
