@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,3 +186,49 @@ def test_an_entry_is_bound_to_blob_kek_and_row(kms: WatchedKMS) -> None:
     rekeyed: dict[str, Any] = {"id": 1}
     new = keys.issue(rekeyed)
     assert keys.read(rekeyed) == new != dek
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_worker_that_is_forked_while_the_parent_reads_reads_for_itself(kms: WatchedKMS) -> None:
+    """Whatever a thread of the parent holds or waits for, as under gunicorn with preload."""
+    keys = RowKeys(kms, cache=KeyCache(max_age=WAIT, max_entries=10), deadline=WAIT)
+    row: dict[str, Any] = {"id": 1}
+    dek = keys.issue(row)
+    inside, go = threading.Event(), threading.Event()
+
+    def hold(_: Any) -> None:
+        inside.set()
+        assert go.wait(WAIT)
+
+    kms.before = hold
+    reader = threading.Thread(target=keys.read, args=(row,))
+    reader.start()
+    assert inside.wait(WAIT)
+    locks = (keys._deks._lock, keys._patience._lock, keys._patience.breaker._lock)  # type: ignore[union-attr]  # there is a cache
+    for lock in locks:
+        lock.acquire()
+    child = os.fork()
+    if child == 0:  # no exception may lead it back into pytest
+        try:
+            kms.before = lambda _: None
+            os._exit(0 if keys.read(row) == dek and asyncio.run(keys.aread(row)) == dek else 1)
+        except BaseException:
+            os._exit(2)
+    for lock in locks:
+        lock.release()
+    go.set()
+    reader.join(WAIT)
+    assert ended(child) == 0
+    assert keys.read(row) == dek
+
+
+def ended(child: int) -> int | str:
+    """The exit code of a child, or that it hung and was killed."""
+    for _ in range(int(WAIT / 0.05)):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        threading.Event().wait(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hung"

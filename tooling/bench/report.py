@@ -120,14 +120,14 @@ def chart(bars: Sequence[tuple[str, float, str]], title: str) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def put_between_marks(document: str, text: str) -> str:
+def put_between_marks(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Replace what stands between the two marks of a document.
 
     Raises:
         ValueError: a mark is missing.
     """
-    head, begin, rest = document.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN} … {END}")
-    return f"{head}{BEGIN}\n{text}\n{END}{tail}"
+    head, found, rest = document.partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"the document has no {begin} … {end}")
+    return f"{head}{begin}\n{text}\n{end}{tail}"

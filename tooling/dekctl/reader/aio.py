@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.exc import SQLAlchemyError
 
 from dekctl.kms.dek import clear_locals
+from dekctl.kms.fork_safety import reset_after_fork
 from dekctl.reader.rows import session_of
 from dekctl.reader.steps import (
     InDatabase,
@@ -63,6 +64,11 @@ class Async:
 
     def __init__(self, stored: StoredRows) -> None:
         self._stored = stored
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew: threads do not live on in a child."""
         self._pool: ThreadPoolExecutor | None = None
         self._busy: WeakKeyDictionary[Any, asyncio.Lock] = WeakKeyDictionary()
 

@@ -13,6 +13,7 @@ from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRej
 from dekctl.kms.aws.faults import THROTTLE_CODES
 from dekctl.kms.deadline import deadline
 from dekctl.kms.dek import clear_locals
+from dekctl.kms.fork_safety import reset_after_fork
 from dekctl.kms.interface import (
     GenerateRequest,
     KMSInterface,
@@ -35,7 +36,20 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class KMSCall:
-    """One call for one or many keys, as ``on_call`` is told of it when it has ended."""
+    """One call for one or many keys, as ``on_call`` is told of it when it has ended.
+
+    Prometheus::
+
+        SECONDS = prometheus_client.Histogram("kms_seconds", "KMS calls", ["operation", "error"])
+        keys = RowKeys.from_config(config, on_call=lambda call: SECONDS.labels(
+            call.operation, call.error or "").observe(call.seconds))
+
+    OpenTelemetry::
+
+        seconds = metrics.get_meter("app").create_histogram("kms.duration", unit="s")
+        keys = RowKeys.from_config(config, on_call=lambda call: seconds.record(
+            call.seconds, {"operation": call.operation, "error": call.error or ""}))
+    """
 
     operation: str
     """``unwrap`` or ``generate``."""
@@ -50,10 +64,15 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._last = ""
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin closed: the parent's probe does not end here."""
         self._lock = threading.Lock()
         self._failures = 0
         self._probe_at: float | None = 0.0
-        self._last = ""
 
     @property
     def is_open(self) -> bool:
@@ -116,10 +135,15 @@ class Patience:
         self.seconds = seconds
         self._on_call = on_call
         self.breaker = Breaker()
-        self._lock = threading.Lock()
+        self.after_fork()
+        reset_after_fork(self)
         self._prepared = False
         self.errors: Counter[str] = Counter()
         self.waited = 0.0
+
+    def after_fork(self) -> None:
+        """Take a new lock: a thread of the parent may hold the old one."""
+        self._lock = threading.Lock()
 
     def deadline(self) -> float:
         """A deadline that begins now, on the clock of ``time.monotonic``."""

@@ -7,10 +7,27 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dekctl.kms.fork_safety import reset_after_fork
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Totals since the reader was made; what ``RowKeys.stats()`` returns."""
+    """Totals since the reader was made; what ``RowKeys.stats()`` returns.
+
+    Prometheus, in a collector::
+
+        def collect(self):
+            reads = CounterMetricFamily("dek_reads", "data keys read", labels=["source"])
+            for source, count in keys.stats().reads.items():
+                reads.add_metric([source], count)
+            yield reads
+
+    OpenTelemetry::
+
+        meter.create_observable_counter("dek.reads", [lambda _: [
+            Observation(count, {"source": source})
+            for source, count in keys.stats().reads.items()]])
+    """
 
     reads: Mapping[str, int]
     """Keys read, by where they came from.
@@ -38,8 +55,13 @@ class Counters:
     """Counts what no other part of a reader counts. Safe for threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._counted: Counter[str] = Counter()
+        self.after_fork()
+        reset_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Take a new lock: a thread of the parent may hold the old one."""
+        self._lock = threading.Lock()
 
     def count(self, what: str, times: int = 1) -> None:
         """Add to a counter."""
