@@ -78,11 +78,11 @@ class Issuer:
         """New keys for rows, stored in them; for none of them where one gets none."""
         self._refuse_size(size)
         targets = [self._target(row) for row in rows]
+        groups = self._groups(targets)
         for target in targets:
             held = (self._table.wrapped_column, self._table.plaintext_column)
             has_key = any(target.kind.peek(target.row, column) is not None for column in held)
             _refuse_second(has_key and not replace)
-        groups = self._groups(targets)
         for group in groups:
             found = yield self._look_up(group, lock=False)
             for target, stored in zip(group, found, strict=True):
