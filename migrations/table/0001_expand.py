@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from dekctl.schema import actions
+from dekctl.schema import actions, row_trigger
 from dekctl.schema.plan import SchemaPlan
 
 revision = "table_0001"
@@ -33,14 +33,16 @@ def upgrade(plan: SchemaPlan) -> None:
     for column in new:
         if column.name not in plan.columns:
             op.add_column(config.bare_name, column, schema=config.schema)
+    row_trigger.put_trigger(plan)
 
 
 def downgrade(plan: SchemaPlan) -> None:
     config = plan.config
     actions.refuse_lost_wrapped_keys(plan)
+    row_trigger.drop_trigger(plan)
     if not plan.metadata["plaintext_nullable"]:
         actions.set_plaintext_nullable(plan, nullable=False)
-    actions.drop_rollback_guard(plan)
+    actions.end_guard(plan)
     for column in plan.metadata["added"]:
         if column in plan.columns:
             op.drop_column(config.bare_name, column, schema=config.schema)

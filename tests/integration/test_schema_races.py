@@ -72,7 +72,7 @@ class Straggler:
             if "DROP CONSTRAINT IF EXISTS dekctl_contract_guard" in statement:
                 armed = True  # it takes a short lock of its own; what follows is the step itself
                 return
-            waits = statement.startswith(("LOCK TABLE", "ALTER TABLE"))
+            waits = statement.startswith(("LOCK TABLE", "ALTER TABLE", "DROP TRIGGER"))
             if armed and (waits or "IS NOT NULL AND" in statement):
                 self.begin()
             if armed and waits:

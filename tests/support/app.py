@@ -10,6 +10,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,6 +42,29 @@ class AppDatabase:
             result = connection.execute(sa.text(statement), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []
 
+    @contextmanager
+    def past_the_trigger(self) -> Iterator[sa.Connection]:
+        """A transaction in which the row trigger leaves the wrapped columns alone."""
+        with self.engine.begin() as connection:
+            found: list[tuple[str, str]] = []
+            if self.kind == "postgresql":
+                connection.exec_driver_sql("SET LOCAL dekctl.own_write = 'on'")
+            elif self.kind == "mariadb":
+                connection.exec_driver_sql("SET @dekctl_own_write = 1")
+            else:
+                mine = connection.exec_driver_sql(
+                    "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
+                    "AND name LIKE 'zz_dekctl_%'"
+                )
+                found = [(row.name, row.sql) for row in mine]
+            for name, _ in found:
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+            yield connection
+            for _, sql in found:
+                connection.exec_driver_sql(sql)
+            if self.kind == "mariadb":
+                connection.exec_driver_sql("SET @dekctl_own_write = NULL")
+
     def script(self, text: str, before: Callable[[str], None] = lambda _: None) -> None:
         """Run the statements of a script one by one, as an administrator's client does.
 
@@ -58,12 +82,18 @@ class AppDatabase:
 
 
 def split_script(text: str) -> Iterator[str]:
-    """The statements of a script without semicolons inside its literals."""
+    """The statements of a script; semicolons inside are those of triggers and functions only."""
     # Neither comments nor what is said to SQLite's client alone.
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("--", "."))]
-    for statement in "\n".join(lines).split(";"):
-        if statement.strip():
+    statement = ""
+    for part in "\n".join(lines).split(";"):
+        statement += part
+        body = statement.partition("BEGIN UPDATE ")[1] and not part.rstrip().endswith("END")
+        if body or statement.count("$dekctl$") == 1:
+            statement += ";"
+        elif statement.strip():
             yield statement.strip()
+            statement = ""
 
 
 @dataclass
@@ -191,7 +221,10 @@ class Application:
         return {tuple(row[c] for c in self.config.primary_key): row for row in found}
 
     def set(self, *pks: tuple[Any, ...], **values: Any) -> None:
-        """Change rows behind dekctl's back. ``plaintext``, ``wrapped``, … name their columns."""
+        """Change rows behind dekctl's back, and behind its trigger's.
+
+        ``plaintext``, ``wrapped``, … name their columns.
+        """
         columns = {getattr(self.config, f"{name}_column"): v for name, v in values.items()}
         keys = self._key_columns()
         # Not the table as it is: to ask the database for that takes longer than the change.
@@ -203,7 +236,7 @@ class Application:
         )
         where = [table.c[key.name] == sa.bindparam(f"key_{key.name}") for key in keys]
         rows = [{f"key_{k.name}": v for k, v in zip(keys, pk, strict=True)} for pk in pks]
-        with self.database.engine.begin() as connection:
+        with self.database.past_the_trigger() as connection:
             done = connection.execute(table.update().where(*where).values(columns), rows)
             assert done.rowcount == len(pks)
 

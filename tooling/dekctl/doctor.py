@@ -25,6 +25,7 @@ from dekctl.project import Project
 from dekctl.schema import steps as schema
 from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
+from dekctl.schema.row_trigger import TriggerState, advice, trigger_state
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
 """Takes the place of a row's primary key in the encryption context of a probe."""
@@ -91,13 +92,19 @@ def _table(project: Project, config: Any) -> str:
         guards = plan.dialect.guards(connection, plan.table)
     if guards:
         raise DekctlError(
-            f"the constraint {next(iter(guards))} exists and rejects some of the application's "
-            "writes; a schema step is running, or was killed",
-            hint="finish the step with: dekctl schema contract (or rollback); both remove the "
-            "constraint",
+            f"{guards[0]} exists and rejects some of the application's writes; a schema step is "
+            "running, or was killed",
+            hint="finish the step with: dekctl schema contract (or rollback); both remove it",
         )
     check_use(plan.table)
-    return f"stage {stage.value}"
+    if stage is not Stage.EXPANDED:
+        return f"stage {stage.value}"
+    trigger = trigger_state(plan.table, left_out=plan.without_trigger)
+    problem = advice(trigger)
+    if trigger in (TriggerState.MISSING, TriggerState.CHANGED) and problem:
+        what, _, hint = problem.partition("; ")
+        raise DekctlError(what, hint=hint)
+    return f"stage expanded; {problem or f'row trigger {trigger.value}'}"
 
 
 def _binding(project: Project, config: TableConfig) -> str:

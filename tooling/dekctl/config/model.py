@@ -21,6 +21,8 @@ PlaintextUse = Literal["write", "read", "refuse"]
 ROWS_PER_BRANCH_KEY = 10_000
 
 OTHERS = "*"
+TRIGGER_PREFIX = "zz_dekctl_"
+"""PostgreSQL runs triggers in the order of their names; ours must see what the others made."""
 """In ``kek_by``: all values that are not listed."""
 
 
@@ -120,8 +122,16 @@ class TableConfig:
     @property
     def version_table(self) -> str:
         """Name of Alembic's version table for this table."""
-        slug = re.sub(r"[^a-z0-9]+", "_", self.context_name.lower()).strip("_")
-        return f"dekctl_version_{slug}"[:60]
+        return f"dekctl_version_{self._slug}"[:60]
+
+    @property
+    def trigger(self) -> str:
+        """Name of the table's row trigger, and of its function on PostgreSQL."""
+        return f"{TRIGGER_PREFIX}{self._slug}"[:60]
+
+    @property
+    def _slug(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "_", self.context_name.lower()).strip("_")
 
     @property
     def schema(self) -> str | None:

@@ -161,6 +161,17 @@ class TableShape:
         return f"{self.quoted(column)} IS NULL"
 
     @property
+    def wrapped_columns(self) -> list[str]:
+        """The quoted names of the columns that describe a wrapped key, the key itself last."""
+        names = [
+            "version",
+            "kek",
+            *(["wrapped_at"] if self._names["wrapped_at"] else []),
+            "wrapped",
+        ]
+        return [self.quoted(name) for name in names]
+
+    @property
     def plaintext_only(self) -> str:
         """SQL condition for the rows whose only key is the plaintext one."""
         return f"{self.has_value('plaintext')} AND {self.is_null('wrapped')}"

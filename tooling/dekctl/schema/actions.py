@@ -10,8 +10,8 @@ from dekctl.db.binding import Binding
 from dekctl.ledger import tables as ledger_tables
 from dekctl.ledger.bindings import SAVED
 from dekctl.ledger.managed_columns import named_columns
-from dekctl.schema import preconditions
-from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
+from dekctl.schema import preconditions, row_trigger
+from dekctl.schema.dialects.base import Guard
 from dekctl.schema.plan import SchemaPlan
 
 
@@ -25,6 +25,7 @@ def save_metadata(plan: SchemaPlan, added: list[str]) -> None:
             "added": added,
             "columns": named_columns(plan.config),
             SAVED: Binding.of(plan.table).as_json(),
+            "without_trigger": plan.without_trigger,
             **plan.dialect.plaintext_metadata(plan.table, offline=plan.offline),
         }
     delete_metadata(plan)
@@ -67,7 +68,7 @@ def refuse_lost_plaintexts(plan: SchemaPlan) -> None:
     """
     if plan.offline:
         _write_check(plan, plan.table.has_value("plaintext"))
-    elif not _is_proved(plan, CONTRACT_GUARD):
+    elif not row_trigger.is_proved(plan, Guard.NO_PLAINTEXT):
         preconditions.refuse_lost_plaintexts(plan, op.get_bind())
 
 
@@ -81,19 +82,14 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan) -> None:
         _write_check(plan, plan.table.wrapped_only)
         return
     preconditions.refuse_unnamed_values(plan, op.get_bind())
-    if not _is_proved(plan, ROLLBACK_GUARD):
+    if not row_trigger.is_proved(plan, Guard.NOT_WRAPPED_ONLY, Guard.PLAINTEXT):
         preconditions.refuse_lost_wrapped_keys(plan, op.get_bind())
 
 
-def drop_rollback_guard(plan: SchemaPlan) -> None:
-    """Drop the guard of a rollback, in the transaction that no longer needs it."""
+def end_guard(plan: SchemaPlan) -> None:
+    """Drop what guarded a rollback, in the transaction that no longer needs it."""
     if not plan.offline:
-        plan.dialect.drop_guard(plan.table, ROLLBACK_GUARD)
-
-
-def _is_proved(plan: SchemaPlan, guard: str) -> bool:
-    """Whether a guard has proved the rows already, so that they need not be read under a lock."""
-    return plan.dialect.guards(op.get_bind(), plan.table).get(guard, False)
+        plan.dialect.end_guard(plan.table)
 
 
 def _write_check(plan: SchemaPlan, condition: str) -> None:

@@ -9,7 +9,7 @@ from dekctl.config import TableConfig
 from dekctl.db.lineage import Lineage
 from dekctl.db.shape import Column, Stage
 from dekctl.db.table import DekTable
-from dekctl.schema.dialects.base import SchemaDialect
+from dekctl.schema.dialects.base import Guard, SchemaDialect
 from dekctl.schema.revisions import REVISIONS
 
 
@@ -29,6 +29,10 @@ class SchemaPlan:
     env: str = ""
     revision: str | None = None
     offline: bool = False
+    without_trigger: bool = False
+    """Whether the row trigger is left out on purpose."""
+    guard: Guard | None = None
+    """What the row trigger refuses while a step runs, once the rows were proved."""
     columns: dict[str, Column] = field(default_factory=dict)
 
     @property

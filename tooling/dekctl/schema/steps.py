@@ -20,13 +20,13 @@ from dekctl.ledger.elsewhere import refuse_ledger_elsewhere
 from dekctl.ledger.managed_columns import refuse_other_columns
 from dekctl.ledger.upgrade import LedgerVersion, ledger_version, upgrade, upgrade_sql
 from dekctl.project import Project
-from dekctl.schema import preconditions
+from dekctl.schema import preconditions, row_trigger
 from dekctl.schema.dialects import schema_dialect
-from dekctl.schema.dialects.base import CONTRACT_GUARD, ROLLBACK_GUARD
-from dekctl.schema.guard_constraint import guarded
+from dekctl.schema.dialects.base import Guard
 from dekctl.schema.ledger_entry import recorded
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS, current, drop_sql, rename, renaming_sql
+from dekctl.schema.row_trigger import guarded, rollback_guard
 
 
 def plan_for(
@@ -60,6 +60,7 @@ def plan_for(
         metadata=metadata,
         configured=tuple(t.context_name for t in config.tables),
         env=config.env.name,
+        without_trigger=bool(metadata.get("without_trigger")),
         columns=table.columns,
         offline=offline,
     )
@@ -84,17 +85,26 @@ def plans_left(
     return [plan for plan in plans if not plan.is_past(step)] or plans
 
 
-def expand(plan: SchemaPlan) -> bool:
-    """Add dekctl's columns and the ledger. Returns False if they were there already.
+def expand(plan: SchemaPlan, *, trigger: bool | None = None) -> bool:
+    """Add dekctl's columns, the row trigger and the ledger. Returns False if all were there.
+
+    ``trigger=False`` leaves the trigger out, or takes it away; None keeps what was chosen before.
 
     Raises:
-        RefusedError: the table is contracted, or a column of that name has a wrong type.
+        RefusedError: the table is contracted, a column of that name has a wrong type, or the
+            database role may not make the trigger.
     """
     preconditions.check(plan, "expand")
     _reconcile(plan)
     done = plan.revision == REVISIONS[Stage.EXPANDED] and plan.table.stage is Stage.EXPANDED
+    plan.without_trigger = plan.without_trigger if trigger is None else not trigger
     if done and plan.metadata:
-        return False
+        if row_trigger.is_right(plan):
+            return False
+        with recorded(plan, "expand"):
+            row_trigger.set_trigger(plan)
+        return True
+    row_trigger.refuse_without_right(plan)
     upgrade(plan.table.database, plan.ledger_schema, create=True)
     with recorded(plan, "expand"):
         if plan.revision == REVISIONS[Stage.EXPANDED]:
@@ -107,9 +117,10 @@ def expand(plan: SchemaPlan) -> bool:
 def contract(plan: SchemaPlan) -> bool:
     """Drop the plaintext column once it is proved empty. Returns False if it is gone already.
 
-    PostgreSQL: a CHECK constraint refuses new plaintexts from the first moment and is validated
+    PostgreSQL: the row trigger refuses new plaintexts from the first moment, and the rows are read
     without blocking writers; only DROP COLUMN takes a lock, a short one. SQLite: check and drop
-    are one transaction. MariaDB and MySQL: both happen under a write lock on the table.
+    are one transaction. MariaDB and MySQL: both happen under a write lock on the table, as on
+    PostgreSQL where the trigger was left out.
 
     Raises:
         RefusedError: a row still has a plaintext, or the table was never expanded.
@@ -118,7 +129,7 @@ def contract(plan: SchemaPlan) -> bool:
         return _reconcile(plan)
     preconditions.check(plan, "contract")
     _reconcile(plan)
-    with recorded(plan, "contract"), guarded(plan, CONTRACT_GUARD):
+    with recorded(plan, "contract"), guarded(plan, Guard.NO_PLAINTEXT):
         _migrate(plan, "upgrade", REVISIONS[Stage.CONTRACTED])
     return True
 
@@ -128,7 +139,7 @@ def rollback(plan: SchemaPlan) -> bool:
 
     Returns whether it changed anything: False for a table that was rolled back before. From
     expanded to legacy the wrapped keys are dropped under a lock on the table, after a check of
-    every row (on PostgreSQL before the lock, behind a CHECK constraint as in contract). The caller
+    every row (on PostgreSQL before the lock, behind the trigger as in contract). The caller
     must have proved that they equal the plaintexts.
 
     Raises:
@@ -144,18 +155,18 @@ def rollback(plan: SchemaPlan) -> bool:
         elif plan.is_half_rolled_back:  # its wrapped keys are gone
             _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
         else:
-            with guarded(plan, ROLLBACK_GUARD):
+            with guarded(plan, rollback_guard(plan)):
                 _migrate(plan, "downgrade", REVISIONS[Stage.LEGACY])
     return True
 
 
-def drop_guards(table: DekTable) -> None:
-    """Drop the constraints that an interrupted step left, which refuse the application's writes.
+def open_again(plan: SchemaPlan) -> None:
+    """Drop what an interrupted step left behind, which refuses the application's writes.
 
     Raises:
         DatabaseError: the database refused.
     """
-    schema_dialect(table.database).drop_guards(table)
+    row_trigger.open_again(plan)
 
 
 def _reconcile(plan: SchemaPlan) -> bool:
@@ -259,7 +270,7 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
 def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
     """The steps that drop keys, where check and drop happen under one lock on the table."""
     steps = [("downgrade", REVISIONS[Stage.LEGACY])]
-    if not plan.dialect.has_guards:  # with a guard, contract needs no long lock
+    if plan.guard is None:  # with a guard, contract needs no long lock
         steps.append(("upgrade", REVISIONS[Stage.CONTRACTED]))
     return steps
 

@@ -61,9 +61,9 @@ def restore(
 
 
 def allow_plaintexts(project: Project, configs: list[TableConfig]) -> None:
-    """Drop the constraint with which an interrupted contract keeps plaintexts out."""
+    """Open what an interrupted contract closed to keep plaintexts out."""
     for config in configs:
-        steps.drop_guards(project.table(config))
+        steps.open_again(steps.plan_for(project.database, project.config, config))
 
 
 def _ask(project: Project, verb: Verb, options: RowOptions, confirm: Confirm | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from dekctl.db.shape import Stage
@@ -16,7 +18,6 @@ from dekctl.workflows.callbacks import Confirm, RunVerb
 from dekctl.workflows.proof import prove_wrapped
 
 Step = Literal["expand", "contract", "rollback"]
-_STEPS = {"expand": steps.expand, "contract": steps.contract, "rollback": steps.rollback}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,14 @@ def run_step(
     table: str | None = None,
     run: RunVerb = run_rows,
     confirm: Confirm | None = None,
+    *,
+    trigger: bool | None = None,
 ) -> list[TableStage]:
     """Run one step on every chosen table that is not past it.
 
     Before a rollback to the legacy schema, which drops the wrapped keys, each of them is decrypted
-    and compared with its plaintext.
+    and compared with its plaintext. ``trigger`` is for expand; see
+    :func:`dekctl.schema.steps.expand`.
 
     Raises:
         RefusedError: a guard refused, or ``confirm`` did.
@@ -62,16 +66,25 @@ def run_step(
             if plan.table.stage is Stage.EXPANDED:
                 check(plan, step)
                 prove_wrapped(project, plan.config, run)
-    return [_stage(plan, changed=_STEPS[step](plan)) for plan in plans]
+    run_one: dict[Step, Callable[[SchemaPlan], bool]] = {
+        "expand": partial(steps.expand, trigger=trigger),
+        "contract": steps.contract,
+        "rollback": steps.rollback,
+    }
+    return [_stage(plan, changed=run_one[step](plan)) for plan in plans]
 
 
-def sql_of_step(project: Project, step: Step, table: str | None = None) -> dict[str, str]:
+def sql_of_step(
+    project: Project, step: Step, table: str | None = None, *, trigger: bool | None = None
+) -> dict[str, str]:
     """The SQL of a step for each chosen table, for somebody else to run.
 
     Raises:
         RefusedError: a table is at the wrong stage.
     """
     plans = steps.plans_left(project, step, table, offline=True)
+    for plan in plans:
+        plan.without_trigger = plan.without_trigger if trigger is None else not trigger
     return {plan.config.name: steps.sql_of(plan, step) for plan in plans}
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from dekctl.config import TableConfig
+from dekctl.db.shape import Stage
 from dekctl.lifecycle import census
 from dekctl.lifecycle.key_state import KeyState, key_states
 from dekctl.project import Project
 from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.plaintext_use import misfit
+from dekctl.schema.row_trigger import trigger_state
 
 KMS_SECONDS = 5.0
 """How long `status` waits for KMS; without an answer it shows what the database holds."""
@@ -19,8 +22,9 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
 
     Returns:
         The fields of the only table; with several, their sums, and each table under ``tables``.
-        ``constraints`` names those of a schema step that is at work or was killed. ``plaintext`` is
-        the setting of ``[table]``, ``plaintext_problem`` why it does not fit, or None. Each of
+        ``constraints`` names what refuses writes for a schema step that is at work or was killed.
+        ``trigger`` says how the row trigger stands, at the stage expanded. ``plaintext`` is the
+        setting of ``[table]``, ``plaintext_problem`` why it does not fit, or None. Each of
         ``keks`` and ``branch_keys`` has its ``state`` in KMS and its ``deletion_date`` (None if KMS
         did not tell within seconds: ``state_problem``).
 
@@ -41,8 +45,23 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
                 project.table(config).stage,
                 plaintext_only=entry["plaintext_only"] > 0,
             )
+    for config, entry in zip(
+        project.table_configs(table), value.get("tables", [value]), strict=True
+    ):
+        entry["trigger"] = _trigger(project, config)
     _add_key_states(project, [value, *value.get("tables", [])])
     return value
+
+
+def _trigger(project: Project, config: TableConfig) -> str | None:
+    """How the row trigger stands; None where the table should have none."""
+    shape = project.table(config)
+    if shape.stage is not Stage.EXPANDED:
+        return None
+    saved = {}
+    if project.ledger.exists():
+        saved = project.ledger.table_metadata(config.context_name)
+    return trigger_state(shape, left_out=bool(saved.get("without_trigger"))).value
 
 
 def _add_key_states(project: Project, entries: list[dict[str, Any]]) -> None:

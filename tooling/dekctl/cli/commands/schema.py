@@ -29,14 +29,20 @@ def schema() -> None:
 
 
 def _run(
-    state: State, step: workflow.Step, table: str | None, *, sql: bool, question: str = ""
+    state: State,
+    step: workflow.Step,
+    table: str | None,
+    *,
+    sql: bool,
+    question: str = "",
+    trigger: bool | None = None,
 ) -> None:
     """Run one step on every chosen table, or print its SQL."""
     value: dict[str, Any] = {"operation": f"schema {step}"}
     with state.project() as project:
         value["env"] = project.env.name
         if sql:
-            scripts = workflow.sql_of_step(project, step, table)
+            scripts = workflow.sql_of_step(project, step, table, trigger=trigger)
             value |= _tables([{"table": name, "sql": text} for name, text in scripts.items()])
             state.terminal.result(value, "\n".join(scripts.values()))
             return
@@ -50,7 +56,9 @@ def _run(
                     state.terminal.note(advice)
         if question:
             confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)
-        done = workflow.run_step(project, step, table, with_progress(state), confirm)
+        done = workflow.run_step(
+            project, step, table, with_progress(state), confirm, trigger=trigger
+        )
     lines = [
         f"{t.table}: stage {t.stage}"
         if t.changed
@@ -66,15 +74,22 @@ def _tables(tables: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @schema.command()
+@click.option(
+    "--without-trigger",
+    is_flag=True,
+    help="Leave the row trigger out, or drop it; without it, old application versions can leave "
+    "stale wrapped keys.",
+)
 @sql_option
 @table_option
 @click.pass_obj
-def expand(state: State, sql: bool, table: str | None) -> None:
-    """Add the columns for wrapped keys, and the ledger.
+def expand(state: State, without_trigger: bool, sql: bool, table: str | None) -> None:
+    """Add the columns for wrapped keys, the row trigger, and the ledger.
 
-    The plaintext column may be NULL from then on.
+    The plaintext column may be NULL from then on. The trigger empties the wrapped columns of a row
+    in which a writer changes only the plaintext, so that no reader gets a stale key.
     """
-    _run(state, "expand", table, sql=sql)
+    _run(state, "expand", table, sql=sql, trigger=not without_trigger)
 
 
 @schema.command()

@@ -9,6 +9,7 @@ import click
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option
+from dekctl.schema.row_trigger import TriggerState, advice
 from dekctl.wording import counted
 from dekctl.workflows import status as workflow
 
@@ -98,11 +99,13 @@ def _text(table: dict[str, Any]) -> str:
         )
     for name in table["constraints"]:
         lines.append(
-            f"  the constraint {name} refuses some writes of the application: a schema step is "
-            "running or was killed; see: dekctl doctor"
+            f"  {name} refuses some writes of the application: a schema step is running or was "
+            "killed; see: dekctl doctor"
         )
     if table["plaintext_problem"]:
         lines.append(f"  {table['plaintext_problem']}")
+    if table["trigger"] and (problem := advice(TriggerState(table["trigger"]))):
+        lines.append(f"  {problem}")
     if table["quarantine"]:
         lines.append("  quarantined rows (once corrected, repeat with --retry-quarantined):")
     for row in table["quarantine"]:

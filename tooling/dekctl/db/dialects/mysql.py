@@ -18,6 +18,8 @@ from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
 
+OWN_WRITE = "@dekctl_own_write"
+"""The user variable by which the row trigger knows dekctl's own sessions."""
 _TRANSIENT_CODES = frozenset(
     {
         1020,  # record has changed since last read (MariaDB, innodb_snapshot_isolation)
@@ -137,11 +139,10 @@ class MySQL(Dialect):
             # The driver looks at it before each read, and offers no other way to change it.
             driver._read_timeout = None if patient else self._response_seconds
             if getattr(connection.dialect, "is_mariadb", False):
-                connection.exec_driver_sql(f"SET SESSION max_statement_time = {seconds}")
+                limit = f"max_statement_time = {seconds}"
             else:  # MySQL bounds SELECT only
-                connection.exec_driver_sql(
-                    f"SET SESSION max_execution_time = {int(seconds * 1000)}"
-                )
+                limit = f"max_execution_time = {int(seconds * 1000)}"
+            connection.exec_driver_sql(f"SET SESSION {limit}, {OWN_WRITE} = 1")
 
     def selected(self, column: str, *, is_text: bool) -> str:  # noqa: ARG002
         return column

@@ -17,6 +17,8 @@ from dekctl.db.dialect import Dialect, ResiduePlace
 from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
 from dekctl.db.shape import TableShape
 
+OWN_WRITE = "dekctl.own_write"
+"""The setting by which the row trigger knows dekctl's own transactions."""
 _TRANSIENT_STATES = frozenset(
     {
         "40001",  # serialization_failure
@@ -73,7 +75,7 @@ class PostgreSQL(Dialect):
             patient = connection.get_execution_options().get("dekctl_patient", False)
             connection.exec_driver_sql(
                 # A policy would hide rows from guards that must see them all: an error instead.
-                "BEGIN; SET LOCAL row_security = off; "
+                f"BEGIN; SET LOCAL row_security = off; SET LOCAL {OWN_WRITE} = 'on'; "
                 f"SET LOCAL lock_timeout = {lock}; "
                 f"SET LOCAL statement_timeout = {0 if patient else statement}"
             )

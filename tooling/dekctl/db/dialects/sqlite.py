@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,24 @@ def _is_rowid(connection: Connection, table: TableShape) -> bool:
         (table.config.bare_name, table.config.primary_key[0], table.config.bare_name),
     )
     return bool(found.scalar_one())
+
+
+@contextmanager
+def _without_trigger(connection: Connection, table: TableShape) -> Iterator[None]:
+    """Take the row trigger away for dekctl's own writes of plaintexts, within the transaction.
+
+    SQLite has no setting that a trigger could read; no other connection sees the table without it.
+    """
+    quote = connection.dialect.identifier_preparer.quote
+    found = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND name = ?",
+        (table.config.trigger,),
+    ).all()
+    for name, _ in found:
+        connection.exec_driver_sql(f"DROP TRIGGER {quote(name)}")
+    yield
+    for _, sql in found:
+        connection.exec_driver_sql(sql)
 
 
 class SQLite(Dialect):
@@ -151,7 +170,8 @@ class SQLite(Dialect):
             f"UPDATE {table.quoted_name} SET {sets} WHERE {key} AND {table.fingerprint_sql} = ?"
         )
         parameters = [(*c.values, *c.row.pk, *c.row.pk, c.row.fingerprint()) for c in changes]
-        return connection.exec_driver_sql(statement, parameters).rowcount
+        with _without_trigger(connection, table) if "plaintext" in columns else nullcontext():
+            return connection.exec_driver_sql(statement, parameters).rowcount
 
     def is_transient(self, error: Exception) -> bool:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,24 +20,38 @@ from sqlalchemy import Connection
 from sqlalchemy.types import UserDefinedType
 
 from dekctl.db.table import DekTable
-from dekctl.errors import DekctlError
 
-CONTRACT_GUARD = "dekctl_contract_guard"
-"""Refuses plaintexts while contract runs."""
-ROLLBACK_GUARD = "dekctl_rollback_guard"
-"""Refuses rows whose only key is the wrapped one while a rollback to legacy runs."""
+
+class Guard(Enum):
+    """What the row trigger refuses while a step runs, so that what was checked stays true."""
+
+    NO_PLAINTEXT = "contract"
+    """Refuses plaintexts while contract runs."""
+    NOT_WRAPPED_ONLY = "rollback"
+    """Refuses rows whose only key is the wrapped one while a rollback to legacy runs."""
+    PLAINTEXT = "rollback to NOT NULL"
+    """The same where every row needs a plaintext afterwards."""
+
+    def refuses(self, table: DekTable, row: str = "") -> str:
+        """SQL condition for the rows that it refuses; ``row`` is a prefix for the columns."""
+        plaintext, wrapped = row + table.quoted("plaintext"), row + table.quoted("wrapped")
+        return {
+            Guard.NO_PLAINTEXT: f"{plaintext} IS NOT NULL",
+            Guard.NOT_WRAPPED_ONLY: f"{wrapped} IS NOT NULL AND {plaintext} IS NULL",
+            Guard.PLAINTEXT: f"{plaintext} IS NULL",
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """A CHECK constraint that a step adds before it begins: no row may break it until it ends."""
+class Trigger:
+    """A trigger on a table, or what works like one. Only the table's own name is in ``name``."""
 
     name: str
-    condition: str
-
-
-class GuardViolatedError(DekctlError):
-    """A row does not meet a guard's condition."""
+    on_update: bool = True
+    intact: bool = False
+    """Whether it is the row trigger exactly as dekctl makes it, and enabled."""
+    closed: bool = False
+    """Whether it is the row trigger as a step closes it."""
 
 
 class _StoredType(UserDefinedType[Any]):
@@ -59,7 +74,7 @@ class SchemaDialect(ABC):
     drop_temporary_table = "DROP TABLE"
     """The statement that drops a temporary table without ending the transaction."""
     has_guards = False
-    """Whether a guard can be validated without blocking writers, so that contract needs no lock."""
+    """Whether the row trigger can refuse rows while a step runs, so that it needs no long lock."""
 
     # -- the columns ---------------------------------------------------------------------------
 
@@ -128,32 +143,65 @@ class SchemaDialect(ABC):
         """A step's SQL for someone else to run; ``locks`` says that it contains :meth:`lock`."""
         return text
 
+    # -- the row trigger -----------------------------------------------------------------------
+
+    def open_trigger(self, table: DekTable) -> list[str]:  # noqa: ARG002
+        """SQL that makes the row trigger, or makes it again; empty where there are no triggers.
+
+        When a writer changes the plaintext and not the wrapped key, the trigger empties the wrapped
+        columns in the same statement. Never when the plaintext becomes NULL or empty: then the
+        wrapped key may be the only one.
+        """
+        return []
+
+    def drop_trigger(self, table: DekTable) -> list[str]:  # noqa: ARG002
+        """SQL that drops the row trigger, open or closed, if it is there."""
+        return []
+
+    def try_trigger(self, table: DekTable) -> list[str]:  # noqa: ARG002
+        """SQL that fails where :meth:`open_trigger` would, run before anything else is changed.
+
+        Empty where the step's transaction undoes everything.
+        """
+        return []
+
+    def missing_right(self, error: Exception, table: DekTable) -> str | None:  # noqa: ARG002
+        """What to grant, for an error of :meth:`open_trigger`; None for any other error."""
+        return None
+
+    def triggers(self, connection: Connection, table: DekTable) -> list[Trigger]:  # noqa: ARG002
+        """The triggers on a table, and rules that act like them."""
+        return []
+
     # -- guards --------------------------------------------------------------------------------
 
     def add_guard(self, table: DekTable, guard: Guard) -> None:
-        """Add a guard, in transactions of its own, and prove that every row meets it.
+        """Close the row trigger, in a transaction of its own: it refuses such rows from then on.
 
         Raises:
-            GuardViolatedError: a row does not.
             DatabaseError: the database refused.
         """
         raise NotImplementedError
 
     def drop_guards(self, table: DekTable) -> None:  # noqa: ARG002
-        """Drop the guards of this table that are left, in a transaction of its own.
+        """Drop what a step left behind: a closed trigger, or an older dekctl's constraints.
 
         Raises:
             DatabaseError: the database refused.
         """
         return  # a database without guards has none to drop
 
-    def drop_guard(self, table: DekTable, name: str) -> None:  # noqa: ARG002
-        """Drop a guard in the transaction of a step that no longer needs it."""
-        return  # a database without guards has none to drop
+    def spare_scan(self, table: DekTable) -> None:  # noqa: ARG002
+        """Let a rollback forbid NULL in the plaintext without reading the rows under its lock."""
+        return
 
-    def guards(self, connection: Connection, table: DekTable) -> dict[str, bool]:  # noqa: ARG002
-        """The guards on a table now, each with whether every row was proved to meet it."""
-        return {}
+    def end_guard(self, table: DekTable) -> None:  # noqa: ARG002
+        """Drop what :meth:`add_guard` added beside the trigger, in the step's transaction."""
+        return
+
+    def guards(self, connection: Connection, table: DekTable) -> list[str]:  # noqa: ARG002
+        """The names of the triggers and constraints of a step that are on a table now."""
+        return []
 
 
 @contextmanager

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Connection
 
+from dekctl.db.dialects.mysql import OWN_WRITE
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError
-from dekctl.schema.dialects.base import SchemaDialect, step_connection
+from dekctl.schema.dialects.base import SchemaDialect, Trigger, step_connection
 
 _NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
 """Strings, names, and innermost parentheses."""
@@ -72,8 +73,72 @@ class MySQLSchema(SchemaDialect):
     def script(self, text: str, *, locks: bool) -> str:
         return f"{text}UNLOCK TABLES;\n" if locks else text
 
+    # -- the row trigger -----------------------------------------------------------------------
+
+    def open_trigger(self, table: DekTable) -> list[str]:
+        return [*self.drop_trigger(table), _create_trigger(table, _emptying(table))]
+
+    def drop_trigger(self, table: DekTable) -> list[str]:
+        schema, _, _ = table.quoted_name.rpartition(".")
+        return [f"DROP TRIGGER IF EXISTS {schema}{'.' if schema else ''}{table.config.trigger}"]
+
+    def try_trigger(self, table: DekTable) -> list[str]:
+        # DDL commits at once, so the right is tried before the first column is added.
+        return [*self.drop_trigger(table), _create_trigger(table, "SET @dekctl_nothing = NULL")]
+
+    def missing_right(self, error: Exception, table: DekTable) -> str | None:
+        code = error.args[0] if error.args else None
+        if code == 1419:
+            return "SET GLOBAL log_bin_trust_function_creators = ON, or SUPER, as there is a binlog"
+        return f"TRIGGER ON {table.config.name}" if code in (1142, 1044, 1227) else None
+
+    def triggers(self, connection: Connection, table: DekTable) -> list[Trigger]:
+        found = connection.execute(
+            sa.text(
+                "SELECT trigger_name, event_manipulation, action_timing, action_statement "
+                "FROM information_schema.triggers WHERE event_object_table = :name "
+                "AND event_object_schema = COALESCE(:schema, DATABASE())"
+            ),
+            {"name": table.config.bare_name, "schema": table.config.schema},
+        )
+        return [
+            Trigger(
+                name,
+                on_update=event == "UPDATE",
+                intact=name == table.config.trigger
+                and (event, timing, body) == ("UPDATE", "BEFORE", _emptying(table)),
+            )
+            for name, event, timing, body in found
+        ]
+
 
 DIALECT = MySQLSchema()
+
+
+def _create_trigger(table: DekTable, body: str) -> str:
+    schema, _, _ = table.quoted_name.rpartition(".")
+    return (
+        f"CREATE TRIGGER {schema}{'.' if schema else ''}{table.config.trigger} "
+        f"BEFORE UPDATE ON {table.quoted_name} FOR EACH ROW {body}"
+    )
+
+
+def _emptying(table: DekTable) -> str:
+    """One statement: with more, a printed script would need the client's DELIMITER.
+
+    The wrapped key comes last, since the condition looks at it. Keys are compared by their bytes:
+    two may be equal by a column's collation.
+    """
+    plaintext, wrapped = table.quoted("plaintext"), table.quoted("wrapped")
+    stale = (
+        f"NOT (CAST(NEW.{plaintext} AS BINARY) <=> CAST(OLD.{plaintext} AS BINARY)) "
+        f"AND LENGTH(NEW.{plaintext}) > 0 AND OLD.{wrapped} IS NOT NULL "
+        f"AND NEW.{wrapped} <=> OLD.{wrapped} AND {OWN_WRITE} IS NULL"
+    )
+    emptied = [
+        f"NEW.{column} = IF({stale}, NULL, NEW.{column})" for column in table.wrapped_columns
+    ]
+    return f"SET {', '.join(emptied)}"
 
 
 def _plaintext(table: DekTable, *, offline: bool) -> Definition:

@@ -1,77 +1,188 @@
-"""PostgreSQL: a step's finding is kept true by a CHECK constraint, a guard, until the step ends.
+"""PostgreSQL: the row trigger also keeps a step's finding true until the step ends.
 
-A guard refuses harmful rows from the first moment, and is validated without blocking writers. So
-the step itself need not look at the rows, and holds its lock only for a moment.
+Closed, it refuses harmful rows from the first moment, without blocking other writers. So the step
+itself need not look at the rows, and holds its lock only for a moment.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Connection
 
+from dekctl.db.dialects.postgresql import OWN_WRITE
 from dekctl.db.table import DekTable
-from dekctl.errors import DatabaseError
-from dekctl.schema.dialects.base import (
-    CONTRACT_GUARD,
-    ROLLBACK_GUARD,
-    Guard,
-    GuardViolatedError,
-    SchemaDialect,
-)
+from dekctl.schema.dialects.base import Guard, SchemaDialect, Trigger
 
-_CHECK_VIOLATION = "23514"
+_NOT_NULL = "dekctl_rollback_guard"
+_CONSTRAINTS = ("dekctl_contract_guard", _NOT_NULL, "dekctl_fence", "dekctl_fence_back")
+"""Of a step: today's, then those of older versions, which an interrupted step may have left."""
+_ROW_BEFORE_UPDATE, _ON_UPDATE = 0b10011, 0b10000
+"""Bits of pg_trigger.tgtype."""
 
 
 class PostgreSQLSchema(SchemaDialect):
-    """PostgreSQL 11 or newer."""
+    """PostgreSQL 11 or newer; a partitioned table has a row trigger from 13 on."""
 
     has_guards = True
 
     def lock(self, table: str, others: Sequence[str]) -> list[str]:  # noqa: ARG002
         return [f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"]
 
-    def add_guard(self, table: DekTable, guard: Guard) -> None:
-        database, name = table.database, table.quoted_name
-        self.drop_guards(table)
-        database.run(
-            lambda connection: connection.exec_driver_sql(
-                f"ALTER TABLE {name} ADD CONSTRAINT {guard.name} CHECK ({guard.condition}) "
-                "NOT VALID"
-            ),
-            write=True,
-        )
-        try:
-            with database.transaction(write=True, patient=True) as connection:
-                connection.exec_driver_sql(f"ALTER TABLE {name} VALIDATE CONSTRAINT {guard.name}")
-        except DatabaseError as error:
-            if _CHECK_VIOLATION in error.message:
-                raise GuardViolatedError(f"a row of {name} violates {guard.name}") from None
-            raise
+    # -- the row trigger -----------------------------------------------------------------------
 
-    def drop_guards(self, table: DekTable) -> None:
-        table.database.run(
-            lambda connection: connection.exec_driver_sql(
-                f"ALTER TABLE {table.quoted_name} DROP CONSTRAINT IF EXISTS {CONTRACT_GUARD}, "
-                f"DROP CONSTRAINT IF EXISTS {ROLLBACK_GUARD}"
-            ),
-            write=True,
-        )
+    def open_trigger(self, table: DekTable) -> list[str]:
+        return [*self.drop_trigger(table), *_function(table, _emptying(table)), _opened(table)]
 
-    def drop_guard(self, table: DekTable, name: str) -> None:
-        op.execute(f"ALTER TABLE {table.quoted_name} DROP CONSTRAINT IF EXISTS {name}")
+    def drop_trigger(self, table: DekTable) -> list[str]:
+        return [
+            f"DROP TRIGGER IF EXISTS {table.config.trigger} ON {table.quoted_name}",
+            f"DROP FUNCTION IF EXISTS {_name(table)}()",
+        ]
 
-    def guards(self, connection: Connection, table: DekTable) -> dict[str, bool]:
+    def missing_right(self, error: Exception, table: DekTable) -> str | None:
+        if getattr(error, "sqlstate", None) != "42501":
+            return None
+        schema = table.config.schema or "its schema"
+        return f"own {table.config.name}, and have CREATE ON SCHEMA {schema}"
+
+    def triggers(self, connection: Connection, table: DekTable) -> list[Trigger]:
         found = connection.execute(
             sa.text(
-                "SELECT conname, convalidated FROM pg_constraint WHERE conname IN (:one, :other) "
-                "AND conrelid = CAST(:table AS regclass)"
+                "SELECT DISTINCT t.tgname, t.tgtype, t.tgenabled::text, "
+                "pg_get_triggerdef(t.oid), p.prosrc, p.proconfig "
+                "FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid "
+                "WHERE NOT t.tgisinternal AND t.tgrelid = CAST(:table AS regclass)"
             ),
-            {"one": CONTRACT_GUARD, "other": ROLLBACK_GUARD, "table": table.quoted_name},
+            {"table": table.quoted_name},
         )
-        return {str(name): bool(validated) for name, validated in found}
+        return [_trigger(table, *row) for row in found]
+
+    # -- guards --------------------------------------------------------------------------------
+
+    def add_guard(self, table: DekTable, guard: Guard) -> None:
+        self.drop_guards(table)
+        table.database.run(lambda c: _run(c, _closed(table, guard)), write=True)
+
+    def end_guard(self, table: DekTable) -> None:
+        op.execute(f"ALTER TABLE {table.quoted_name} DROP CONSTRAINT IF EXISTS {_NOT_NULL}")
+
+    def spare_scan(self, table: DekTable) -> None:
+        """Prove to the server that no plaintext is NULL, so that SET NOT NULL reads no rows.
+
+        The closed trigger comes first, so the constraint never refuses, and shows, a row.
+        """
+        constraint = f"ALTER TABLE {table.quoted_name} {{}} CONSTRAINT {_NOT_NULL}"
+        holds = f"CHECK ({table.has_value('plaintext')}) NOT VALID"
+        table.database.run(lambda c: _run(c, [f"{constraint.format('ADD')} {holds}"]), write=True)
+        with table.database.transaction(write=True, patient=True) as connection:
+            _run(connection, [constraint.format("VALIDATE")])
+
+    def drop_guards(self, table: DekTable) -> None:
+        drops = ", ".join(f"DROP CONSTRAINT IF EXISTS {name}" for name in _CONSTRAINTS)
+        statements = [f"ALTER TABLE {table.quoted_name} {drops}"]
+
+        def work(connection: Connection) -> None:
+            _run(connection, statements)
+            if any(trigger.closed for trigger in self.triggers(connection, table)):
+                _run(connection, self.drop_trigger(table))
+
+        table.database.run(work, write=True)
+
+    def guards(self, connection: Connection, table: DekTable) -> list[str]:
+        found = connection.execute(
+            sa.text(
+                "SELECT conname FROM pg_constraint WHERE conname IN :names "
+                "AND conrelid = CAST(:table AS regclass)"
+            ).bindparams(sa.bindparam("names", _CONSTRAINTS, expanding=True)),
+            {"table": table.quoted_name},
+        ).scalars()
+        closed = [t.name for t in self.triggers(connection, table) if t.closed]
+        return sorted([*map(str, found), *closed])
 
 
 DIALECT = PostgreSQLSchema()
+
+
+def _name(table: DekTable) -> str:
+    """The function's name: beside the table, as the role that changes the table may make it."""
+    schema, _, _ = table.quoted_name.rpartition(".")
+    return f"{schema}.{table.config.trigger}" if schema else table.config.trigger
+
+
+def _function(table: DekTable, body: str) -> list[str]:
+    """SQL that makes the trigger's function. Who writes to the table need not may execute it."""
+    return [
+        f"CREATE FUNCTION {_name(table)}() RETURNS trigger LANGUAGE plpgsql "
+        f"SET search_path = pg_catalog, pg_temp AS $dekctl${body}$dekctl$",
+        f"REVOKE ALL ON FUNCTION {_name(table)}() FROM PUBLIC",
+    ]
+
+
+def _emptying(table: DekTable) -> str:
+    emptied = "".join(f" NEW.{column} := NULL;" for column in table.wrapped_columns)
+    return f"BEGIN{emptied} RETURN NEW; END"
+
+
+_REFUSING = (
+    "BEGIN RAISE EXCEPTION 'refused: a schema step of dekctl is running on this table' "
+    "USING ERRCODE = 'object_in_use', HINT = 'see: dekctl status'; END"
+)
+"""Nothing of the row: what a CHECK says would contain all of it, keys too."""
+
+
+def _opened(table: DekTable) -> str:
+    """The condition is parsed once, so no search_path of a writer can change what it means.
+
+    Keys are compared by their bytes: two may be equal by a column's collation.
+    """
+    plaintext, wrapped = table.quoted("plaintext"), table.quoted("wrapped")
+    return (
+        f"CREATE TRIGGER {table.config.trigger} BEFORE UPDATE ON {table.quoted_name} FOR EACH ROW "
+        f'WHEN (NEW.{plaintext}::text COLLATE "C" IS DISTINCT FROM OLD.{plaintext}::text '
+        'COLLATE "C" '
+        f"AND pg_catalog.octet_length(NEW.{plaintext}) > 0 AND OLD.{wrapped} IS NOT NULL "
+        f"AND NOT (NEW.{wrapped} IS DISTINCT FROM OLD.{wrapped}) "
+        f"AND pg_catalog.current_setting('{OWN_WRITE}', true) IS DISTINCT FROM 'on') "
+        f"EXECUTE PROCEDURE {_name(table)}()"
+    )
+
+
+def _closed(table: DekTable, guard: Guard) -> list[str]:
+    """ALWAYS: a replica's apply worker, which runs no other triggers, must not get past it."""
+    name = table.config.trigger
+    return [
+        *DIALECT.drop_trigger(table),
+        *_function(table, _REFUSING),
+        f"CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON {table.quoted_name} FOR EACH ROW "
+        f"WHEN ({guard.refuses(table, 'NEW.')}) EXECUTE PROCEDURE {_name(table)}()",
+        f"ALTER TABLE {table.quoted_name} ENABLE ALWAYS TRIGGER {name}",
+    ]
+
+
+def _trigger(
+    table: DekTable, name: str, kind: int, enabled: str, text: str, body: str, settings: list[str]
+) -> Trigger:
+    mine = name == table.config.trigger
+    intact = (
+        body == _emptying(table)
+        and settings == ["search_path=pg_catalog, pg_temp"]
+        and kind == _ROW_BEFORE_UPDATE
+        and enabled in "OA"
+        and _condition(text) == _condition(_opened(table))
+    )
+    return Trigger(name, bool(kind & _ON_UPDATE), mine and intact, mine and body == _REFUSING)
+
+
+def _condition(text: str) -> str:
+    """A trigger's condition in one spelling: the server adds casts, quotes and parentheses."""
+    when = text.partition(" WHEN ")[2].rpartition(" EXECUTE ")[0]
+    return re.sub(r'::\w+|pg_catalog\.|[\s()"]', "", when).lower()
+
+
+def _run(connection: Connection, statements: Sequence[str]) -> None:
+    for statement in statements:
+        connection.exec_driver_sql(statement)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
-from dekctl.schema.dialects.base import SchemaDialect
+from dekctl.schema.dialects.base import SchemaDialect, Trigger
 
 _WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE", "STRICT")
 """Words that a definition and its copy must contain equally often: no pragma reports them."""
@@ -47,8 +47,48 @@ class SQLiteSchema(SchemaDialect):
         # Its client continues after an error unless it is told not to.
         return f".bail on\nBEGIN IMMEDIATE;\n\n{text}COMMIT;\n"
 
+    # -- the row trigger -----------------------------------------------------------------------
+
+    def open_trigger(self, table: DekTable) -> list[str]:
+        return [*self.drop_trigger(table), _trigger(table)]
+
+    def drop_trigger(self, table: DekTable) -> list[str]:
+        return [f"DROP TRIGGER IF EXISTS {table.config.trigger}"]
+
+    def triggers(self, connection: Connection, table: DekTable) -> list[Trigger]:
+        found = connection.execute(
+            sa.text(
+                "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
+                "AND tbl_name = :name COLLATE NOCASE"
+            ),
+            {"name": table.config.bare_name},
+        )
+        return [
+            Trigger(
+                name,
+                on_update="UPDATE" in _words(re.split(r"\bON\b", sql, flags=re.IGNORECASE)[0]),
+                intact=name == table.config.trigger and sql == _trigger(table),
+            )
+            for name, sql in found
+        ]
+
 
 DIALECT = SQLiteSchema()
+
+
+def _trigger(table: DekTable) -> str:
+    """AFTER: a trigger cannot change the new row. It runs within the statement all the same."""
+    plaintext, wrapped = table.quoted("plaintext"), table.quoted("wrapped")
+    emptied = ", ".join(f"{column} = NULL" for column in table.wrapped_columns)
+    row = " AND ".join(f"{column} = NEW.{column}" for column in table.quoted_key)
+    return (
+        f"CREATE TRIGGER {table.config.trigger} AFTER UPDATE OF {plaintext} "
+        f"ON {table.quoted_name} FOR EACH ROW "
+        f"WHEN NEW.{plaintext} COLLATE BINARY IS NOT OLD.{plaintext} "
+        f"AND length(NEW.{plaintext}) > 0 AND OLD.{wrapped} IS NOT NULL "
+        f"AND NEW.{wrapped} COLLATE BINARY IS OLD.{wrapped} "
+        f"BEGIN UPDATE {table.quoted_name} SET {emptied} WHERE {row}; END"
+    )
 
 
 def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> None:
