@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Connection
+from sqlalchemy.exc import PendingRollbackError
 
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
@@ -141,7 +143,7 @@ def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> N
             _recreate(bind, index_or_trigger, sql)
         _keep_sequence(bind, name, before["sequence"])
     finally:
-        if not bind.invalidated:  # else it is closed
+        with suppress(PendingRollbackError):  # a connection that was interrupted ends anyway
             bind.exec_driver_sql(f"PRAGMA legacy_alter_table = {legacy}")
     after = _describe(bind, table.quoted_name, name, column)
     lost = [part for part in before if before[part] != after[part]]
