@@ -142,6 +142,8 @@ def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> N
         for index_or_trigger, sql in more:
             _recreate(bind, index_or_trigger, sql)
         _keep_sequence(bind, name, before["sequence"])
+    except PendingRollbackError as error:  # Alembic cleaned up after an interrupt
+        raise error.__context__ or error from None
     finally:
         with suppress(PendingRollbackError):  # a connection that was interrupted ends anyway
             bind.exec_driver_sql(f"PRAGMA legacy_alter_table = {legacy}")
