@@ -24,6 +24,8 @@ RETRY_SECONDS = 120.0
 """How long a transaction is retried after deadlocks, lock time-outs, restarts or a fail-over."""
 FIRST_CONTACT_SECONDS = 5.0
 """The same for a server that has not answered this process yet: likely a wrong address."""
+READ_ONLY_SECONDS = 20.0
+"""The same for one that has been read-only since this process began: likely a replica."""
 FIRST_WAIT_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 5.0
 
@@ -40,6 +42,8 @@ class Database:
         self.give_up = give_up or threading.Event()
         """When set, nothing is retried: the operator wants to leave."""
         self.closed = threading.Event()
+        self.has_written = False
+        """Whether a transaction of this run was committed: then a read-only server is passing."""
         self._contacted = False
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
 
@@ -96,14 +100,21 @@ class Database:
             raise DatabaseError(f"the database layer failed: {type(error).__name__}") from None
 
     def run(
-        self, work: Callable[[Connection], Result], *, write: bool = False, patient: bool = False
+        self,
+        work: Callable[[Connection], Result],
+        *,
+        write: bool = False,
+        patient: bool = False,
+        wait_for_primary: bool = True,
     ) -> Result:
         """Run ``work`` in a transaction; retry it after a deadlock, lock time-out or lost server.
 
         ``work`` may run more than once, even after a commit whose response was lost, so it must
-        have no effect outside its transaction.
+        have no effect outside its transaction. A read-only server is waited for too, as it may be
+        the old primary after a fail-over, unless ``wait_for_primary`` is false.
 
         Raises:
+            ReadOnlyDatabaseError: the database is read-only, and it is not waited for.
             DatabaseError: retrying took too long, or the error is not one of these.
         """
         attempt = 0
@@ -111,13 +122,23 @@ class Database:
         while True:
             try:
                 with self.transaction(write=write, patient=patient) as connection:
-                    return work(connection)
+                    result = work(connection)
+                self.has_written = self.has_written or write
+                return result
             except TransientDatabaseError as error:
+                read_only = isinstance(error, ReadOnlyDatabaseError)
+                if read_only:
+                    if not wait_for_primary:
+                        raise
+                    self.engine.dispose()  # its name may lead to the new primary by now
                 now = time.monotonic()
                 failed_at = now if failed_at is None else failed_at
                 patience = RETRY_SECONDS if self._contacted else FIRST_CONTACT_SECONDS
+                if read_only and not self.has_written:
+                    patience = READ_ONLY_SECONDS
                 if now - failed_at >= patience or self.give_up.is_set():
-                    raise DatabaseError(
+                    kind = DeniedDatabaseError if read_only else DatabaseError
+                    raise kind(
                         f"{error.message} ({attempt + 1} attempts, {now - failed_at:.0f} seconds)",
                         hint=error.hint,
                     ) from None
@@ -128,6 +149,12 @@ class Database:
         """Turn a driver's error into one for the user, without any value from a row."""
         text = self.dialect.describe(error)
         where = self.shown_url
+        if self.dialect.is_read_only(error):
+            return ReadOnlyDatabaseError(
+                f"the database {where} is read-only: {text}",
+                hint="name the primary in database_url; after a fail-over, run the same command "
+                "again: finished batches are kept",
+            )
         if lost or self.dialect.is_transient(error):
             return TransientDatabaseError(
                 f"the database {where} is busy or went away: {text}",
@@ -154,3 +181,7 @@ class DeniedDatabaseError(DatabaseError):
 
 class TransientDatabaseError(DatabaseError):
     """The same transaction may succeed when it is retried."""
+
+
+class ReadOnlyDatabaseError(TransientDatabaseError, DeniedDatabaseError):
+    """The server takes no writes: a replica, or the old primary in the seconds of a fail-over."""

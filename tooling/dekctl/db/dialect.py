@@ -20,6 +20,9 @@ from sqlalchemy.types import TypeEngine
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 
+CONNECTIONS = "dekctl opens up to 8 connections in each process"
+"""One reads, two write, three look up branch keys; one each for heartbeat and hold-back query."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -188,11 +191,15 @@ class Dialect(ABC):
 
     @abstractmethod
     def is_denied(self, error: Exception) -> bool:
-        """Whether the role may not do this here: it lacks a right, or all is read-only."""
+        """Whether the role may not do this here: it lacks a right."""
 
-    @abstractmethod
-    def is_about_rows(self, error: Exception) -> bool:
+    def is_read_only(self, error: Exception) -> bool:  # noqa: ARG002
+        """Whether nobody may write here: a replica, or for seconds the old primary."""
+        return False
+
+    def is_about_rows(self, error: Exception) -> bool:  # noqa: ARG002
         """Whether a change was refused for what is in its rows, so that other rows may pass."""
+        return False
 
     @contextmanager
     def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:  # noqa: ARG002

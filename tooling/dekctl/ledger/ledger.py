@@ -124,6 +124,7 @@ class Ledger:
         Raises:
             RefusedError: another run is working on the same rows.
             UsageError: the ledger does not know the table.
+            ReadOnlyDatabaseError: the database is read-only; a run that writes waits first.
         """
         run = Run(str(uuid.uuid4()), operation, table_name, shard, writes)
 
@@ -170,7 +171,7 @@ class Ledger:
                 )
             )
 
-        self.database.run(enter, write=True)
+        self.database.run(enter, write=True, wait_for_primary=writes)
         return run
 
     def refuse_while_writing(self, table_name: str) -> None:

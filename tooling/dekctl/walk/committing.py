@@ -110,7 +110,8 @@ class Writer:
     ) -> list[PrimaryKey]:
         """Write in one transaction; return the keys of rows that another writer has changed."""
         release = self._quarantined.releases
-        if not (changes or rejected or (release and good)):
+        noted = self._run is not None and (rejected or (release and good))
+        if not (changes or noted):
             return []
         ledger, run, operation = self._ledger, self._run, self._operation
 

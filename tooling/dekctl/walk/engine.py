@@ -135,7 +135,8 @@ class Walk:
     def _is_whole(self) -> bool:
         """Whether the walk sees every row, and may write what it learns."""
         o = self.options
-        return not (o.dry_run or o.limit or o.shard or o.after or o.until)
+        recorded = self.ledger is None or self.run is not None
+        return recorded and not (o.dry_run or o.limit or o.shard or o.after or o.until)
 
     def _walk(self, heartbeat: Heartbeat | None) -> None:
         kms = ThreadPoolExecutor(BATCHES_WITH_KMS, thread_name_prefix="dekctl-kms")

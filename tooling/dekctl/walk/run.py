@@ -9,13 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from dekctl import __version__
+from dekctl.db.database import ReadOnlyDatabaseError
 from dekctl.db.shape import Shard
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, DekctlError
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
-from dekctl.ledger import Heartbeat, Run, RunState
-from dekctl.operations.base import Notify, Verb
+from dekctl.ledger import Heartbeat, Ledger, Run, RunState
+from dekctl.operations.base import Notify, Operation, Verb
 from dekctl.project import Project
 from dekctl.walk.counts import Progress, RowCounts, add_counts
 from dekctl.walk.engine import Walk
@@ -114,15 +115,7 @@ class _TableRun:
         run = None
         calls_before = self._calls()
         if ledger is not None:
-            run = ledger.start(
-                self.verb.name,
-                table.config.context_name,
-                shard=options.shard,
-                writes=not options.dry_run and self.verb.writes,
-                kek_id=operation.kek_id,
-                version=__version__,
-            )
-            result.run_ids.append(run.run_id)
+            run = self._start(ledger, operation, options)
         walk = Walk(
             self.verb.name,
             operation,
@@ -156,6 +149,33 @@ class _TableRun:
             state = RunState.INTERRUPTED if counts.interrupted else RunState.FINISHED
             ledger.end(run, state)
         return counts
+
+    def _start(self, ledger: Ledger, operation: Operation, options: WalkOptions) -> Run | None:
+        """Enter the run into the ledger; None on a replica, for a run that only looks.
+
+        Raises:
+            DekctlError: another run works on the same rows, or the database refused.
+        """
+        writes = not options.dry_run and self.verb.writes
+        try:
+            run = ledger.start(
+                self.verb.name,
+                operation.table.config.context_name,
+                shard=options.shard,
+                writes=writes,
+                kek_id=operation.kek_id,
+                version=__version__,
+            )
+        except ReadOnlyDatabaseError:
+            if writes:
+                raise
+            self.notify(
+                "the database is read-only: this run is not recorded in the ledger, and no row "
+                "goes into or out of quarantine"
+            )
+            return None
+        self.result.run_ids.append(run.run_id)
+        return run
 
     def _calls(self) -> Counter[str]:
         """KMS calls so far, those of workers included."""

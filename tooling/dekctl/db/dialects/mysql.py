@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import Dialect, ResiduePlace, Timeouts
+from dekctl.db.dialect import CONNECTIONS, Dialect, ResiduePlace, Timeouts
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
@@ -49,12 +49,22 @@ _DENIED_CODES = frozenset(
         1142,  # command denied on the table
         1143,  # command denied on the column
         1227,  # a privilege of the server is needed
-        1290,  # --read-only and other options that forbid the statement
-        1792,  # read-only transaction
-        1836,  # read-only mode
+        1290,  # an option of the server forbids the statement
     }
 )
-_SAYS_NO_VALUE = _DENIED_CODES | {1045, 1049, 1146, 1969, 2002, 2003, 3024, 3159}
+_READ_ONLY_CODES = frozenset({1792, 1836})
+"""Read-only transaction, read-only mode; beside them 1290 with the option --read-only."""
+_PACKET_CODES = frozenset({1153, 1301, 2020})
+"""More than max_allowed_packet."""
+_LIMIT_CODES = frozenset({1203, 1226})
+"""More than the account's max_user_connections or another limit of it."""
+_SAYS_NO_VALUE = (
+    {1045, 1049, 1146, 1969, 2002, 2003, 3024, 3159}
+    | _DENIED_CODES
+    | _READ_ONLY_CODES
+    | _PACKET_CODES
+    | _LIMIT_CODES
+)
 """Codes whose message names accounts, hosts, tables and limits, never a value from a row."""
 
 
@@ -67,7 +77,6 @@ _EVERYBODYS = frozenset(
         1054,  # unknown column
         1064,  # syntax error
         1114,  # the table is full
-        1226,  # a limit of the account
     }
 )
 """Codes that every row would meet, beside those of denial and of a lost server."""
@@ -82,6 +91,8 @@ _NAMING_CODES = frozenset(
 _SIGNALLED = 1644
 """A trigger's SIGNAL, unless it sets a code of its own."""
 
+MAX_STATEMENT = 1_024_000
+"""Bytes of one INSERT of many rows, as the driver has it."""
 RESPONSE_SECONDS = 15.0
 """How long to wait for a response beyond the statement's limit before the server counts as lost."""
 
@@ -98,6 +109,7 @@ class MySQL(Dialect):
     def __init__(self, timeouts: Timeouts) -> None:
         super().__init__(timeouts)
         self._self_updating_columns: dict[str, list[str]] = {}
+        self._max_packet = MAX_STATEMENT
 
     def engine_options(self) -> dict[str, Any]:
         return {
@@ -130,6 +142,8 @@ class MySQL(Dialect):
                     "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), "
                     f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
                 )
+                cursor.execute("SELECT @@max_allowed_packet")
+                [self._max_packet] = cursor.fetchone()
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
@@ -235,6 +249,8 @@ class MySQL(Dialect):
             f"FROM {table.quoted_name} WHERE FALSE"
         )
         cursor.execute(f"DELETE FROM {temporary}")
+        # The driver sends as many rows at once as fit into this; the server takes no larger packet.
+        cursor.max_stmt_length = min(MAX_STATEMENT, self._max_packet * 3 // 4)
         marks = ", ".join(["%s"] * (len(keys) + len(sets) + 1))
         cursor.executemany(
             f"INSERT INTO {temporary} VALUES ({marks})",
@@ -277,6 +293,21 @@ class MySQL(Dialect):
 
     def is_denied(self, error: Exception) -> bool:
         return _code(error) in _DENIED_CODES
+
+    def is_read_only(self, error: Exception) -> bool:
+        code = _code(error)
+        return code in _READ_ONLY_CODES or (code == 1290 and "read-only" in str(error.args[1]))
+
+    def advice(self, error: Exception) -> str | None:
+        code = _code(error)
+        if code in _PACKET_CODES:
+            return "use a smaller --batch-size, or raise max_allowed_packet on the server"
+        if code in _LIMIT_CODES:
+            return (
+                f"{CONNECTIONS}; raise the account's limit (ALTER USER … WITH "
+                "MAX_USER_CONNECTIONS …), or use fewer --workers"
+            )
+        return None
 
     def is_about_rows(self, error: Exception) -> bool:
         code = _code(error)

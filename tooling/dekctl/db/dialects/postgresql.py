@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import Dialect, ResiduePlace
+from dekctl.db.dialect import CONNECTIONS, Dialect, ResiduePlace
 from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
 from dekctl.db.shape import TableShape
 
@@ -39,6 +39,10 @@ authorization, missing databases and schemas, statements, resources, operators, 
 
 _ABOUT_ROWS = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0")
 """SQLSTATE classes of values, constraints, CHECK OPTION and routines, such as a trigger's."""
+
+
+_LIMITED = "too many connections for "
+"""A limit of the role or database. Of a refused connection the driver gives the text alone."""
 
 
 class PostgreSQL(Dialect):
@@ -219,12 +223,14 @@ class PostgreSQL(Dialect):
     def is_transient(self, error: Exception) -> bool:
         state = getattr(error, "sqlstate", None)
         if state is None:  # no answer at all: the connection broke, or none could be made
-            return type(error).__name__ == "OperationalError"
+            return type(error).__name__ == "OperationalError" and _LIMITED not in str(error)
         return state in _TRANSIENT_STATES or state.startswith("08")  # connection exceptions
 
     def is_denied(self, error: Exception) -> bool:
-        # insufficient_privilege, read_only_sql_transaction (a standby)
-        return getattr(error, "sqlstate", None) in ("42501", "25006")
+        return getattr(error, "sqlstate", None) == "42501"  # insufficient_privilege
+
+    def is_read_only(self, error: Exception) -> bool:
+        return getattr(error, "sqlstate", None) == "25006"  # read_only_sql_transaction
 
     def is_about_rows(self, error: Exception) -> bool:
         state, diagnosis = getattr(error, "sqlstate", None), getattr(error, "diag", None)
@@ -243,6 +249,11 @@ class PostgreSQL(Dialect):
         return getattr(error, "sqlstate", None) == "57014"  # query_canceled
 
     def advice(self, error: Exception) -> str | None:
+        if _LIMITED in str(error):
+            return (
+                f"{CONNECTIONS}; raise the limit (ALTER ROLE … CONNECTION LIMIT, or ALTER DATABASE "
+                "…), or use fewer --workers"
+            )
         diagnosis = getattr(error, "diag", None)
         # Its message is translated, the name of the function that raised it is not.
         if getattr(diagnosis, "source_function", None) == "check_enable_rls":

@@ -177,7 +177,10 @@ class SQLite(Dialect):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
-    def is_denied(self, error: Exception) -> bool:
+    def is_denied(self, error: Exception) -> bool:  # noqa: ARG002
+        return False  # it has no rights
+
+    def is_read_only(self, error: Exception) -> bool:
         return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
     def is_about_rows(self, error: Exception) -> bool:

@@ -54,6 +54,7 @@ class RangeWorker:
         if job.run_id is not None:
             context_name = table.config.context_name
             run = Run(job.run_id, job.verb.name, context_name, share.walk.shard, job.writes)
+        self.project.database.has_written = job.writes  # the coordinator has, in the ledger
         calls, reencrypted = self._kms.call_counts, self._kms.reencrypted_locally
         with pacing_for(
             self.project, settings, self._kms, self._limiter, rate_part=share.rate_part
