@@ -11,7 +11,7 @@ from dekctl.reader import RowKeys
 from support.app import AppDatabase
 from support.cli import Dekctl
 
-DEK = b"0123456789abcdef0123456789abcdef"
+DEK = b"an ASCII text in no other coding"
 
 
 def configure(dekctl: Dekctl, database: AppDatabase) -> None:

@@ -10,7 +10,7 @@ import pytest
 from support.app import AppDatabase
 from support.cli import Dekctl
 
-DEK = b"0123456789abcdef0123456789abcdef"
+DEK = b"an ASCII text in no other coding"
 
 KEPT = {
     "an index": ("", "CREATE INDEX by_name ON encrypted_files (name DESC)"),
