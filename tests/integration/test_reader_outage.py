@@ -261,3 +261,30 @@ def test_the_reader_is_used_by_many_threads(kms: AWSKMS) -> None:
     assert keys.stats().reads["cache"] == 8 * 20
     keys.close()
     assert keys.stats().data_keys == 0
+
+
+def test_an_alias_is_looked_up_when_a_row_names_a_kek_that_is_not_known(
+    environ: dict[str, str], kms_standin: KmsStandin
+) -> None:
+    """As where no Terraform outputs name the ARNs."""
+    alias = f"alias/app-{time.monotonic_ns()}"
+    arn = kms_standin.create_key(alias)
+    kms, foreign = AWSKMS(alias), kms_standin.create_key()
+    [row] = rows(AWSKMS(arn), 1)
+    other = AWSKMS(foreign)
+    [planted] = rows(other, 1)
+    keys = RowKeys(kms, deadline=PATIENCE)
+    kms_standin.reset_counters()
+    assert keys.read(row) == keys.read(row)
+    for _ in range(5):
+        with pytest.raises(RowRejectedError, match="not among"):
+            keys.read(planted)
+    calls = kms_standin.counters().calls
+    assert calls["Decrypt"] == 2, "a KEK that is not ours is not even asked to decrypt"
+    assert calls["DescribeKey"] <= 1 + 5
+
+    kms_standin.kms().update_alias(AliasName=alias, TargetKeyId=foreign)  # the KEK was rolled
+    wait_until(lambda: outcome(lambda: keys.read(planted))[0] == "ok")
+    assert outcome(lambda: keys.read(row))[0] == "ok", "known since before"
+    for each in (kms, other):
+        each.close()

@@ -214,6 +214,32 @@ def test_a_plaintext_is_written_as_the_column_has_it(kms: InMemoryKMS, encoding:
     assert keys.read({**row, "wrapped_key": None}) == dek
 
 
+def test_a_column_of_text_as_it_is_takes_no_random_key(kms: InMemoryKMS) -> None:
+    table = TableConfig(plaintext_encoding="text")
+    with pytest.raises(UsageError, match="holds text as it is") as caught:
+        RowKeys(kms, table).issue({"id": 1})
+    assert 'plaintext = "read"' in (caught.value.hint or "")
+    row: dict[str, Any] = {"id": 1}
+    assert RowKeys(kms, table, plaintext="read").issue(row) == RowKeys(kms, table).read(row)
+
+
+def test_what_sqlite_stores_in_any_column_is_that_row_s_error(kms: InMemoryKMS) -> None:
+    keys = RowKeys(kms)
+    row: dict[str, Any] = {"id": 1}
+    keys.issue(row)
+    odd: list[dict[str, Any]] = [
+        {**row, "wrapped_key": 7},
+        {**row, "wrapped_key": "text"},
+        {**row, "kek_id": b"\0"},
+        {**row, "wrapped_key_version": b"2"},
+        {**row, "wrapped_key": None, "encryption_key": 1.5},
+    ]
+    for each in odd:
+        with pytest.raises(RowRejectedError):
+            keys.read(each)
+    assert all(isinstance(answer, RowRejectedError) for answer in keys.read_many(odd))
+
+
 # -- rows in every form -----------------------------------------------------------------------
 
 

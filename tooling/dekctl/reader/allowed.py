@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from dekctl.errors import KMSError, RowRejectedError
+from dekctl.errors import RowRejectedError
 from dekctl.kek_id import is_alias, is_same_kek
 from dekctl.kms.interface import KMSInterface
 
-LOOK_UP_SECONDS = 10.0
+LOOK_UP_SECONDS = 1.0
 """An alias is not looked up again sooner: a forged row must not cost a call each time."""
 
 
@@ -36,13 +36,14 @@ class AllowedKEKs:
         self._own = tuple(own)
         self._why = why
         self._known: set[str] = set()
+        self._resolved: list[str] = []
         self._looked_up = -LOOK_UP_SECONDS
 
     def __contains__(self, kek_id: str) -> bool:
+        """Whether a KEK is in the list, as far as it is known; nobody is asked."""
         if kek_id in self._known:
             return True
-        keks = (*self._provider().keks, *self._own) if self._keks is None else self._keks
-        if any(is_same_kek(kek_id, kek) for kek in (*keks, *self._aliases(keks, kek_id))):
+        if any(is_same_kek(kek_id, kek) for kek in (*self._listed(), *self._resolved)):
             self._known.add(kek_id)
             return True
         return False
@@ -51,6 +52,23 @@ class AllowedKEKs:
         """Take in what the provider named as its own KEK."""
         if self._keks is None:
             self._known.add(kek_id)
+
+    def is_open(self, kek_id: str) -> bool:
+        """Whether :meth:`look_up` could tell that a KEK is in the list after all."""
+        return (
+            kek_id not in self
+            and time.monotonic() - self._looked_up >= LOOK_UP_SECONDS
+            and any(map(is_alias, self._listed()))
+        )
+
+    def look_up(self) -> None:
+        """Ask the provider what the aliases in the list stand for now.
+
+        Raises:
+            KMSError: it cannot tell.
+        """
+        self._resolved = [self._provider().resolve(kek) for kek in self._listed() if is_alias(kek)]
+        self._looked_up = time.monotonic()
 
     def refuse_others(self, kek_id: str) -> None:
         """Check a KEK.
@@ -65,15 +83,5 @@ class AllowedKEKs:
                 "run: dekctl rewrap",
             )
 
-    def _aliases(self, keks: Sequence[str], kek_id: str) -> list[str]:
-        """What the aliases in the list stand for, if that was not asked a moment ago."""
-        aliases = [kek for kek in keks if is_alias(kek)]
-        now = time.monotonic()
-        if not aliases or is_alias(kek_id) or now - self._looked_up < LOOK_UP_SECONDS:
-            return []
-        self._looked_up = now
-        try:
-            return [self._provider().resolve(alias) for alias in aliases]
-        except KMSError:
-            self._looked_up = -LOOK_UP_SECONDS
-            raise
+    def _listed(self) -> Sequence[str]:
+        return (*self._provider().keks, *self._own) if self._keks is None else self._keks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +26,14 @@ class V3Row(Protocol):
     row: Any
     kind: RowClass
     wrapped: bytes
+
+
+def look_up(
+    allowed: AllowedKEKs, keks: Iterable[str], patience: Patience, until: float
+) -> Steps[None]:
+    """Learn what the aliases among the allowed KEKs stand for, where that decides about KEKs."""
+    if any(map(allowed.is_open, keks)):
+        yield InKMS(partial(patience.look_up, allowed, until))
 
 
 class BranchOpener:
@@ -84,6 +92,8 @@ class BranchOpener:
 
     def _unwrap(self, stored: dict[bytes, BranchKey]) -> Steps[Branches]:
         memory, until = self._memory, self._patience.deadline()
+        found_keks = {key.kek_id for key in stored.values()}
+        yield from look_up(self._allowed, found_keks, self._patience, until)
         claim = memory.claim(stored)
         found: Branches = dict(claim.found)
         left = list(claim.mine)

@@ -25,8 +25,6 @@ from dekctl.reader.stats import Counters
 from dekctl.reader.steps import InDatabase, InKMS, Steps
 from dekctl.reader.stored import PrimaryKey, StoredRows
 
-_SIZES_ARE_TEXT = ("base64", "hex", "hex-upper")
-
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
@@ -221,19 +219,25 @@ class Issuer:
             values[table.wrapped_at_column] = _now(kind, table.wrapped_at_column)
         known = kind.column(table.plaintext_column)
         if self._use == "write":
-            values[table.plaintext_column] = encode_plaintext(
-                key.plaintext, table.plaintext_encoding, as_text=self._plaintext_is_text(known)
-            )
+            values[table.plaintext_column] = self._plaintext(key.plaintext, known)
         elif known is not None or (kind.mapper is None and self._use == "read"):
             values[table.plaintext_column] = None
         return values
 
-    def _plaintext_is_text(self, known: sa.Column[Any] | None) -> bool:
-        name = self._table.plaintext_column
+    def _plaintext(self, key: bytes, known: sa.Column[Any] | None) -> bytes | str:
+        """A new key as the plaintext column holds it."""
+        name, encoding = self._table.plaintext_column, self._table.plaintext_encoding
         kind = known.type if known is not None else self._stored.known_type(name)
-        if kind is None:
-            return self._table.plaintext_encoding in _SIZES_ARE_TEXT
-        return isinstance(kind, sa.String)
+        as_text = encoding != "raw" if kind is None else isinstance(kind, sa.String)
+        try:
+            return encode_plaintext(key, encoding, as_text=as_text)
+        except RowRejectedError:
+            raise UsageError(
+                f'plaintext = "write" cannot store a random key in {name}, which holds text as it '
+                "is",
+                hint='set plaintext = "read" in [table] of dekctl.toml: new keys are then stored '
+                "wrapped only",
+            ) from None
 
     def _clear_unmapped(self, target: _Target) -> Steps[None]:
         """Remove an old plaintext, which ``wrap --stale`` would take for the current key.

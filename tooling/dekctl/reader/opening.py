@@ -23,7 +23,7 @@ from dekctl.kms.context import (
 from dekctl.kms.dek import DEK
 from dekctl.kms.interface import Unwrapped, UnwrapRequest
 from dekctl.reader.allowed import AllowedKEKs
-from dekctl.reader.branch_opening import Branches, BranchOpener
+from dekctl.reader.branch_opening import Branches, BranchOpener, look_up
 from dekctl.reader.memory import AbandonedError, Memory
 from dekctl.reader.patience import KEYS_A_DEADLINE, Patience
 from dekctl.reader.rows import RowClass, RowClasses, session_of
@@ -102,11 +102,18 @@ class Opener:
         if version == V3:
             known = self._in_memory(wrapped, key)
         else:
-            if kek_id is not None and is_key_arn(kek_id):
-                self._allowed.refuse_others(kek_id)  # no need to ask KMS
+            if kek_id is not None:
+                self._refuse_kek(kek_id)
             if self._deks is not None:
                 known = self._deks.get(self._entry(wrapped, version, kek_id, key))
         return Wanted(row, kind, wrapped, version, kek_id, key) if known is None else known
+
+    def _refuse_kek(self, kek_id: str) -> None:
+        """Refuse a row by the KEK that it names, where there is no need to ask anybody."""
+        if not isinstance(kek_id, str):  # SQLite stores what it is given
+            raise RowRejectedError(f"its KEK id is stored as {type(kek_id).__name__}, not as text")
+        if is_key_arn(kek_id) and not self._allowed.is_open(kek_id):
+            self._allowed.refuse_others(kek_id)
 
     def _in_memory(self, wrapped: bytes, key: str) -> DEK | None:
         """The key of a V3 row whose branch key is in memory."""
@@ -213,19 +220,25 @@ class Opener:
 
     def _ask(self, wanted: Sequence[Wanted], until: float) -> Steps[list[Answer]]:
         """Have KMS unwrap V1 and V2 keys."""
+        named = [each.kek_id for each in wanted if each.kek_id and is_key_arn(each.kek_id)]
+        yield from look_up(self._allowed, named, self._patience, until)
         answers: dict[int, Answer] = {}
         places: list[int] = []
         requests: list[UnwrapRequest] = []
         for place, each in enumerate(wanted):
             try:
+                if each.kek_id in named:
+                    self._allowed.refuse_others(each.kek_id)
                 context = self._context(each)
-            except RowRejectedError as unknown:
-                answers[place] = unknown
+            except RowRejectedError as rejected:
+                answers[place] = rejected
                 continue
             places.append(place)
             requests.append(UnwrapRequest(each.wrapped, each.kek_id, context))
         if requests:
             opened = yield InKMS(partial(self._patience.unwrap, requests, until))
+            found = {answer.kek_id for answer in opened if isinstance(answer, Unwrapped)}
+            yield from look_up(self._allowed, found, self._patience, until)
             answers.update(zip(places, map(self._checked, opened), strict=True))
             self._counters.count("kms", sum(isinstance(a, DEK) for a in answers.values()))
         return [answers[place] for place in range(len(wanted))]

@@ -21,6 +21,7 @@ from dekctl.kms.interface import (
     UnwrapRequest,
     Wrapped,
 )
+from dekctl.reader.allowed import AllowedKEKs
 
 FAILURES = 3
 """So many calls in a row without an answer, and KMS counts as away."""
@@ -52,7 +53,7 @@ class KMSCall:
     """
 
     operation: str
-    """``unwrap`` or ``generate``."""
+    """``unwrap``, ``generate``, or ``resolve`` (what an alias stands for)."""
     keys: int
     seconds: float
     error: str | None
@@ -194,6 +195,14 @@ class Patience:
             KMSError: KMS refused, or cannot be reached.
         """
         return self._call("generate", len(requests), lambda kms: kms.generate_many(requests), until)
+
+    def look_up(self, allowed: AllowedKEKs, until: float) -> None:
+        """Ask KMS what the aliases among the allowed KEKs stand for.
+
+        Raises:
+            KMSError: KMS refused, or cannot be reached.
+        """
+        self._call("resolve", 0, lambda _: allowed.look_up(), until)
 
     def _call(
         self, operation: str, keys: int, work: Callable[[KMSInterface], Answer], until: float
