@@ -43,7 +43,6 @@ def downgrade(plan: SchemaPlan) -> None:
     if not plan.metadata["plaintext_nullable"]:
         actions.set_plaintext_nullable(plan, nullable=False)
     actions.end_guard(plan)
-    for column in plan.metadata["added"]:
-        if column in plan.columns:
-            op.drop_column(config.bare_name, column, schema=config.schema)
+    for column in actions.columns_to_drop(plan):
+        op.drop_column(config.bare_name, column, schema=config.schema)
     actions.delete_metadata(plan)

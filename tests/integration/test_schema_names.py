@@ -133,23 +133,22 @@ def test_a_contracted_table_refuses_another_column_name_too(
     assert app.rows() == before
 
 
-def test_a_column_that_nobody_names_is_not_dropped_with_what_it_holds(
+def test_a_column_that_the_table_no_longer_names_is_not_dropped(
     sqlite_database: AppDatabase, dekctl: Dekctl
 ) -> None:
     app = nullable_app(sqlite_database, dekctl, 2)
+    name(dekctl, sqlite_database, wrapped_at_column="since")
     dekctl("migrate").expect(0)
-    sqlite_database.sql("ALTER TABLE encrypted_files ADD COLUMN other BLOB")
-    sqlite_database.sql("UPDATE encrypted_files SET other = wrapped_key WHERE id = 2")
-    [(text,)] = sqlite_database.sql("SELECT facts FROM dekctl_tables")
-    facts = json.loads(text)
-    facts["added"].append("other")
-    sqlite_database.sql("UPDATE dekctl_tables SET facts = :facts", facts=json.dumps(facts))
+    name(dekctl, sqlite_database)
 
     refused = dekctl("schema", "rollback", "--yes").expect(3)
 
-    assert "encrypted_files.other" in refused.stderr
-    assert "other" in app.now().c
+    assert "encrypted_files.since" in refused.stderr
+    assert 'wrapped_at_column = "since"' in refused.stderr
     assert app.counts()["both"] == 2
+    name(dekctl, sqlite_database, wrapped_at_column="since")
+    dekctl("schema", "rollback", "--yes").expect(0)
+    assert "since" not in app.now().c
 
 
 def test_what_the_ledger_notes_are_the_columns_by_their_part(

@@ -26,6 +26,7 @@ from dekctl.db.database import Database
 from dekctl.db.shape import Shard
 from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.kms.context import primary_key_text
+from dekctl.ledger.metadata import parse_metadata
 from dekctl.ledger.process import process_started, this_machine
 from dekctl.ledger.quarantine import Quarantine
 from dekctl.ledger.run import Run, RunState
@@ -64,18 +65,25 @@ class Ledger:
         """What ``schema expand`` stored about a table; empty if it stored nothing.
 
         See :func:`dekctl.schema.actions.save_metadata` for the fields.
+
+        Raises:
+            RefusedError: what is stored is nothing that it could have stored.
         """
         with self.database.transaction() as connection:
             text = connection.execute(
                 sa.select(self._tables.c.facts).where(self._tables.c.table_name == table_name)
             ).scalar_one_or_none()
-        return json.loads(text) if text else {}
+        return parse_metadata(table_name, text) if text else {}
 
     def all_metadata(self) -> dict[str, dict[str, Any]]:
-        """What was saved about every table, by context name."""
+        """What was saved about every table, by context name.
+
+        Raises:
+            RefusedError: of one table it is nothing that ``schema expand`` could have stored.
+        """
         with self.database.transaction() as connection:
             rows = connection.execute(sa.select(self._tables.c.table_name, self._tables.c.facts))
-            return {name: json.loads(text) for name, text in rows}
+            return {name: parse_metadata(name, text) for name, text in rows}
 
     def save_metadata(self, table_name: str, metadata: Mapping[str, Any]) -> None:
         """Save what is known about a table that the ledger has already."""

@@ -11,20 +11,22 @@ from typing import Any
 
 from dekctl.config import TableConfig
 from dekctl.errors import RefusedError
-
-PARTS = (
-    "plaintext_column",
-    "wrapped_column",
-    "version_column",
-    "kek_column",
-    "wrapped_at_column",
-)
+from dekctl.ledger.metadata import PARTS
 
 
 def named_columns(config: TableConfig) -> dict[str, str]:
     """The columns that a configuration names, by their key in ``[table]``."""
     named = {part: getattr(config, part) for part in PARTS}
     return {part: column for part, column in named.items() if column is not None}
+
+
+def unnamed_columns(config: TableConfig, metadata: Mapping[str, Any]) -> list[str]:
+    """The columns that dekctl added, says the ledger, and that ``[table]`` does not name.
+
+    A rollback drops none of these: the ledger alone cannot tell whose a column is.
+    """
+    own = {name for part, name in named_columns(config).items() if part != "plaintext_column"}
+    return [column for column in metadata.get("added", ()) if column not in own]
 
 
 def refuse_other_columns(config: TableConfig, metadata: Mapping[str, Any]) -> None:
@@ -46,8 +48,7 @@ def refuse_other_columns(config: TableConfig, metadata: Mapping[str, Any]) -> No
             )
     if "columns" in metadata:
         return
-    unnamed = [column for column in metadata.get("added", ()) if column not in named.values()]
-    if unnamed:
+    if unnamed := unnamed_columns(config, metadata):
         raise RefusedError(
             f"dekctl added the column {unnamed[0]!r} to {config.name}, but [table] names only "
             f"{', '.join(named.values())}",

@@ -9,7 +9,8 @@ from alembic import op
 from dekctl.db.binding import Binding
 from dekctl.ledger import tables as ledger_tables
 from dekctl.ledger.bindings import SAVED
-from dekctl.ledger.managed_columns import named_columns
+from dekctl.ledger.managed_columns import named_columns, unnamed_columns
+from dekctl.ledger.metadata import parse_metadata
 from dekctl.schema import preconditions, row_trigger
 from dekctl.schema.dialects.base import Guard
 from dekctl.schema.plan import SchemaPlan
@@ -28,13 +29,11 @@ def save_metadata(plan: SchemaPlan, added: list[str]) -> None:
             "without_trigger": plan.without_trigger,
             **plan.dialect.plaintext_metadata(plan.table, offline=plan.offline),
         }
+    text = json.dumps(plan.metadata, sort_keys=True)
+    parse_metadata(plan.config.context_name, text)  # what cannot be read must not be written
     delete_metadata(plan)
     saved = ledger_tables(plan.ledger_schema)["tables"]
-    op.execute(
-        saved.insert().values(
-            table_name=plan.config.context_name, facts=json.dumps(plan.metadata, sort_keys=True)
-        )
-    )
+    op.execute(saved.insert().values(table_name=plan.config.context_name, facts=text))
 
 
 def delete_metadata(plan: SchemaPlan) -> None:
@@ -81,9 +80,15 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan) -> None:
     if plan.offline:
         _write_check(plan, plan.table.wrapped_only)
         return
-    preconditions.refuse_unnamed_values(plan, op.get_bind())
+    preconditions.refuse_unnamed_columns(plan)
     if not row_trigger.is_proved(plan, Guard.NOT_WRAPPED_ONLY, Guard.PLAINTEXT):
         preconditions.refuse_lost_wrapped_keys(plan, op.get_bind())
+
+
+def columns_to_drop(plan: SchemaPlan) -> list[str]:
+    """The columns that expand added. One that [table] does not name is never dropped."""
+    kept = unnamed_columns(plan.config, plan.metadata)
+    return [c for c in plan.metadata["added"] if c in plan.columns and c not in kept]
 
 
 def end_guard(plan: SchemaPlan) -> None:

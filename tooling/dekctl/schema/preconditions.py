@@ -13,7 +13,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
 from dekctl.ledger.bindings import refuse_other_binding
-from dekctl.ledger.managed_columns import named_columns
+from dekctl.ledger.managed_columns import unnamed_columns
 from dekctl.ledger.shared_context import refuse_shared_name
 from dekctl.schema.plaintext_use import refuse_to_contract
 from dekctl.schema.plan import SchemaPlan
@@ -52,7 +52,6 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
         if rows and stage is not Stage.CONTRACTED:
             with plan.table.database.transaction(patient=True) as connection:
                 refuse_lost_wrapped_keys(plan, connection)
-                refuse_unnamed_values(plan, connection)
 
 
 def _check_expand(plan: SchemaPlan) -> None:
@@ -77,6 +76,7 @@ def _check_contract(plan: SchemaPlan) -> None:
     refuse_apparent_contract(plan)
     refuse_to_contract(plan.config)
     _refuse_index(plan)
+    plan.dialect.refuse_unrestorable(plan.table)
 
 
 def _check_rollback(plan: SchemaPlan) -> None:
@@ -87,6 +87,7 @@ def _check_rollback(plan: SchemaPlan) -> None:
         )
     refuse_unmanaged(plan)
     refuse_apparent_contract(plan)
+    refuse_unnamed_columns(plan)
 
 
 def refuse_unmanaged(plan: SchemaPlan) -> None:
@@ -191,21 +192,20 @@ def refuse_lost_wrapped_keys(plan: SchemaPlan, connection: Connection) -> None:
         )
 
 
-def refuse_unnamed_values(plan: SchemaPlan, connection: Connection) -> None:
-    """Refuse a rollback that would drop a column with values which [table] does not name.
+def refuse_unnamed_columns(plan: SchemaPlan) -> None:
+    """Refuse a rollback while [table] does not name a column that dekctl added.
 
     Raises:
         RefusedError: there is such a column.
     """
-    quote = plan.table.database.engine.dialect.identifier_preparer.quote
-    named = {*named_columns(plan.config).values(), *plan.metadata.get("columns", {}).values()}
-    for column in plan.metadata["added"]:
-        unnamed = column in plan.columns and column not in named
-        if unnamed and _exists(connection, plan.table, f"{quote(column)} IS NOT NULL"):
+    for column in unnamed_columns(plan.config, plan.metadata):
+        if column in plan.columns:
+            parts = {name: part for part, name in plan.metadata.get("columns", {}).items()}
             raise RefusedError(
-                f"{plan.config.name}.{column} holds values and would be dropped by a rollback, but "
-                "[table] does not name it",
-                hint="correct [table], or empty that column if nobody needs what it holds",
+                f"a rollback would drop {plan.config.name}.{column}, which dekctl added, says the "
+                "ledger, but [table] does not name it",
+                hint=f'name it in [table]: {parts.get(column, "wrapped_at_column")} = "{column}"; '
+                "if it is not dekctl's, restore dekctl_tables from a backup",
             )
 
 

@@ -86,6 +86,14 @@ class SchemaDialect(ABC):
         """What :meth:`add_plaintext` needs beyond the column's type, as JSON values."""
         return {}
 
+    def refuse_unrestorable(self, table: DekTable) -> None:  # noqa: ARG002
+        """Refuse a plaintext column that :meth:`add_plaintext` could not create again.
+
+        Raises:
+            RefusedError: it could not.
+        """
+        return
+
     def plaintext_allows_null(self, table: DekTable, *, offline: bool) -> bool:  # noqa: ARG002
         """Whether the plaintext column may be NULL now."""
         return table.column("plaintext").nullable
@@ -115,7 +123,11 @@ class SchemaDialect(ABC):
         )
 
     def add_plaintext(self, table: DekTable, metadata: Mapping[str, Any]) -> None:
-        """Create the plaintext column again, empty, as ``metadata`` describes it."""
+        """Create the plaintext column again, empty, as ``metadata`` describes it.
+
+        Raises:
+            RefusedError: its type is none of keys.
+        """
         config = table.config
         kind = _StoredType(metadata["plaintext_type"])
         column: sa.Column[Any] = sa.Column(config.plaintext_column, kind, nullable=True)

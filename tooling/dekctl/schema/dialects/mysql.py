@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 
 from dekctl.db.dialects.mysql import OWN_WRITE
 from dekctl.db.table import DekTable
-from dekctl.errors import DatabaseError
+from dekctl.errors import DatabaseError, RefusedError
+from dekctl.ledger.column_definition import is_definition
 from dekctl.schema.dialects.base import SchemaDialect, Trigger, step_connection
 
 _NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
@@ -32,7 +33,19 @@ class MySQLSchema(SchemaDialect):
 
     def plaintext_metadata(self, table: DekTable, *, offline: bool) -> dict[str, Any]:
         definition = _plaintext(table, offline=offline)
-        return {"plaintext_definition": definition.text, "plaintext_after": definition.after}
+        # One that cannot be restored is not saved; contract refuses it.
+        saved = definition.text if is_definition(definition.text) else None
+        return {"plaintext_definition": saved, "plaintext_after": definition.after}
+
+    def refuse_unrestorable(self, table: DekTable) -> None:
+        definition = _plaintext(table, offline=True)
+        if not is_definition(definition.text):
+            raise RefusedError(
+                f"{table.config.name}.{table.config.plaintext_column} is defined as "
+                f"{definition.text!r}, which a rollback could not restore",
+                hint="drop its CHECK or DEFAULT, since no row has a plaintext any more; see: "
+                f"SHOW CREATE TABLE {table.quoted_name}",
+            )
 
     def plaintext_allows_null(self, table: DekTable, *, offline: bool) -> bool:
         # Reflection takes a COMPRESSED column for one that may be NULL.
@@ -40,15 +53,16 @@ class MySQLSchema(SchemaDialect):
         return definition.nullable() == definition.text
 
     def set_plaintext_nullable(
-        self, table: DekTable, metadata: Mapping[str, Any], *, nullable: bool, offline: bool
+        self,
+        table: DekTable,
+        metadata: Mapping[str, Any],  # noqa: ARG002
+        *,
+        nullable: bool,
+        offline: bool,
     ) -> None:
-        saved = metadata.get("plaintext_definition")
-        if nullable:
-            _alter(table, "MODIFY", _plaintext(table, offline=offline).nullable())
-        elif saved:
-            _alter(table, "MODIFY", saved)
-        else:
-            super().set_plaintext_nullable(table, metadata, nullable=nullable, offline=offline)
+        # From the catalogue, never from the ledger: the column is there.
+        definition = _plaintext(table, offline=offline)
+        _alter(table, "MODIFY", definition.nullable() if nullable else definition.not_null())
 
     def add_plaintext(self, table: DekTable, metadata: Mapping[str, Any]) -> None:
         saved, after = metadata.get("plaintext_definition"), metadata.get("plaintext_after")
@@ -57,7 +71,7 @@ class MySQLSchema(SchemaDialect):
             return
         position = " FIRST" if after is None else ""
         if after in table.columns:
-            position = f" AFTER `{after}`"
+            position = f" AFTER {op.get_context().dialect.identifier_preparer.quote(after)}"
         _alter(table, "ADD COLUMN", Definition(saved, after).nullable() + position)
 
     def drop_index(self, index: str, table: str) -> str:
@@ -164,6 +178,18 @@ class Definition:
         if start is None:
             return self.text
         return f"{self.text[: start.start()]}NULL{self.text[start.end() :]}"
+
+    def not_null(self) -> str:
+        """The same definition, but the column may not be NULL."""
+        blank = _top_level(self.text)
+        if re.search(r"\bNOT NULL\b", blank):
+            return self.text
+        null = re.search(r"\bDEFAULT NULL\b", blank) or re.search(r"\bNULL\b", blank)
+        if null is not None:
+            return f"{self.text[: null.start()]}NOT NULL{self.text[null.end() :]}"
+        later = re.search(r"\b(?:DEFAULT|COMMENT|CHECK|INVISIBLE)\b", blank)
+        at = later.start() if later is not None else len(self.text)
+        return f"{self.text[:at].rstrip()} NOT NULL {self.text[at:]}".rstrip()
 
 
 def definition_of(connection: Connection, quoted_table: str, column: str) -> Definition:

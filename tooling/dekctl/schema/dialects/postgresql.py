@@ -7,7 +7,8 @@ itself need not look at the rows, and holds its lock only for a moment.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +16,8 @@ from sqlalchemy import Connection
 
 from dekctl.db.dialects.postgresql import OWN_WRITE
 from dekctl.db.table import DekTable
+from dekctl.errors import RefusedError
+from dekctl.ledger.metadata import named_type
 from dekctl.schema.dialects.base import Guard, SchemaDialect, Trigger
 
 _NOT_NULL = "dekctl_rollback_guard"
@@ -31,6 +34,25 @@ class PostgreSQLSchema(SchemaDialect):
 
     def lock(self, table: str, others: Sequence[str]) -> list[str]:  # noqa: ARG002
         return [f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"]
+
+    def add_plaintext(self, table: DekTable, metadata: Mapping[str, Any]) -> None:
+        name = named_type(metadata["plaintext_type"])
+        if name is not None and not op.get_context().as_sql:
+            found = op.get_bind().execute(
+                sa.text(
+                    "SELECT 1 FROM pg_type WHERE oid = to_regtype(:name) AND typtype = 'd' AND "
+                    "typbasetype::regtype::text IN ('bytea', 'text', 'character varying', "
+                    "'character')"
+                ),
+                {"name": name},
+            )
+            if found.first() is None:
+                raise RefusedError(
+                    f"the plaintext column of {table.config.name} had the type {name}, says the "
+                    f"ledger, but {name} is no type of keys in this database",
+                    hint="create that domain again, or restore dekctl_tables from a backup",
+                )
+        super().add_plaintext(table, metadata)
 
     # -- the row trigger -----------------------------------------------------------------------
 
