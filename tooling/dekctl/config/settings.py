@@ -151,7 +151,7 @@ class Setting:
         source = f", read from {variable}," if variable else ""
         hint = f"correct {where}"
         if variable:
-            hint = f"set it and run the same command again: export {variable}=…"
+            hint = f"set it: export {variable}=…"
         elif self.many:
             hint = f"for example {self.name} = {json.dumps(self.default)}"
         elif near := difflib.get_close_matches(str(value), self.choices, n=1):
@@ -197,7 +197,7 @@ def resolve_env(key: str, value: Any, where: str, environ: Mapping[str, str]) ->
     if not held:
         raise UsageError(
             f"{key} in {where} is read from {variable}, which is not set",
-            hint=f"set it and run the same command again: export {variable}=…",
+            hint=f"set it: export {variable}=…",
         )
     return held
 

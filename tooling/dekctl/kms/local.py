@@ -65,7 +65,7 @@ def _each(
 
 
 def _not_available(kek_id: str) -> KekRefusedError:
-    hint = f"add it (base64) to {OLD_KEKS_VARIABLE} and run the same command again"
+    hint = f"add it (base64) to {OLD_KEKS_VARIABLE}"
     if kek_id.startswith(MEMORY_PREFIX):
         hint = FORGOTTEN_HINT
     return KekRefusedError(

@@ -95,7 +95,7 @@ HINTS = {
     "find such rows with: dekctl verify",
     "InvalidCiphertextException": "the wrapped key is damaged, or belongs to another row or table: "
     + OTHER_CONTEXT_HINT,
-    "ExpiredTokenException": "the AWS session has expired; log in and run the same command again",
+    "ExpiredTokenException": "the AWS session has expired; log in again",
     "UnrecognizedClientException": "AWS does not know these credentials; log in or set AWS_PROFILE",
     "InvalidSignatureException": "check the AWS credentials and the clock of this machine",
 }
@@ -116,7 +116,7 @@ def error_for(
         case ErrorClass.THROTTLED | ErrorClass.RETRY:
             return KMSUnavailableError(
                 text,
-                hint=hint or "check the endpoint and the network, then run the same command again",
+                hint=hint or "check the endpoint and the network, then try again",
                 code=code,
             )
         case ErrorClass.GRACE | ErrorClass.STOP:

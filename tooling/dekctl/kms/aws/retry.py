@@ -71,7 +71,7 @@ def within(seconds: float) -> RetryPolicy:
         APPLICATION,
         patience=seconds,
         first_contact=seconds,
-        access_grace=min(APPLICATION.access_grace, seconds),
+        access_grace=0.0,  # who waits is told at once; a deployment tries again anyway
         answer=seconds,
     )
 

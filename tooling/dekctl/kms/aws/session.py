@@ -132,7 +132,7 @@ def unexpected_error(error: BaseException) -> KMSError:
     """Build the error for a defect in the transport. It names no value: values may be keys."""
     return KMSUnavailableError(
         f"the KMS client failed unexpectedly: {type(error).__name__}",
-        hint="run the same command again; if it happens again, please report it",
+        hint="try again; if it happens again, please report it",
     )
 
 
