@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dekctl.backoff import backoff
-from dekctl.db.dialect import Dialect
+from dekctl.db.dialect import NOT_UTF8_HINT, Dialect
 from dekctl.errors import DatabaseError, RowRefusedError
 
 Result = TypeVar("Result")
@@ -96,6 +96,10 @@ class Database:
             raise self.translate(original, lost=error.connection_invalidated) from None
         except self._driver_error as error:  # from COPY and bulk writes, on the driver's cursor
             raise self.translate(error) from None
+        except UnicodeDecodeError:  # psycopg's, which is no error of the DB-API
+            raise DatabaseError(
+                f"the database {self.shown_url} gave a text that is not UTF-8", hint=NOT_UTF8_HINT
+            ) from None
         except SQLAlchemyError as error:
             raise DatabaseError(f"the database layer failed: {type(error).__name__}") from None
 

@@ -22,6 +22,10 @@ from dekctl.db.shape import TableShape
 
 CONNECTIONS = "dekctl opens up to 8 connections in each process"
 """One reads, two write, three look up branch keys; one each for heartbeat and hold-back query."""
+NOT_UTF8_HINT = (
+    "a database without an encoding (SQL_ASCII) takes any bytes as text: convert the texts of that "
+    "table to UTF-8, the primary key above all"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +92,25 @@ _SIGNALLED = 1644
 
 MAX_STATEMENT = 1_024_000
 """Bytes of one INSERT of many rows, as the driver has it."""
+
+_SESSION = ", ".join(
+    (
+        # Strict: a value that does not fit is an error, never cut silently. No ANSI_QUOTES, ORACLE
+        # or NO_BACKSLASH_ESCAPES, which change what a statement means; no NO_ZERO_DATE, with which
+        # an old table could not be altered.
+        "sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+        "time_zone = '+00:00'",
+        "sql_safe_updates = 0",
+        f"sql_select_limit = {2**64 - 1}",  # none
+        "sql_big_selects = 1",
+        "sql_auto_is_null = 0",  # else "id IS NULL" finds the last row inserted
+        "sql_quote_show_create = 1",
+        "completion_type = 0",
+        "default_storage_engine = InnoDB",
+    )
+)
+"""What dekctl's statements rely on, whatever the server's defaults are."""
+
 RESPONSE_SECONDS = 15.0
 """How long to wait for a response beyond the statement's limit before the server counts as lost."""
 
@@ -113,8 +131,6 @@ class MySQL(Dialect):
 
     def engine_options(self) -> dict[str, Any]:
         return {
-            # A gap lock would hold up the application's inserts; every write checks its row anyway.
-            "isolation_level": "READ COMMITTED",
             "connect_args": {
                 "connect_timeout": 10,
                 "charset": "utf8mb4",
@@ -134,14 +150,15 @@ class MySQL(Dialect):
     def prepare(self, engine: Engine) -> None:
         lock = max(1, round(self.timeouts.lock))
 
-        @event.listens_for(engine, "connect")
+        # First of all: SQLAlchemy asks for the mode, to know how names are quoted.
+        @event.listens_for(engine, "connect", insert=True)
         def _connect(connection: Any, _record: object) -> None:
             with connection.cursor() as cursor:
-                # Strict: a value that does not fit is an error, never cut silently.
                 cursor.execute(
-                    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), "
+                    f"SET SESSION {_SESSION}, "
                     f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
                 )
+                cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {_isolation(cursor)}")
                 cursor.execute("SELECT @@max_allowed_packet")
                 [self._max_packet] = cursor.fetchone()
 
@@ -240,15 +257,15 @@ class MySQL(Dialect):
         keys = table.quoted_key
         sets = [table.quoted(column) for column in columns]
         wanted = ", ".join([*keys, *sets])
-        shape = hashlib.sha256(f"{table.quoted_name} {wanted}".encode()).hexdigest()[:16]
-        temporary = f"dekctl_changes_{shape}"
+        temporary = "dekctl_changes"
         cursor: Any = connection.connection.cursor()
+        # Not kept for the next page: the application may change a column's type in between.
+        cursor.execute(f"DROP TEMPORARY TABLE IF EXISTS {temporary}")
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {temporary} (PRIMARY KEY ({', '.join(keys)})) "
+            f"CREATE TEMPORARY TABLE {temporary} (PRIMARY KEY ({', '.join(keys)})) "
             f"AS SELECT {wanted}, CAST('' AS BINARY(32)) AS dekctl_fingerprint "
             f"FROM {table.quoted_name} WHERE FALSE"
         )
-        cursor.execute(f"DELETE FROM {temporary}")
         # The driver sends as many rows at once as fit into this; the server takes no larger packet.
         cursor.max_stmt_length = min(MAX_STATEMENT, self._max_packet * 3 // 4)
         marks = ", ".join(["%s"] * (len(keys) + len(sets) + 1))
@@ -343,6 +360,16 @@ class MySQL(Dialect):
         named = _NAMED.search(str(error.args[1])) if code in _NAMING_CODES else None
         name = next(filter(None, named.groups()), None) if named else None
         return f"error {code}" + (f" on {name}" if name else "")
+
+
+def _isolation(cursor: Any) -> str:
+    """The isolation level that a server allows, least locking first."""
+    cursor.execute("SHOW VARIABLES WHERE variable_name IN ('log_bin', 'binlog_format')")
+    found = {str(name): str(value) for name, value in cursor.fetchall()}
+    if found.get("log_bin") == "ON" and found.get("binlog_format") == "STATEMENT":
+        return "REPEATABLE READ"  # error 1665 otherwise
+    # A gap lock would hold up the application's inserts; every write checks its row anyway.
+    return "READ COMMITTED"
 
 
 def _code(error: Exception) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -11,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import CONNECTIONS, Dialect, ResiduePlace
+from dekctl.db.dialect import CONNECTIONS, NOT_UTF8_HINT, Dialect, ResiduePlace
 from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
 from dekctl.db.shape import TableShape
 
@@ -35,6 +37,23 @@ _TRANSIENT_STATES = frozenset(
 _SAYS_NO_VALUE = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
 """SQLSTATE classes whose messages name objects, states and limits: connections, transactions,
 authorization, missing databases and schemas, statements, resources, operators, system errors."""
+_NOT_UTF8 = ("22021", "22P05")
+"""character_not_in_repertoire, untranslatable_character: the messages quote the bytes."""
+_SESSION = {
+    "client_encoding": "'UTF8'",
+    "datestyle": "'ISO, MDY'",
+    "intervalstyle": "'postgres'",
+    "timezone": "'UTC'",
+    "bytea_output": "'hex'",
+    "extra_float_digits": "3",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    OWN_WRITE: "'on'",
+    "row_security": "off",  # a policy would hide rows from guards that must see all of them
+}
+"""What dekctl's statements and its driver rely on, whatever server, database or role prefer."""
+_SEARCH_PATH = re.compile(r"(?:-c\s*|--)search_path=((?:\\.|[^\s\\])+)")
+"""A search path in a URL's ``options``, where a backslash escapes a space."""
 
 
 _ABOUT_ROWS = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0")
@@ -60,13 +79,17 @@ class PostgreSQL(Dialect):
         # A lost host is noticed within a minute, even in a statement without a limit.
         arguments |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
         arguments["tcp_user_timeout"] = 60_000
+        # Before SQLAlchemy's first questions: a SQL_ASCII database would answer in bytes.
+        arguments["client_encoding"] = "utf8"
         return {"connect_args": arguments}
 
     def socket_of(self, connection: Any) -> int:
         return int(connection.pgconn.socket)
 
     def prepare(self, engine: Engine) -> None:
-        lock = int(self.timeouts.lock * 1000)
+        limits = {"lock_timeout": str(int(self.timeouts.lock * 1000))}
+        limits["search_path"] = _search_path(engine.url)
+        own = "; ".join(f"SET LOCAL {name} = {v}" for name, v in (_SESSION | limits).items())
         statement = int(self.timeouts.statement * 1000)
 
         @event.listens_for(engine, "connect")
@@ -75,12 +98,11 @@ class PostgreSQL(Dialect):
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            # SET LOCAL, not at connect: a pooler may hand us another session for each transaction.
+            # SET LOCAL, not at connect: a pooler may hand us another session for each transaction,
+            # with what its last user has set.
             patient = connection.get_execution_options().get("dekctl_patient", False)
             connection.exec_driver_sql(
-                # A policy would hide rows from guards that must see them all: an error instead.
-                f"BEGIN; SET LOCAL row_security = off; SET LOCAL {OWN_WRITE} = 'on'; "
-                f"SET LOCAL lock_timeout = {lock}; "
+                f"BEGIN ISOLATION LEVEL READ COMMITTED; {own}; "
                 f"SET LOCAL statement_timeout = {0 if patient else statement}"
             )
 
@@ -262,6 +284,8 @@ class PostgreSQL(Dialect):
                 "(ALTER ROLE … BYPASSRLS), or as the owner of a table without FORCE ROW LEVEL "
                 "SECURITY"
             )
+        if getattr(error, "sqlstate", None) in _NOT_UTF8:
+            return NOT_UTF8_HINT
         return None
 
     def describe(self, error: Exception) -> str:
@@ -271,6 +295,8 @@ class PostgreSQL(Dialect):
             # The driver's own error, of a connection or (DataError) of a value that it cannot read.
             text = "" if type(error).__name__ == "DataError" else str(error).strip()
             return text.splitlines()[0] if text else type(error).__name__
+        if state in _NOT_UTF8:
+            return f"a text is not UTF-8 (SQLSTATE {state})"
         if _is_servers_own(state, diagnosis):
             return f"{diagnosis.message_primary} (SQLSTATE {state})"
         named = diagnosis.constraint_name or diagnosis.column_name
@@ -295,6 +321,13 @@ def _is_trigger_s(diagnosis: Any) -> bool:
     return (diagnosis.source_file or "").startswith("pl")
 
 
+def _search_path(url: URL) -> str:
+    """The search path that the URL gives, as SQL; else the default of the role or database."""
+    options = url.query.get("options", "")
+    found = _SEARCH_PATH.findall(options if isinstance(options, str) else " ".join(options))
+    return re.sub(r"\\(.)", r"\1", found[-1]) if found else "DEFAULT"
+
+
 def _full_name(connection: Connection, table: str, schema: str | None) -> str:
     quote = connection.dialect.identifier_preparer.quote
     return f"{quote(schema)}.{quote(table)}" if schema else quote(table)
@@ -311,28 +344,40 @@ def _cursor(connection: Connection) -> Any:
 
 
 def _send(
-    cursor: Any, table: TableShape, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
+    cursor: Any, table: TableShape, sent: Sequence[str], rows: Iterable[tuple[Any, ...]]
 ) -> str:
-    """Copy rows (key, values of ``columns``, fingerprint) to a temporary table; return its name."""
-    wanted = ", ".join([*table.quoted_key, *map(table.quoted, columns)])
+    """Copy rows (key, values of ``sent``, fingerprint) to a temporary table; return its name."""
+    wanted = ", ".join([*table.quoted_key, *map(table.quoted, sent)])
     # The shape is part of the name: a pooled session may still have a table of another shape.
     shape = hashlib.sha256(f"{table.quoted_name} {wanted}".encode()).hexdigest()[:16]
-    temporary = f"dekctl_changes_{shape}"
-    cursor.execute(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {temporary} ON COMMIT DELETE ROWS AS "
-        f"SELECT {wanted}, ''::bytea AS dekctl_fingerprint FROM {table.quoted_name} "
-        f"WITH NO DATA; SELECT * FROM {temporary} LIMIT 0"
+    name = f"dekctl_changes_{shape}"
+    rows_now = f"SELECT {wanted}, ''::bytea AS dekctl_fingerprint FROM {table.quoted_name}"
+    create = (
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ON COMMIT DELETE ROWS "
+        f"AS {rows_now} WITH NO DATA"
     )
-    cursor.nextset()
-    types = [column.type_code for column in cursor.description]
+    compare = f"SELECT * FROM pg_temp.{name} LIMIT 0; {rows_now} LIMIT 0"
+    cursor.execute(f"{create}; {compare}")
+    columns, columns_now = _column_types(cursor), _column_types(cursor)
+    if columns != columns_now:  # it was made before a column's type was changed
+        cursor.execute(f"DROP TABLE pg_temp.{name}; {create}; {compare}")
+        cursor.nextset()
+        columns = _column_types(cursor)
+    types = [column[0] for column in columns]
     binary = all(_has_binary_form(cursor, oid) for oid in types)
     form = " (FORMAT BINARY)" if binary else ""
-    with cursor.copy(f"COPY {temporary} FROM STDIN{form}") as copy:
+    with cursor.copy(f"COPY pg_temp.{name} FROM STDIN{form}") as copy:
         if binary:
             copy.set_types(types)
         for row in rows:
             copy.write_row(row)
-    return temporary
+    return f"pg_temp.{name}"
+
+
+def _column_types(cursor: Any) -> list[tuple[Any, ...]]:
+    """The types of the next result's columns: OID, lengths, precision and scale."""
+    cursor.nextset()
+    return [tuple(column)[1:] for column in cursor.description]
 
 
 def _is_known(table: TableShape, known: Mapping[str, Any]) -> str:
