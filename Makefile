@@ -84,15 +84,15 @@ lint: lint-python ## Run all static checks; those of Terraform only if it is ins
 
 .PHONY: lint-python
 lint-python: install ## Check format, lint, types and the layers of ARCHITECTURE.md
-	@$(VENV)/bin/ruff format --check -q tooling tests migrations
-	@$(VENV)/bin/ruff check -q tooling tests migrations
+	@$(VENV)/bin/ruff format --check -q tooling tests migrations examples
+	@$(VENV)/bin/ruff check -q tooling tests migrations examples
 	@$(VENV)/bin/mypy
 	@found=$$($(VENV)/bin/lint-imports --no-cache --no-logo) || { echo "$$found" >&2; exit 1; }
 
 .PHONY: fmt
 fmt: install ## Format the Python and Terraform files
-	@$(VENV)/bin/ruff format -q tooling tests migrations
-	@$(VENV)/bin/ruff check -q --fix tooling tests migrations
+	@$(VENV)/bin/ruff format -q tooling tests migrations examples
+	@$(VENV)/bin/ruff check -q --fix tooling tests migrations examples
 	@if command -v $(TERRAFORM) >/dev/null; then $(MAKE) tf-fmt; fi
 
 ## ---- Terraform ----------------------------------------------------------------------------------
