@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from dekctl.lifecycle.rotation import rotation
 from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.project import Project
 from dekctl.schema import steps as schema
+from dekctl.schema.exposure import exposures
 from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
 from dekctl.schema.row_trigger import TriggerState, advice, trigger_state
@@ -39,6 +41,7 @@ def examine(project: Project) -> Iterator[Check]:
     yield _run("database", lambda: _database(project))
     for config in project.config.tables:
         yield _run(f"table {config.name}", partial(_table, project, config))
+        yield from _exposures(project, config)
         yield _run(f"binding {config.name}", partial(_binding, project, config))
     if project.uses_aws:
         yield _run("KEK", lambda: _kek(project))
@@ -86,6 +89,7 @@ def _table(project: Project, config: Any) -> str:
             if stage is Stage.CONTRACTED
             else "finish the step, or take the table over, with: dekctl schema expand",
         )
+    plan.table.refuse_not_transactional()
     plan.table.refuse_ambiguous_key()
     refuse_other_encoding(plan.table)
     with project.database.transaction() as connection:
@@ -117,6 +121,13 @@ def _binding(project: Project, config: TableConfig) -> str:
     return default_name_note(table) or (
         f"context name {config.context_name!r}, primary key {Binding.of(table).shown_key()}"
     )
+
+
+def _exposures(project: Project, config: TableConfig) -> Iterator[Check]:
+    """What else may copy or show keys: a warning, since only its owner knows what it does."""
+    with contextlib.suppress(DekctlError):  # the check of the table reports why
+        for warning in exposures(project.table(config)):
+            yield Check(f"copies of keys in {config.name}", True, f"warning: {warning}")
 
 
 def _kek(project: Project) -> str:

@@ -27,6 +27,7 @@ from dekctl.kms.context import V3, context_for_version, primary_key_text
 from dekctl.kms.interface import KMSInterface, UnwrapRequest
 from dekctl.ledger import RunState
 from dekctl.project import Project
+from dekctl.wording import counted
 
 SAMPLE_FORMAT = "dekctl residue sample 1"
 PAGE_ROWS = 500
@@ -53,7 +54,18 @@ def places_left(table: DekTable) -> list[ResiduePlace]:
     a new one.
     """
     own = table.database.dialect.residue_places(table.quoted_name)
+    rows = table.history_rows()
+    if rows is not None:
+        name = table.quoted_name
+        place = f"the history of {table.config.name}: {counted(rows, 'row')} with a plaintext"
+        own = [ResiduePlace(place, f"DELETE HISTORY FROM {name};"), *own]
     return [*own, BACKUPS, DEVICE]
+
+
+def in_histories(project: Project) -> dict[str, int]:
+    """How many rows of each table's history hold a plaintext, for tables that keep a history."""
+    found = {config.name: project.table(config).history_rows() for config in project.config.tables}
+    return {name: rows for name, rows in found.items() if rows is not None}
 
 
 @dataclass(slots=True)

@@ -112,3 +112,8 @@ hierarchical_option = click.option(
     help="Wrap in this process under branch keys that KMS wraps (V3); default: [table] wrapping.",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+accept_logging_option = click.option(
+    "--accept-logging",
+    is_flag=True,
+    help="Write keys even while the server's logs show them (MariaDB, MySQL).",
+)

@@ -44,6 +44,14 @@ class ResiduePlace:
     help: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeyLog:
+    """A log that shows the values of statements; ``off`` switches it off, None if nothing may."""
+
+    name: str
+    off: str | None
+
+
 class Dialect(ABC):
     """How rows are read, compared and written on one database."""
 
@@ -127,6 +135,26 @@ class Dialect(ABC):
     @abstractmethod
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
         """Where this database may still hold keys of a table after a scrub."""
+
+    def not_transactional(
+        self,
+        connection: Connection,  # noqa: ARG002
+        table: TableShape,  # noqa: ARG002
+    ) -> list[tuple[str, str]]:
+        """The tables that ignore COMMIT, each with its engine: this one, or dekctl's own."""
+        return []
+
+    def copiers(self, connection: Connection, table: TableShape) -> list[str]:  # noqa: ARG002
+        """What runs on each UPDATE and may copy the old row: "the trigger NAME", and the like."""
+        return []
+
+    def history_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
+        """How many rows of a table's history hold a plaintext; None where it keeps no history."""
+        return None
+
+    def key_logs(self, connection: Connection) -> list[KeyLog]:  # noqa: ARG002
+        """The server's logs that would show a plaintext which a statement writes."""
+        return []
 
     # -- SQL -----------------------------------------------------------------------------------
 

@@ -50,6 +50,42 @@ class DekTable(TableShape):
                 hint=f"correct these rows, then run the same command again; see: {query}",
             )
 
+    def refuse_not_transactional(self) -> None:
+        """Refuse a table, or dekctl's own tables, whose engine ignores COMMIT (MariaDB, MySQL).
+
+        A run that was killed there would leave rows half written.
+
+        Raises:
+            RefusedError: there is one.
+        """
+        with self.database.transaction() as connection:
+            found = self.database.dialect.not_transactional(connection, self)
+        if found:
+            names = ", ".join(f"{name} ({engine})" for name, engine in found)
+            alter = " ".join(f"ALTER TABLE {name} ENGINE=InnoDB;" for name, _ in found)
+            raise RefusedError(
+                f"the storage engine has no transactions, so an interrupted run could lose keys: "
+                f"{names}",
+                hint=f"change it, then run the same command again: {alter}",
+            )
+
+    def copies_of_rows(self) -> str | None:
+        """A warning about what runs on dekctl's own UPDATEs and may copy raw keys, if anything."""
+        with self.database.transaction() as connection:
+            found = self.database.dialect.copiers(connection, self)
+        if not found:
+            return None
+        return (
+            f"{', '.join(found)} of {self.config.name} also sees dekctl's own UPDATEs: if it "
+            f"copies old rows, it copies the keys in {self.config.plaintext_column}; look at it "
+            "before you go on, and remove its copies after scrub"
+        )
+
+    def history_rows(self) -> int | None:
+        """How many rows of its history hold a plaintext; None where it keeps no history."""
+        with self.database.transaction(patient=True) as connection:
+            return self.database.dialect.history_rows(connection, self)
+
     def _shard_filter(self, shard: Shard | None) -> str | None:
         if shard is None:
             return None

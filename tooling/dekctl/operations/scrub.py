@@ -7,6 +7,8 @@ changed in between keeps its plaintext.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from dekctl.db.row import Change, Row
@@ -23,8 +25,12 @@ from dekctl.operations.base import Verb, Verdict
 from dekctl.operations.prove import Prove
 
 
+@dataclass(frozen=True)
 class Scrub(Verb):
     """Set the plaintext of verified rows to NULL."""
+
+    accept_history: bool = False
+    """Whether a history that holds, and gets, raw keys is accepted (system-versioned tables)."""
 
     name = "scrub"
     stages = (Stage.EXPANDED,)
@@ -36,6 +42,8 @@ class Scrub(Verb):
     def check(self, table: DekTable, ledger: Ledger | None) -> None:
         table.refuse_ambiguous_key()
         _refuse_passing_kek(table)
+        if not self.accept_history:
+            _refuse_history(table)
         if ledger is not None:  # a dry run may come before it
             _refuse_unwrapped_rows(table, ledger)
 
@@ -75,6 +83,23 @@ def _refuse_unwrapped_rows(table: DekTable, ledger: Ledger) -> None:
         raise RefusedError(
             f"rows of {table.config.name} have a plaintext and no wrapped key yet",
             hint="wrap and check them first: dekctl wrap, then dekctl verify",
+        )
+
+
+def _refuse_history(table: DekTable) -> None:
+    """Refuse a table that keeps what is removed from it.
+
+    Raises:
+        RefusedError: its history is kept by the server.
+    """
+    rows = table.history_rows()
+    if rows is not None:
+        name = table.quoted_name
+        raise RefusedError(
+            f"{table.config.name} is system-versioned: {rows:,} rows of its history hold a raw "
+            "key, and scrub would add one for each key that it removes",
+            hint=f"drop the history first: ALTER TABLE {name} DROP SYSTEM VERSIONING; or run: "
+            f"dekctl scrub --accept-history; and then: DELETE HISTORY FROM {name}",
         )
 
 

@@ -33,6 +33,7 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
             lose its only key.
     """
     stage = plan.table.stage
+    plan.table.refuse_not_transactional()
     if step == "rollback" and plan.is_rolled_back:
         return
     if plan.ledger_exists:
@@ -62,6 +63,8 @@ def _check_expand(plan: SchemaPlan) -> None:
         )
     _refuse_unfit_columns(plan)
     plan.table.refuse_ambiguous_key()
+    with plan.table.database.transaction() as connection:
+        plan.dialect.refuse_unalterable(connection, plan.table)
     if plan.table.stage is Stage.LEGACY:  # nothing is bound to the name yet
         refuse_shared_name(plan.table)
 

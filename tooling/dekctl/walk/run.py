@@ -85,7 +85,11 @@ def _tables(project: Project, verb: Verb, options: RowOptions, notify: Notify) -
         if config not in configs:
             assert verb.done_at is not None
             notify(f"{verb.name}: skipping {config.name}: already {verb.done_at.value}")
-    return [checked_table(project, verb, config, options) for config in configs]
+    tables = [checked_table(project, verb, config, options) for config in configs]
+    if verb.writes:
+        for warning in filter(None, (table.copies_of_rows() for table in tables)):
+            notify(warning)
+    return tables
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,5 +44,7 @@ def checked_table(
         refuse_other_binding(table, ledger, [t.context_name for t in project.config.tables])
         if not options.dry_run:
             record_binding(table, ledger)
+    if verb.writes:
+        table.refuse_not_transactional()
     verb.check(table, ledger)
     return table

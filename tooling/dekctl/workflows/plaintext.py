@@ -21,21 +21,25 @@ def scrub(
     options: RowOptions,
     run: RunVerb = run_rows,
     confirm: Confirm | None = None,
+    *,
+    accept_history: bool = False,
 ) -> RunResult:
     """Remove every plaintext key whose wrapped copy is verified in the same statement.
 
     ``extra["traces"]`` of the result lists where the database may still hold removed keys.
+    ``accept_history``: see :class:`~dekctl.operations.scrub.Scrub`.
 
     Raises:
         RefusedError: a guard refused, or ``confirm`` did; nothing was changed.
         KMSError: KMS refused or cannot be reached; finished batches are kept.
         DatabaseError: the database refused or cannot be reached; finished batches are kept.
     """
-    _ask(project, Scrub(), options, confirm)
-    result = run(project, Scrub(), options)
+    verb = Scrub(accept_history)
+    _ask(project, verb, options, confirm)
+    result = run(project, verb, options)
     result.extra["traces"] = [
         {"table": config.name, "place": left.place, "help": left.help}
-        for config in configs_for(project, Scrub(), options)
+        for config in configs_for(project, verb, options)
         for left in places_left(project.table(config))
     ]
     return result
@@ -46,18 +50,26 @@ def restore(
     options: RowOptions,
     run: RunVerb = run_rows,
     confirm: Confirm | None = None,
+    *,
+    accept_logging: bool = False,
 ) -> RunResult:
     """Decrypt every wrapped key into the plaintext column.
+
+    ``accept_logging``: see :class:`~dekctl.operations.restore.Restore`.
 
     Raises:
         RefusedError: a guard refused, or ``confirm`` did; nothing was changed.
         KMSError: KMS refused or cannot be reached; finished batches are kept.
         DatabaseError: the database refused or cannot be reached; finished batches are kept.
     """
-    _ask(project, Restore(), options, confirm)
+    verb = Restore(accept_logging)
+    _ask(project, verb, options, confirm)
     if not options.dry_run:
-        allow_plaintexts(project, configs_for(project, Restore(), options))
-    return run(project, Restore(), options)
+        configs = configs_for(project, verb, options)
+        for config in configs:  # before the trigger is changed
+            checked_table(project, verb, config, options)
+        allow_plaintexts(project, configs)
+    return run(project, verb, options)
 
 
 def allow_plaintexts(project: Project, configs: list[TableConfig]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dekctl.db.shape import Stage
-from dekctl.operations.restore import Restore
+from dekctl.operations.restore import Restore, refuse_logged
 from dekctl.operations.verify import Verify
 from dekctl.project import Project
 from dekctl.schema import steps
@@ -24,11 +24,14 @@ def rollback(
     options: RowOptions,
     run: RunVerb = run_rows,
     confirm: Confirm | None = None,
+    *,
+    accept_logging: bool = False,
 ) -> RunResult:
     """Add the plaintext column, restore and verify every key, then drop dekctl's columns.
 
     In a dry run every wrapped key is decrypted, and nothing is written. Where all is done,
-    ``extra["stage"]`` of the result is ``legacy``.
+    ``extra["stage"]`` of the result is ``legacy``. ``accept_logging``: see
+    :class:`~dekctl.operations.restore.Restore`.
 
     Raises:
         RefusedError: a key would be lost, a guard refused, or ``confirm`` did.
@@ -45,15 +48,17 @@ def rollback(
     whole = [plan for plan in plans if plan not in half_way]
     for plan in whole:
         project.table_at(plan.config, Stage.EXPANDED, Stage.CONTRACTED)
+    restore = Restore(accept_logging)
+    refuse_logged(project.database, accepted=accept_logging)
     if options.dry_run:
-        return _rehearse(project, plans, options, run)
+        return _rehearse(project, plans, options, run, restore)
     if confirm is not None:
         confirm()
     for plan in half_way:
         steps.rollback(plan)
     if not whole:
         return _at_legacy(nothing)
-    result = _restore(project, whole, options, run)
+    result = _restore(project, whole, options, run, restore)
     if result.exit_code:
         return result
     for plan in whole:
@@ -62,7 +67,11 @@ def rollback(
 
 
 def _restore(
-    project: Project, plans: list[SchemaPlan], options: RowOptions, run: RunVerb
+    project: Project,
+    plans: list[SchemaPlan],
+    options: RowOptions,
+    run: RunVerb,
+    restore: Restore,
 ) -> RunResult:
     """Bring all plaintexts back, and prove all wrapped keys before the first table changes."""
     # Before anything is changed: where a row's two keys differ, it would be refused later.
@@ -73,7 +82,7 @@ def _restore(
         if plan.table.stage is Stage.CONTRACTED:
             steps.rollback(plan)
     allow_plaintexts(project, [plan.config for plan in plans])
-    result = run(project, Restore(), options)
+    result = run(project, restore, options)
     result.operation = "rollback"
     if not result.exit_code:
         # A table that was proved above and had nothing to restore is not decrypted again.
@@ -83,10 +92,14 @@ def _restore(
 
 
 def _rehearse(
-    project: Project, plans: list[SchemaPlan], options: RowOptions, run: RunVerb
+    project: Project,
+    plans: list[SchemaPlan],
+    options: RowOptions,
+    run: RunVerb,
+    restore: Restore,
 ) -> RunResult:
     """Decrypt every wrapped key: what restore would write, and what a plaintext is beside."""
-    result = run(project, Restore(), options)
+    result = run(project, restore, options)
     for plan in plans:
         if plan.table.stage is not Stage.EXPANDED or result.counts.interrupted:
             continue

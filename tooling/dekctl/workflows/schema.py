@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from dekctl.db.shape import Stage
 from dekctl.ledger.shared_context import default_name_note
 from dekctl.project import Project
 from dekctl.schema import steps
+from dekctl.schema.exposure import exposures
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.preconditions import check
 from dekctl.walk.run import run_rows
@@ -28,6 +29,8 @@ class TableStage:
     stage: str
     revision: str | None
     changed: bool
+    warnings: list[str] = field(default_factory=list)
+    """What else may copy or show keys, after expand."""
 
     def as_json(self) -> dict[str, Any]:
         """The public form."""
@@ -71,7 +74,13 @@ def run_step(
         "contract": steps.contract,
         "rollback": steps.rollback,
     }
-    return [_stage(plan, changed=run_one[step](plan)) for plan in plans]
+    done = [_stage(plan, changed=run_one[step](plan)) for plan in plans]
+    if step != "expand":
+        return done
+    return [
+        replace(stage, warnings=exposures(plan.table))
+        for stage, plan in zip(done, plans, strict=True)
+    ]
 
 
 def sql_of_step(

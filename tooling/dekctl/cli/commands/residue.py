@@ -70,7 +70,7 @@ def sample(state: State, output: Path, rows: int, table_name: str | None) -> Non
 def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> None:
     """Search PATHS for the sampled keys, as raw bytes, hex and base64.
 
-    Exit code 4 if any key is found.
+    The histories of system-versioned tables are looked at too. Exit code 4 if any key is found.
     """
     said = time.monotonic()
 
@@ -82,6 +82,7 @@ def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> No
 
     with state.project() as project:
         keys = search.open_on_record(project, sample_file)
+        histories = search.in_histories(project)
     results = search.search(keys, paths, progress)
     everywhere: set[int] = set().union(*(found.keys for found in results))
     value: dict[str, Any] = {
@@ -90,6 +91,7 @@ def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> No
         "found": len(everywhere),
         "files": len(results),
         "bytes": sum(found.size for found in results),
+        "histories": histories,
         "hits": [found.as_json() for found in results if found.keys],
     }
     lines = [
@@ -100,4 +102,7 @@ def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> No
         if found.keys:
             forms = ", ".join(f"{n:,} {form}" for form, n in found.hits.items() if n)
             lines.append(f"  {found.path}: {len(found.keys):,} keys ({forms})")
-    end(state, value, "\n".join(lines), ExitCode.ROWS_LEFT if everywhere else ExitCode.OK)
+    for name, rows in histories.items():
+        lines.append(f"  the history of {name}: {counted(rows, 'row')} with a plaintext")
+    found_any = bool(everywhere) or any(histories.values())
+    end(state, value, "\n".join(lines), ExitCode.ROWS_LEFT if found_any else ExitCode.OK)

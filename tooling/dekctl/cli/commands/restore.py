@@ -9,7 +9,7 @@ import click
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import walk_options, yes_option
+from dekctl.cli.walk_options import accept_logging_option, walk_options, yes_option
 from dekctl.walk.options import RowOptions
 from dekctl.workflows import plaintext
 
@@ -18,13 +18,20 @@ PLACE = Section.UNDO, 1
 
 @click.command()
 @walk_options
+@accept_logging_option
 @yes_option
 @click.pass_obj
-def restore(state: State, /, yes: bool, **options: Any) -> None:
+def restore(state: State, /, yes: bool, accept_logging: bool, **options: Any) -> None:
     """Undo scrub: decrypt each key into the plaintext column."""
     with state.project() as project:
         confirm = state.terminal.asks(
             f"Write plaintext keys back into {project.env.name}?", yes=yes
         )
-        result = plaintext.restore(project, RowOptions(**options), with_progress(state), confirm)
+        result = plaintext.restore(
+            project,
+            RowOptions(**options),
+            with_progress(state),
+            confirm,
+            accept_logging=accept_logging,
+        )
     finish(state, result)

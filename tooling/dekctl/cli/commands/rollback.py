@@ -9,7 +9,7 @@ import click
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import walk_options, yes_option
+from dekctl.cli.walk_options import accept_logging_option, walk_options, yes_option
 from dekctl.walk.options import RowOptions
 from dekctl.workflows import rollback as workflow
 
@@ -18,9 +18,10 @@ PLACE = Section.UNDO, 2
 
 @click.command()
 @walk_options
+@accept_logging_option
 @yes_option
 @click.pass_obj
-def rollback(state: State, /, yes: bool, **options: Any) -> None:
+def rollback(state: State, /, yes: bool, accept_logging: bool, **options: Any) -> None:
     """Undo everything: plaintext keys and the legacy schema, from any stage.
 
     Adds the plaintext column again if needed, decrypts every key into it, verifies every row, then
@@ -31,6 +32,12 @@ def rollback(state: State, /, yes: bool, **options: Any) -> None:
         confirm = state.terminal.asks(
             f"Bring {project.env.name} back to plaintext keys and the legacy schema?", yes=yes
         )
-        result = workflow.rollback(project, RowOptions(**options), with_progress(state), confirm)
+        result = workflow.rollback(
+            project,
+            RowOptions(**options),
+            with_progress(state),
+            confirm,
+            accept_logging=accept_logging,
+        )
     done = result.extra.get("stage") == "legacy"
     finish(state, result, more="\nback at the legacy schema" if done else "")

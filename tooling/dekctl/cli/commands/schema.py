@@ -59,6 +59,8 @@ def _run(
         done = workflow.run_step(
             project, step, table, with_progress(state), confirm, trigger=trigger
         )
+    for warning in (text for t in done for text in t.warnings):
+        state.terminal.note(warning)
     lines = [
         f"{t.table}: stage {t.stage}"
         if t.changed

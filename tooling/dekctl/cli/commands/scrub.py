@@ -19,9 +19,14 @@ PLACE = Section.MIGRATE, 5
 
 @click.command()
 @walk_options
+@click.option(
+    "--accept-history",
+    is_flag=True,
+    help="Scrub a system-versioned table too; its history keeps the keys.",
+)
 @yes_option
 @click.pass_obj
-def scrub(state: State, /, yes: bool, **options: Any) -> None:
+def scrub(state: State, /, yes: bool, accept_history: bool, **options: Any) -> None:
     """Remove plaintext keys, each only after its wrapped copy is verified.
 
     Verification and removal are one compare-and-swap: a row that has changed in between is read
@@ -34,7 +39,13 @@ def scrub(state: State, /, yes: bool, **options: Any) -> None:
         confirm = state.terminal.asks(
             f"Remove the plaintext keys from {project.env.name}?", yes=yes
         )
-        result = plaintext.scrub(project, RowOptions(**options), with_progress(state), confirm)
+        result = plaintext.scrub(
+            project,
+            RowOptions(**options),
+            with_progress(state),
+            confirm,
+            accept_history=accept_history,
+        )
     if result.counts.changed and not result.dry_run:
         places = [f"  {trace['place']}: {trace['help']}" for trace in result.extra["traces"]]
         state.terminal.note(

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import CONNECTIONS, Dialect, ResiduePlace, Timeouts
+from dekctl.db.dialect import CONNECTIONS, ResiduePlace, Timeouts
+from dekctl.db.dialects.mysql_exposure import MySQLExposure
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
@@ -115,7 +116,7 @@ RESPONSE_SECONDS = 15.0
 """How long to wait for a response beyond the statement's limit before the server counts as lost."""
 
 
-class MySQL(Dialect):
+class MySQL(MySQLExposure):
     """MariaDB 10.6 or MySQL 8 or newer through PyMySQL."""
 
     name = "mysql"
@@ -156,6 +157,8 @@ class MySQL(Dialect):
             with connection.cursor() as cursor:
                 cursor.execute(
                     f"SET SESSION {_SESSION}, "
+                    # dekctl's own tables must not get an engine that ignores COMMIT.
+                    "default_storage_engine = InnoDB, "
                     f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
                 )
                 cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {_isolation(cursor)}")

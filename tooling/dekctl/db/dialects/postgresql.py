@@ -171,6 +171,20 @@ class PostgreSQL(Dialect):
         ).scalar_one()
         return int(found) if found >= 0 else None  # -1: never analysed
 
+    def copiers(self, connection: Connection, table: TableShape) -> list[str]:
+        found = connection.execute(
+            sa.text(
+                "WITH parts AS (SELECT CAST(:name AS regclass)::oid AS part UNION "
+                "SELECT inhrelid FROM pg_inherits WHERE inhparent = CAST(:name AS regclass)) "
+                "SELECT 'the trigger ' || tgname FROM pg_trigger JOIN parts ON part = tgrelid "
+                "WHERE NOT tgisinternal AND tgtype & 16 > 0 AND tgname <> :own "  # 16: on UPDATE
+                "UNION SELECT 'the rule ' || rulename FROM pg_rewrite "
+                "JOIN parts ON part = ev_class WHERE ev_type = '2' ORDER BY 1"  # UPDATE
+            ),
+            {"name": table.quoted_name, "own": table.config.trigger},
+        )
+        return list(found.scalars())
+
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
         return [
             ResiduePlace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -136,6 +137,19 @@ class SQLite(Dialect):
 
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
         return None  # it has none; rows are counted up to a limit
+
+    def copiers(self, connection: Connection, table: TableShape) -> list[str]:
+        found = connection.exec_driver_sql(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
+            "AND tbl_name = ? COLLATE NOCASE AND name <> ? ORDER BY name",
+            (table.config.bare_name, table.config.trigger),
+        )
+        # Before ON stands the event; a name that contains UPDATE is named once too often.
+        return [
+            f"the trigger {name}"
+            for name, sql in found
+            if "UPDATE" in re.split(r"\bON\b", sql, flags=re.IGNORECASE)[0].upper()
+        ]
 
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:  # noqa: ARG002
         return [

@@ -47,7 +47,6 @@ class Trigger:
     """A trigger on a table, or what works like one. Only the table's own name is in ``name``."""
 
     name: str
-    on_update: bool = True
     intact: bool = False
     """Whether it is the row trigger exactly as dekctl makes it, and enabled."""
     closed: bool = False
@@ -154,6 +153,13 @@ class SchemaDialect(ABC):
     def script(self, text: str, *, locks: bool) -> str:  # noqa: ARG002
         """A step's SQL for someone else to run; ``locks`` says that it contains :meth:`lock`."""
         return text
+
+    def refuse_unalterable(self, connection: Connection, table: DekTable) -> None:  # noqa: B027
+        """Refuse a table whose columns the server would not let anybody add or change now.
+
+        Raises:
+            RefusedError: it would not.
+        """
 
     # -- the row trigger -----------------------------------------------------------------------
 

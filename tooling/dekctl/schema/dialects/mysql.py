@@ -85,7 +85,21 @@ class MySQLSchema(SchemaDialect):
         return ["UNLOCK TABLES"]
 
     def script(self, text: str, *, locks: bool) -> str:
+        # Its tables must not get an engine that ignores COMMIT.
+        text = f"SET SESSION default_storage_engine = InnoDB;\n\n{text}"
         return f"{text}UNLOCK TABLES;\n" if locks else text
+
+    def refuse_unalterable(self, connection: Connection, table: DekTable) -> None:
+        if "system versioning" not in table.database.dialect.copiers(connection, table):
+            return
+        keep = connection.exec_driver_sql("SELECT @@system_versioning_alter_history").scalar_one()
+        if keep != "KEEP":
+            raise RefusedError(
+                f"{table.config.name} is system-versioned, and MariaDB refuses to alter it",
+                hint=f"drop its history, which holds copies of keys: ALTER TABLE "
+                f"{table.quoted_name} DROP SYSTEM VERSIONING; or keep it for now: SET GLOBAL "
+                "system_versioning_alter_history = KEEP",
+            )
 
     # -- the row trigger -----------------------------------------------------------------------
 
@@ -118,7 +132,6 @@ class MySQLSchema(SchemaDialect):
         return [
             Trigger(
                 name,
-                on_update=event == "UPDATE",
                 intact=name == table.config.trigger
                 and (event, timing, body) == ("UPDATE", "BEFORE", _emptying(table)),
             )

@@ -23,7 +23,7 @@ from dekctl.schema.dialects.base import Guard, SchemaDialect, Trigger
 _NOT_NULL = "dekctl_rollback_guard"
 _CONSTRAINTS = ("dekctl_contract_guard", _NOT_NULL, "dekctl_fence", "dekctl_fence_back")
 """Of a step: today's, then those of older versions, which an interrupted step may have left."""
-_ROW_BEFORE_UPDATE, _ON_UPDATE = 0b10011, 0b10000
+_ROW_BEFORE_UPDATE = 0b10011
 """Bits of pg_trigger.tgtype."""
 
 
@@ -196,7 +196,7 @@ def _trigger(
         and enabled in "OA"
         and _condition(text) == _condition(_opened(table))
     )
-    return Trigger(name, bool(kind & _ON_UPDATE), mine and intact, mine and body == _REFUSING)
+    return Trigger(name, mine and intact, mine and body == _REFUSING)
 
 
 def _condition(text: str) -> str:

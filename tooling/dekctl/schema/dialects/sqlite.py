@@ -68,7 +68,6 @@ class SQLiteSchema(SchemaDialect):
         return [
             Trigger(
                 name,
-                on_update="UPDATE" in _words(re.split(r"\bON\b", sql, flags=re.IGNORECASE)[0]),
                 intact=name == table.config.trigger and sql == _trigger(table),
             )
             for name, sql in found
