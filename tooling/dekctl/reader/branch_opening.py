@@ -13,7 +13,7 @@ from dekctl.kms.interface import Unwrapped
 from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.branches import Branch, BranchBlobs
 from dekctl.reader.memory import AbandonedError, Memory
-from dekctl.reader.patience import KEYS_A_DEADLINE, Patience
+from dekctl.reader.patience import Patience, parts
 from dekctl.reader.rows import RowClass, session_of
 from dekctl.reader.steps import InDatabase, InKMS, Steps, rejection, result_of, wait_for
 
@@ -84,14 +84,12 @@ class BranchOpener:
             stored |= (yield InDatabase(work, each.row, each.kind)) if missing else {}
             for branch_id in missing - stored.keys():
                 found[branch_id] = RowRejectedError(f"its branch key {branch_id.hex()} is missing")
-        ids_of = list(stored)
-        for start in range(0, len(ids_of), KEYS_A_DEADLINE):
-            part = {i: stored[i] for i in ids_of[start : start + KEYS_A_DEADLINE]}
-            found |= yield from self._unwrap(part)
+        for part in parts(list(stored)):
+            found |= yield from self._unwrap({branch_id: stored[branch_id] for branch_id in part})
         return found
 
     def _unwrap(self, stored: dict[bytes, BranchKey]) -> Steps[Branches]:
-        memory, until = self._memory, self._patience.deadline()
+        memory, until = self._memory, self._patience.deadline(len(stored))
         found_keks = {key.kek_id for key in stored.values()}
         yield from look_up(self._allowed, found_keks, self._patience, until)
         claim = memory.claim(stored)

@@ -19,7 +19,7 @@ from dekctl.kms.context import V2, row_context
 from dekctl.kms.dek import DEK
 from dekctl.kms.interface import GenerateRequest, Unwrapped, Wrapped
 from dekctl.reader.allowed import AllowedKEKs
-from dekctl.reader.patience import KEYS_A_DEADLINE, Patience
+from dekctl.reader.patience import Patience, parts
 from dekctl.reader.rows import MappingClass, RowClass, RowClasses, missing, session_of
 from dekctl.reader.stats import Counters
 from dekctl.reader.steps import InDatabase, InKMS, Steps
@@ -194,9 +194,9 @@ class Issuer:
         name = self._table.context_name
         requests = [GenerateRequest(size, row_context(name, t.key), t.kek) for t in targets]
         made: list[tuple[Unwrapped, Wrapped]] = []
-        for start in range(0, len(requests), KEYS_A_DEADLINE):
-            part = requests[start : start + KEYS_A_DEADLINE]
-            answers = yield InKMS(partial(self._patience.generate, part, self._patience.deadline()))
+        for part in parts(requests):
+            until = self._patience.deadline(len(part))
+            answers = yield InKMS(partial(self._patience.generate, part, until))
             for request, answer in zip(part, answers, strict=True):
                 if isinstance(answer, RowRejectedError):
                     raise answer

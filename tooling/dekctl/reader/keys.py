@@ -346,7 +346,7 @@ class RowKeys:
         before = self._patience.waited
         context = row_context(self.table.context_name, (PING_PRIMARY_KEY,))
         request = GenerateRequest(32, context, self.table.kek)
-        self._patience.generate([request], self._patience.deadline())
+        self._patience.generate([request], self._patience.deadline(1))
         return self._patience.waited - before
 
     def stats(self) -> Stats:

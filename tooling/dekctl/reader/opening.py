@@ -25,7 +25,7 @@ from dekctl.kms.interface import Unwrapped, UnwrapRequest
 from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.branch_opening import Branches, BranchOpener, look_up
 from dekctl.reader.memory import AbandonedError, Memory
-from dekctl.reader.patience import KEYS_A_DEADLINE, Patience
+from dekctl.reader.patience import Patience, parts
 from dekctl.reader.rows import RowClass, RowClasses, session_of
 from dekctl.reader.stats import Counters
 from dekctl.reader.steps import InDatabase, InKMS, Steps, rejection, result_of, wait_for
@@ -167,13 +167,12 @@ class Opener:
         """The keys that have to be asked for."""
         branches = yield from self._branches.open([w for w in wanted if w.version == V3])
         answers: list[Answer] = []
-        for start in range(0, len(wanted), KEYS_A_DEADLINE):
-            part = wanted[start : start + KEYS_A_DEADLINE]
+        for part in parts(wanted):
             answers += yield from self._open_part(part, branches)
         return answers
 
     def _open_part(self, wanted: Sequence[Wanted], branches: Branches) -> Steps[list[Answer]]:
-        until = self._patience.deadline()
+        until = self._patience.deadline(len(wanted))
         answers = yield from self._unwrap(wanted, branches, until)
         # The database may store a key other than the session wrote it: padded, or truncated.
         # Asking costs a statement, so it is done only where decryption failed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,11 +28,13 @@ FAILURES = 3
 PROBE_SECONDS = 0.25
 """While it is away, one call at a time goes through, this long after the last one ended."""
 KEYS_A_DEADLINE = 200
-"""A batch gets one deadline for so many keys; the next ones get another."""
+"""A batch gets a deadline for each so many keys."""
+MOST_KEYS_A_CALL = 1000
 
 _RETRY = "the request may be tried again; if it keeps failing, check KMS and the way to it"
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class KMSCall:
     seconds: float
     error: str | None
     """KMS's name of the error, or the class of the exception; None where it went well."""
+
+
+def parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """The parts of a batch: a small one first, so that an outage is told within one deadline."""
+    start, size = 0, KEYS_A_DEADLINE
+    while start < len(items):
+        yield items[start : start + size]
+        start, size = start + size, MOST_KEYS_A_CALL
 
 
 class Breaker:
@@ -146,9 +156,9 @@ class Patience:
         """Take a new lock: a thread of the parent may hold the old one."""
         self._lock = threading.Lock()
 
-    def deadline(self) -> float:
-        """A deadline that begins now, on the clock of ``time.monotonic``."""
-        return time.monotonic() + self.seconds
+    def deadline(self, keys: int) -> float:
+        """A deadline for so many keys that begins now, on the clock of ``time.monotonic``."""
+        return time.monotonic() + self.seconds * -(-keys // KEYS_A_DEADLINE)
 
     def unwrap(
         self, requests: Sequence[UnwrapRequest], until: float
