@@ -18,7 +18,7 @@ down_revision = None
 def upgrade(plan: SchemaPlan) -> None:
     config = plan.config
     new = [
-        sa.Column(config.wrapped_column, plan.dialect.blob_type, nullable=True),
+        sa.Column(config.wrapped_column, actions.wrapped_type(plan), nullable=True),
         sa.Column(config.version_column, plan.dialect.text_type(10), nullable=True),
         sa.Column(config.kek_column, plan.dialect.text_type(255), nullable=True),
     ]

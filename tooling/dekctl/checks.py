@@ -13,7 +13,7 @@ class Check:
     """The outcome of one check.
 
     ``hint`` is the next command where it is not ``ok``; ``code`` is the exit code with which a
-    command would end because of it.
+    command would end because of it. ``warning`` says that it is ``ok``, but people should know.
     """
 
     name: str
@@ -21,7 +21,14 @@ class Check:
     detail: str
     hint: str | None = None
     code: ExitCode = ExitCode.OK
+    warning: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The public form, as plain values."""
-        return {"check": self.name, "ok": self.ok, "detail": self.detail, "hint": self.hint}
+        return {
+            "check": self.name,
+            "ok": self.ok,
+            "detail": self.detail,
+            "hint": self.hint,
+            "warning": self.warning,
+        }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from dekctl.config import TableConfig
 from dekctl.config.roles import Role
 from dekctl.db.binding import Binding
 from dekctl.db.shape import Stage
-from dekctl.errors import DekctlError, KMSError, KMSRefusedError, RefusedError
+from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.aws.assume_role import RoleRefusedError
 from dekctl.kms.aws.provider import AWSKMS
@@ -24,7 +23,7 @@ from dekctl.lifecycle.rotation import rotation
 from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.project import Project
 from dekctl.schema import steps as schema
-from dekctl.schema.exposure import exposures
+from dekctl.schema.inspection import inspect
 from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
 from dekctl.schema.row_trigger import TriggerState, advice, trigger_state
@@ -41,7 +40,7 @@ def examine(project: Project) -> Iterator[Check]:
     yield _run("database", lambda: _database(project))
     for config in project.config.tables:
         yield _run(f"table {config.name}", partial(_table, project, config))
-        yield from _exposures(project, config)
+        yield from _oddities(project, config)
         yield _run(f"binding {config.name}", partial(_binding, project, config))
     if project.uses_aws:
         yield _run("KEK", lambda: _kek(project))
@@ -111,6 +110,19 @@ def _table(project: Project, config: Any) -> str:
     return f"stage expanded; {problem or f'row trigger {trigger.value}'}"
 
 
+def _oddities(project: Project, config: TableConfig) -> Iterator[Check]:
+    """What will not work on a table, or will surprise, one check for each."""
+    name = f"table {config.name}"
+    try:
+        found = inspect(project.table(config))
+    except DekctlError:
+        return  # the check before this one reports why
+    for finding, oddity in found:
+        fails = finding.refuses == "expand"
+        code = ExitCode.REFUSED if fails else ExitCode.OK
+        yield Check(name, not fails, oddity.text, oddity.next, code, warning=not fails)
+
+
 def _binding(project: Project, config: TableConfig) -> str:
     """What the wrapped keys of a table are bound to, and whether that is the table's alone."""
     table = project.table(config)
@@ -121,13 +133,6 @@ def _binding(project: Project, config: TableConfig) -> str:
     return default_name_note(table) or (
         f"context name {config.context_name!r}, primary key {Binding.of(table).shown_key()}"
     )
-
-
-def _exposures(project: Project, config: TableConfig) -> Iterator[Check]:
-    """What else may copy or show keys: a warning, since only its owner knows what it does."""
-    with contextlib.suppress(DekctlError):  # the check of the table reports why
-        for warning in exposures(project.table(config)):
-            yield Check(f"copies of keys in {config.name}", True, f"warning: {warning}")
 
 
 def _kek(project: Project) -> str:

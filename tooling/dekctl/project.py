@@ -184,7 +184,8 @@ class Project:
         table = DekTable(self.database, config)
         if table.stage is Stage.CONTRACTED and metadata:
             kind = str(metadata.get("plaintext_type", "")).upper()
-            table.plaintext_is_text = any(word in kind for word in ("CHAR", "TEXT", "CLOB"))
+            named = any(word in kind for word in ("CHAR", "TEXT", "CLOB"))
+            table.plaintext_is_text = bool(metadata.get("plaintext_is_text", named))
         return table
 
     def table_at(self, config: TableConfig, *stages: Stage) -> DekTable:

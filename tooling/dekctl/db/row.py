@@ -7,7 +7,9 @@ plaintext key is sent back in a statement (and from there into logs) only to be 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -113,10 +115,7 @@ class Change:
         The second compares with what the first wrote, so it does nothing where another writer
         changed the row. Each row gets its own filler, since the column may be unique.
         """
-        stored = self.row.plaintext or b""
-        size = len(stored)
-        text = isinstance(stored, str)
-        filler = secrets.token_hex(size)[:size] if text else secrets.token_bytes(size)
+        filler = _filler(self.row.plaintext or b"")
         return Change(self.row, (filler,)), Change(replace(self.row, plaintext=filler), self.values)
 
     def after(self, columns: Sequence[str]) -> bytes:
@@ -130,6 +129,31 @@ class Change:
             new.get("kek", old.kek),
         )
 
+
+def _filler(stored: str | bytes) -> str | bytes:
+    """A random value of the same length and in the same encoding: a CHECK must let it pass."""
+    if isinstance(stored, bytes):
+        try:
+            text = stored.decode("ascii")
+        except UnicodeDecodeError:
+            text = ""
+        # A raw key of 16 bytes or more is as good as never all hex or base64.
+        known = len(stored) >= 16 and (_HEX.fullmatch(text) or _BASE64.fullmatch(text))
+        return str(_filler(text)).encode() if known else secrets.token_bytes(len(stored))
+    size = len(stored)
+    if _HEX.fullmatch(stored) or not _BASE64.fullmatch(stored):
+        filler = secrets.token_hex(size)[:size]
+        return filler.upper() if stored.isupper() else filler
+    padding = size - len(stored.rstrip("="))
+    encode = base64.urlsafe_b64encode if set("-_") & set(stored) else base64.b64encode
+    return encode(secrets.token_bytes(size * 3 // 4 - padding)).decode()
+
+
+_HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
+_BASE64 = re.compile(
+    r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?|(?:[\w-]{4})*(?:[\w-]{2}==|[\w-]{3}=)?",
+    re.ASCII,
+)
 
 _MAY_BE_NAMED = frozenset(("version", "kek", "wrapped_at"))
 

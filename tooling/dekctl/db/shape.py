@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from dekctl.config import TableConfig
@@ -51,14 +52,22 @@ class Column:
     comment: str | None
 
     @property
+    def base_type(self) -> sa.types.TypeEngine[Any]:
+        """Its type; of a domain, the type that it is over."""
+        kind = self.type
+        while isinstance(kind, DOMAIN):
+            kind = kind.data_type
+        return kind
+
+    @property
     def is_text(self) -> bool:
         """Whether the driver returns ``str`` for it."""
-        return isinstance(self.type, sa.String)
+        return isinstance(self.base_type, sa.String)
 
     @property
     def is_binary(self) -> bool:
         """Whether the driver returns ``bytes``; an SQLite column without a type may hold either."""
-        return isinstance(self.type, sa.types._Binary | sa.types.NullType)
+        return isinstance(self.base_type, sa.types._Binary | sa.types.NullType)
 
 
 class ColumnSQL(Protocol):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import sqlalchemy as sa
 from alembic import op
 
 from dekctl.db.binding import Binding
@@ -12,7 +14,7 @@ from dekctl.ledger.bindings import SAVED
 from dekctl.ledger.managed_columns import named_columns, unnamed_columns
 from dekctl.ledger.metadata import parse_metadata
 from dekctl.schema import preconditions, row_trigger
-from dekctl.schema.dialects.base import Guard
+from dekctl.schema.dialects.base import Guard, step_connection
 from dekctl.schema.plan import SchemaPlan
 
 
@@ -22,6 +24,8 @@ def save_metadata(plan: SchemaPlan, added: list[str]) -> None:
     if not plan.metadata:
         plan.metadata = {
             "plaintext_type": plan.table.column("plaintext").type.compile(dialect=dialect),
+            # The name of a domain does not say it.
+            "plaintext_is_text": plan.table.plaintext_is_text,
             "plaintext_nullable": allows_null(plan),
             "added": added,
             "columns": named_columns(plan.config),
@@ -40,6 +44,12 @@ def delete_metadata(plan: SchemaPlan) -> None:
     """Delete what was saved about a table that is back at its legacy schema."""
     saved = ledger_tables(plan.ledger_schema)["tables"]
     op.execute(saved.delete().where(saved.c.table_name == plan.config.context_name))
+
+
+def wrapped_type(plan: SchemaPlan) -> sa.types.TypeEngine[Any]:
+    """Type of the wrapped column: one that fits into the rows of this table."""
+    with step_connection(plan.table, offline=plan.offline) as connection:
+        return plan.dialect.wrapped_type(connection, plan.table)
 
 
 def allows_null(plan: SchemaPlan) -> bool:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.config import TableConfig
-from dekctl.db.shape import Column, Stage
+from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger import Ledger
 from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.managed_columns import unnamed_columns
 from dekctl.ledger.shared_context import refuse_shared_name
+from dekctl.schema import inspection
 from dekctl.schema.plaintext_use import refuse_to_contract
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS
-
-WRAPPED_BYTES = 200
-"""Minimum size of a wrapped column: KMS's blob of a 32-byte key has about 184 bytes."""
 
 
 def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
@@ -61,7 +56,7 @@ def _check_expand(plan: SchemaPlan) -> None:
             f"{plan.config.name} is contracted: it has no {plan.config.plaintext_column}",
             hint="check its stage with: dekctl status",
         )
-    _refuse_unfit_columns(plan)
+    inspection.refuse(plan.table, "expand")
     plan.table.refuse_ambiguous_key()
     with plan.table.database.transaction() as connection:
         plan.dialect.refuse_unalterable(connection, plan.table)
@@ -78,7 +73,7 @@ def _check_contract(plan: SchemaPlan) -> None:
     refuse_unmanaged(plan)
     refuse_apparent_contract(plan)
     refuse_to_contract(plan.config)
-    _refuse_index(plan)
+    inspection.refuse(plan.table, "contract")
     plan.dialect.refuse_unrestorable(plan.table)
 
 
@@ -130,37 +125,6 @@ def refuse_apparent_contract(plan: SchemaPlan) -> None:
         hint="correct plaintext_column in [table]; if that column is really gone, a contract "
         f"was interrupted: UPDATE {plan.lineage.version_table} SET version_num = '{contracted}'",
     )
-
-
-def _refuse_index(plan: SchemaPlan) -> None:
-    """Refuse while an index uses the plaintext column: a rollback could not restore the index."""
-    config = plan.config
-    with plan.table.database.transaction() as connection:
-        names = index_names(connection, config)
-    if names:
-        raise RefusedError(
-            f"the index {names[0]} of {config.name} uses {config.plaintext_column}: contract "
-            "would drop both, and a rollback would not restore the index",
-            hint="drop it first, since no row has a plaintext any more: "
-            + plan.dialect.drop_index(names[0], config.name),
-        )
-
-
-def index_names(connection: Connection, config: TableConfig) -> list[str]:
-    """The indexes that use the plaintext column, also in an expression or a condition."""
-    column, found = config.plaintext_column, []
-    inspector = sa.inspect(connection)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sa.exc.SAWarning)  # about indexes it does not know
-        indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
-        unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
-    for index in indexes:
-        conditions = [v for k, v in index.get("dialect_options", {}).items() if "where" in k]
-        texts = [*index.get("expressions", []), *map(str, conditions)]
-        if column in index["column_names"] or any(column in text for text in texts):
-            found.append(str(index["name"]))
-    found += [str(u["name"]) for u in unique if column in u["column_names"]]
-    return sorted(set(found))
 
 
 def refuse_lost_plaintexts(plan: SchemaPlan, connection: Connection) -> None:
@@ -247,40 +211,3 @@ def still_plaintext(config: TableConfig) -> RefusedError:
         f"rows of {config.name} still have a plaintext in {config.plaintext_column}",
         hint="count them with: dekctl status; then: dekctl wrap, dekctl verify, dekctl scrub",
     )
-
-
-def _refuse_unfit_columns(plan: SchemaPlan) -> None:
-    """Refuse existing columns that cannot hold what dekctl writes."""
-    config = plan.config
-    wrapped = plan.columns.get(config.wrapped_column)
-    if wrapped is not None and not _holds_wrapped_keys(wrapped):
-        raise RefusedError(
-            f"{config.name}.{wrapped.name} already exists and cannot hold a wrapped key, which "
-            f"is binary, up to {WRAPPED_BYTES} bytes long, and stored without padding",
-            hint="change or rename that column, or set wrapped_column in [table] to another name",
-        )
-    for name, minimum in ((config.version_column, 2), (config.kek_column, 100)):
-        column = plan.columns.get(name)
-        length = getattr(column.type, "length", None) if column else None
-        if column and (not column.is_text or (length is not None and length < minimum)):
-            raise RefusedError(
-                f"{config.name}.{name} already exists and cannot hold {minimum} characters",
-                hint="widen that column, or name another one in [table]",
-            )
-    plaintext = plan.columns.get(config.plaintext_column)
-    if plaintext is None:
-        raise RefusedError(
-            f"{config.name} has no column {config.plaintext_column}",
-            hint="correct plaintext_column in [table]",
-        )
-    if not (plaintext.is_text or plaintext.is_binary):
-        raise RefusedError(
-            f"{config.name}.{plaintext.name} is neither text nor binary but {plaintext.type!r}",
-            hint="correct plaintext_column in [table]",
-        )
-
-
-def _holds_wrapped_keys(column: Column) -> bool:
-    length = getattr(column.type, "length", None)
-    padded = isinstance(column.type, sa.BINARY)
-    return column.is_binary and not padded and (length is None or length >= WRAPPED_BYTES)

@@ -18,6 +18,7 @@ from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Heartbeat, Ledger, Run, RunState
 from dekctl.operations.base import Notify, Operation, Verb
 from dekctl.project import Project
+from dekctl.schema.inspection import refuse, warnings
 from dekctl.walk.counts import Progress, RowCounts, add_counts
 from dekctl.walk.engine import Walk
 from dekctl.walk.estimate import estimate
@@ -86,7 +87,12 @@ def _tables(project: Project, verb: Verb, options: RowOptions, notify: Notify) -
             assert verb.done_at is not None
             notify(f"{verb.name}: skipping {config.name}: already {verb.done_at.value}")
     tables = [checked_table(project, verb, config, options) for config in configs]
-    if verb.writes:
+    if options.dry_run:
+        for table in tables:
+            refuse(table, "expand")
+            for warning in warnings(table):
+                notify(warning)
+    elif verb.writes:
         for warning in filter(None, (table.copies_of_rows() for table in tables)):
             notify(warning)
     return tables

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from dekctl.db.shape import Stage
 from dekctl.ledger.shared_context import default_name_note
+from dekctl.operations.base import Notify
 from dekctl.project import Project
 from dekctl.schema import steps
-from dekctl.schema.exposure import exposures
+from dekctl.schema.inspection import warnings
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.preconditions import check
 from dekctl.walk.run import run_rows
@@ -30,7 +31,7 @@ class TableStage:
     revision: str | None
     changed: bool
     warnings: list[str] = field(default_factory=list)
-    """What else may copy or show keys, after expand."""
+    """What may surprise, as it was before expand."""
 
     def as_json(self) -> dict[str, Any]:
         """The public form."""
@@ -45,12 +46,13 @@ def run_step(
     confirm: Confirm | None = None,
     *,
     trigger: bool | None = None,
+    notify: Notify = lambda _: None,
 ) -> list[TableStage]:
     """Run one step on every chosen table that is not past it.
 
     Before a rollback to the legacy schema, which drops the wrapped keys, each of them is decrypted
     and compared with its plaintext. ``trigger`` is for expand; see
-    :func:`dekctl.schema.steps.expand`.
+    :func:`dekctl.schema.steps.expand`. ``notify`` is told what may surprise before expand begins.
 
     Raises:
         RefusedError: a guard refused, or ``confirm`` did.
@@ -59,6 +61,9 @@ def run_step(
         DatabaseError: the database refused or cannot be reached.
     """
     plans = steps.plans_left(project, step, table)
+    told = [warnings(plan.table) if step == "expand" else [] for plan in plans]
+    for warning in (text for texts in told for text in texts):
+        notify(warning)
     if confirm is not None or len(plans) > 1:
         for plan in plans:  # all of them, before the first one changes
             check(plan, step)
@@ -75,12 +80,7 @@ def run_step(
         "rollback": steps.rollback,
     }
     done = [_stage(plan, changed=run_one[step](plan)) for plan in plans]
-    if step != "expand":
-        return done
-    return [
-        replace(stage, warnings=exposures(plan.table))
-        for stage, plan in zip(done, plans, strict=True)
-    ]
+    return [replace(stage, warnings=texts) for stage, texts in zip(done, told, strict=True)]
 
 
 def sql_of_step(

@@ -22,7 +22,8 @@ def doctor(state: State) -> None:
     failed = [check for check in checks if not check.ok]
     lines = []
     for check in checks:
-        lines.append(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
+        how = "FAIL" if not check.ok else "warn" if check.warning else "ok  "
+        lines.append(f"{how}  {check.name}: {check.detail}")
         if check.hint:
             lines.append(f"      hint: {check.hint}")
     value = {"ok": not failed, "checks": [check.as_json() for check in checks]}

@@ -57,10 +57,14 @@ def _run(
         if question:
             confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)
         done = workflow.run_step(
-            project, step, table, with_progress(state), confirm, trigger=trigger
+            project,
+            step,
+            table,
+            with_progress(state),
+            confirm,
+            trigger=trigger,
+            notify=state.terminal.note,
         )
-    for warning in (text for t in done for text in t.warnings):
-        state.terminal.note(warning)
     lines = [
         f"{t.table}: stage {t.stage}"
         if t.changed

@@ -19,6 +19,7 @@ from alembic import op
 from sqlalchemy import Connection
 from sqlalchemy.types import UserDefinedType
 
+from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 
 
@@ -53,6 +54,15 @@ class Trigger:
     """Whether it is the row trigger as a step closes it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Dependent:
+    """An object that uses a column: what it is, its name, and the statement that drops it."""
+
+    kind: str
+    name: str
+    drop: str
+
+
 class _StoredType(UserDefinedType[Any]):
     """A column type in the database's own words, as it was before contract."""
 
@@ -68,14 +78,43 @@ class _StoredType(UserDefinedType[Any]):
 class SchemaDialect(ABC):
     """The schema steps of one database."""
 
-    blob_type: sa.types.TypeEngine[Any] = sa.LargeBinary()
-    """Type of the wrapped column. KMS blobs have up to 6,144 bytes (AWS KMS API reference)."""
     drop_temporary_table = "DROP TABLE"
     """The statement that drops a temporary table without ending the transaction."""
     has_guards = False
     """Whether the row trigger can refuse rows while a step runs, so that it needs no long lock."""
 
+    # -- what is odd about a table; see dekctl.schema.inspection --------------------------------
+
+    def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:  # noqa: ARG002
+        """What uses the plaintext column, beside indexes and dekctl's own trigger."""
+        return []
+
+    def publications(self, connection: Connection, table: DekTable) -> list[str]:  # noqa: ARG002
+        """The publications of logical replication that send the table with every column."""
+        return []
+
+    def subscriptions(self, connection: Connection, table: DekTable) -> list[str]:  # noqa: ARG002
+        """The subscriptions of logical replication that write to the table."""
+        return []
+
+    def no_room(self, connection: Connection, table: DekTable) -> str | None:  # noqa: ARG002
+        """Why a row has no room for dekctl's columns, of the smallest types; None where it has."""
+        return None
+
+    def let_be_null(self, table: DekTable, column: Column) -> str:
+        """What to do so that a column may be NULL and has no default."""
+        name = table.config.name
+        alter = f"ALTER COLUMN {column.name}"
+        return (
+            f"change it: ALTER TABLE {name} {alter} DROP NOT NULL, {alter} DROP DEFAULT; and set "
+            "what is empty in it to NULL"
+        )
+
     # -- the columns ---------------------------------------------------------------------------
+
+    def wrapped_type(self, connection: Connection, table: DekTable) -> sa.types.TypeEngine[Any]:  # noqa: ARG002
+        """Type of the wrapped column. KMS blobs have up to 6,144 bytes (AWS KMS API reference)."""
+        return sa.LargeBinary()
 
     def text_type(self, length: int) -> sa.types.TypeEngine[str]:
         """Type of a column for short texts."""

@@ -16,10 +16,11 @@ from alembic import op
 from sqlalchemy import Connection
 
 from dekctl.db.dialects.mysql import OWN_WRITE
+from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
 from dekctl.ledger.column_definition import is_definition
-from dekctl.schema.dialects.base import SchemaDialect, Trigger, step_connection
+from dekctl.schema.dialects.base import Dependent, SchemaDialect, Trigger, step_connection
 
 _NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
 """Strings, names, and innermost parentheses."""
@@ -28,8 +29,56 @@ _NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\
 class MySQLSchema(SchemaDialect):
     """MariaDB 10.6 or MySQL 8 or newer."""
 
-    blob_type = sa.VARBINARY(6144)  # stored in the row: no overflow page for each key
     drop_temporary_table = "DROP TEMPORARY TABLE"
+
+    # -- what is odd about a table -------------------------------------------------------------
+
+    def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:
+        config, quoted = table.config, table.quoted_name
+        found = connection.execute(
+            sa.text(_DEPENDENTS),
+            {
+                "name": config.bare_name,
+                "schema": config.schema,
+                "column": rf"\b{re.escape(config.plaintext_column)}\b",
+                "table": rf"\b{re.escape(config.bare_name)}\b",
+                "own": config.trigger,
+            },
+        )
+        return [
+            Dependent(
+                kind,
+                name,
+                f"ALTER TABLE {quoted} DROP COLUMN {name}"
+                if kind == "generated column"
+                else f"DROP {kind.upper()} {name}",
+            )
+            for kind, name in found
+        ]
+
+    def no_room(self, connection: Connection, table: DekTable) -> str | None:
+        left = ROW_BYTES - _declared_bytes(connection, table)
+        needed = sum(TEXT_BYTES.values()) + BLOB_BYTES
+        if left >= needed:
+            return None
+        return (
+            f"{table.config.name} has no room for dekctl's columns: the maximum row size of "
+            f"{ROW_BYTES:,} bytes leaves {max(left, 0):,}, and they need {needed:,}"
+        )
+
+    def let_be_null(self, table: DekTable, column: Column) -> str:
+        kind = column.type.compile(dialect=table.database.engine.dialect)
+        return (
+            f"change it: ALTER TABLE {table.config.name} MODIFY {column.name} {kind} NULL; and set "
+            "what is empty in it to NULL"
+        )
+
+    # -- the columns ---------------------------------------------------------------------------
+
+    def wrapped_type(self, connection: Connection, table: DekTable) -> sa.types.TypeEngine[Any]:
+        # A VARBINARY is stored in the row: no overflow page for each key.
+        left = ROW_BYTES - _declared_bytes(connection, table) - sum(TEXT_BYTES.values())
+        return sa.VARBINARY(6144) if left >= 6144 + 2 else sa.BLOB()
 
     def plaintext_metadata(self, table: DekTable, *, offline: bool) -> dict[str, Any]:
         definition = _plaintext(table, offline=offline)
@@ -140,6 +189,50 @@ class MySQLSchema(SchemaDialect):
 
 
 DIALECT = MySQLSchema()
+
+ROW_BYTES = 65_535
+"""What the declared columns of a row may have together, TEXT and BLOB aside."""
+TEXT_BYTES = {"version": 10 * 4 + 1, "kek": 255 * 4 + 2, "wrapped_at": 8}
+"""Of dekctl's other columns, in utf8mb4."""
+BLOB_BYTES = 10
+"""Of a BLOB's length and pointer in the row."""
+
+_DEPENDENTS = """
+SELECT 'view', table_name FROM information_schema.views
+WHERE table_schema = COALESCE(:schema, DATABASE())
+    AND view_definition REGEXP :table AND view_definition REGEXP :column
+UNION ALL SELECT 'generated column', column_name FROM information_schema.columns
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+    AND generation_expression REGEXP :column
+UNION ALL SELECT 'trigger', trigger_name FROM information_schema.triggers
+WHERE event_object_schema = COALESCE(:schema, DATABASE()) AND trigger_name <> :own
+    AND action_statement REGEXP :column
+    AND (event_object_table = :name OR action_statement REGEXP :table)
+UNION ALL SELECT LOWER(routine_type), routine_name FROM information_schema.routines
+WHERE routine_schema = COALESCE(:schema, DATABASE())
+    AND routine_definition REGEXP :table AND routine_definition REGEXP :column
+ORDER BY 1, 2
+"""
+"""The server keeps no record of what uses a column, and breaks it silently: their texts do."""
+
+
+def _declared_bytes(connection: Connection, table: DekTable) -> int:
+    """The bytes that the declared columns of a row take at most, rounded up."""
+    found = connection.execute(
+        sa.text(
+            "SELECT data_type, character_octet_length, numeric_precision "
+            "FROM information_schema.columns WHERE table_name = :name "
+            "AND table_schema = COALESCE(:schema, DATABASE())"
+        ),
+        {"name": table.config.bare_name, "schema": table.config.schema},
+    )
+    total = 0
+    for kind, octets, digits in found:
+        if kind in ("char", "varchar", "binary", "varbinary"):
+            total += int(octets) + 2
+        else:
+            total += 12 if octets is not None else max(8, int(digits or 0) // 2 + 2)
+    return total + 16  # the flags of columns that may be NULL
 
 
 def _create_trigger(table: DekTable, body: str) -> str:

@@ -18,7 +18,7 @@ from dekctl.db.dialects.postgresql import OWN_WRITE
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger.metadata import named_type
-from dekctl.schema.dialects.base import Guard, SchemaDialect, Trigger
+from dekctl.schema.dialects.base import Dependent, Guard, SchemaDialect, Trigger
 
 _NOT_NULL = "dekctl_rollback_guard"
 _CONSTRAINTS = ("dekctl_contract_guard", _NOT_NULL, "dekctl_fence", "dekctl_fence_back")
@@ -53,6 +53,44 @@ class PostgreSQLSchema(SchemaDialect):
                     hint="create that domain again, or restore dekctl_tables from a backup",
                 )
         super().add_plaintext(table, metadata)
+
+    # -- what is odd about a table -------------------------------------------------------------
+
+    def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:
+        found = connection.execute(
+            sa.text(_DEPENDENTS),
+            {"table": table.quoted_name, "column": table.config.plaintext_column},
+        )
+        own = f"{table.config.trigger} "
+        return [
+            _dependent(table, kind, name)
+            for kind, name in found
+            if not (kind == "trigger" and name.startswith(own))
+        ]
+
+    def publications(self, connection: Connection, table: DekTable) -> list[str]:
+        found = connection.execute(
+            sa.text(
+                "SELECT DISTINCT p.pubname::text FROM pg_publication AS p CROSS JOIN LATERAL "
+                "pg_get_publication_tables(p.pubname) AS t WHERE t.relid IN (SELECT "
+                "CAST(:table AS regclass)::oid UNION SELECT inhrelid FROM pg_inherits "
+                "WHERE inhparent = CAST(:table AS regclass)) ORDER BY 1"
+            ),
+            {"table": table.quoted_name},
+        )
+        return list(found.scalars())
+
+    def subscriptions(self, connection: Connection, table: DekTable) -> list[str]:
+        # The name is the superuser's to see; which tables are filled is everybody's.
+        found = connection.execute(
+            sa.text(
+                "SELECT coalesce(s.subname::text, r.srsubid::text) FROM pg_subscription_rel AS r "
+                "LEFT JOIN pg_stat_subscription AS s ON s.subid = r.srsubid AND s.relid IS NULL "
+                "WHERE r.srrelid = CAST(:table AS regclass) ORDER BY 1"
+            ),
+            {"table": table.quoted_name},
+        )
+        return list(found.scalars())
 
     # -- the row trigger -----------------------------------------------------------------------
 
@@ -127,6 +165,45 @@ class PostgreSQLSchema(SchemaDialect):
 
 
 DIALECT = PostgreSQLSchema()
+
+_DEPENDENTS = """
+SELECT DISTINCT
+    CASE WHEN r.oid IS NOT NULL THEN CASE v.relkind WHEN 'm' THEN 'materialized view'
+            WHEN 'v' THEN 'view' ELSE 'rule' END
+        WHEN g.attname IS NOT NULL THEN 'generated column'
+        WHEN p.pubname IS NOT NULL THEN 'publication' ELSE i.type END,
+    CASE WHEN v.relkind IN ('m', 'v') THEN v.oid::regclass::text
+        WHEN r.oid IS NOT NULL THEN r.rulename::text || ' ON ' || v.oid::regclass::text
+        ELSE coalesce(g.attname::text, p.pubname::text, i.identity) END
+FROM pg_depend AS d
+JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS i
+LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+LEFT JOIN pg_class AS v ON v.oid = r.ev_class
+LEFT JOIN pg_attrdef AS f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+LEFT JOIN pg_attribute AS g ON g.attrelid = d.refobjid AND g.attgenerated <> '' AND (
+    g.attnum = f.adnum
+    OR d.classid = 'pg_class'::regclass AND d.objid = d.refobjid AND g.attnum = d.objsubid)
+LEFT JOIN pg_publication_rel AS pr
+    ON d.classid = 'pg_publication_rel'::regclass AND pr.oid = d.objid
+LEFT JOIN pg_publication AS p ON p.oid = pr.prpubid
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = CAST(:table AS regclass)
+    AND a.attname = :column AND d.classid <> 'pg_constraint'::regclass
+    AND (d.deptype = 'n' OR g.attname IS NOT NULL)
+ORDER BY 1, 2
+"""
+"""A constraint, an index or statistics go with the column; these stay and stop it. Before 15 a
+generated column went as well, so it is found whatever its dependency's type."""
+
+
+def _dependent(table: DekTable, kind: str, name: str) -> Dependent:
+    """``name`` is quoted where that is needed, and may be followed by its table."""
+    quoted = table.quoted_name
+    drops = {
+        "generated column": f"ALTER TABLE {quoted} DROP COLUMN {name}",
+        "publication": f"ALTER PUBLICATION {name} DROP TABLE {quoted}",
+    }
+    return Dependent(kind, name, drops.get(kind, f"DROP {kind.upper()} {name}"))
 
 
 def _name(table: DekTable) -> str:

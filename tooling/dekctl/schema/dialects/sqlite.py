@@ -18,9 +18,10 @@ from alembic import op
 from sqlalchemy import Connection
 from sqlalchemy.exc import PendingRollbackError
 
+from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
-from dekctl.schema.dialects.base import SchemaDialect, Trigger
+from dekctl.schema.dialects.base import Dependent, SchemaDialect, Trigger
 
 _WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE", "STRICT")
 """Words that a definition and its copy must contain equally often: no pragma reports them."""
@@ -28,6 +29,28 @@ _WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE
 
 class SQLiteSchema(SchemaDialect):
     """SQLite."""
+
+    def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:
+        config = table.config
+        found = connection.exec_driver_sql(
+            "SELECT type, name, sql FROM sqlite_master "
+            "WHERE type IN ('view', 'trigger') ORDER BY 1, 2"
+        )
+        return [
+            Dependent(kind, name, f"DROP {kind.upper()} {name}")
+            for kind, name, sql in found
+            if name != config.trigger
+            and all(
+                re.search(rf"\b{re.escape(word)}\b", sql, re.IGNORECASE)
+                for word in (config.bare_name, config.plaintext_column)
+            )
+        ]
+
+    def let_be_null(self, table: DekTable, column: Column) -> str:
+        return (
+            f"SQLite cannot change it: drop it (ALTER TABLE {table.config.name} DROP COLUMN "
+            f"{column.name}), or name another one in [table]"
+        )
 
     def text_type(self, length: int) -> sa.types.TypeEngine[str]:  # noqa: ARG002
         return sa.Text()  # the only type for texts in a STRICT table

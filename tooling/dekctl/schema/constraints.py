@@ -1,0 +1,94 @@
+"""The indexes and constraints on a column of keys, as every database describes them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
+from dekctl.config import TableConfig
+from dekctl.db.table import DekTable
+
+
+@contextmanager
+def _inspector(connection: Connection) -> Iterator[sa.Inspector]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sa.exc.SAWarning)  # about indexes it does not know
+        yield sa.inspect(connection)
+
+
+def indexes_on(connection: Connection, config: TableConfig) -> list[str]:
+    """The indexes that use the plaintext column, also in an expression or a condition."""
+    column, found = config.plaintext_column, []
+    with _inspector(connection) as inspector:
+        indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
+        unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
+    for index in indexes:
+        conditions = [v for k, v in index.get("dialect_options", {}).items() if "where" in k]
+        texts = [*index.get("expressions", []), *map(str, conditions)]
+        if column in index["column_names"] or any(column in text for text in texts):
+            found.append(str(index["name"]))
+    found += [str(u["name"]) for u in unique if column in u["column_names"]]
+    return sorted(set(found))
+
+
+def unique_on(connection: Connection, config: TableConfig, column: str) -> list[str]:
+    """The unique indexes and constraints over this column alone."""
+    with _inspector(connection) as inspector:
+        indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
+        unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
+    found = [i["name"] for i in indexes if i["unique"] and i["column_names"] == [column]]
+    found += [u["name"] for u in unique if u["column_names"] == [column]]
+    return sorted({str(name) for name in found})
+
+
+def forbidding_null(connection: Connection, table: DekTable, column: str) -> list[str]:
+    """The CHECKs of a column, and its domain, that NULL does not pass, in words.
+
+    A CHECK that looks at other columns as well is left to the row that it concerns.
+    """
+    config, found = table.config, []
+    with _inspector(connection) as inspector:
+        checks = inspector.get_check_constraints(config.bare_name, schema=config.schema)
+    for check in checks:
+        text = str(check["sqltext"])
+        if _names(text, column) and _fails(connection, _of_null(connection, table, column, text)):
+            found.append(f"the CHECK {check['name'] or text}")
+    kind = table.columns[column].type
+    if isinstance(kind, postgresql.DOMAIN):
+        name = kind.compile(dialect=connection.dialect)
+        try:
+            _read(connection, f"SELECT CAST(NULL AS {name})")
+        except DBAPIError:
+            found.append(f"the domain {name}")
+    return found
+
+
+def _names(text: str, column: str) -> bool:
+    return re.search(rf"\b{re.escape(column)}\b", text) is not None
+
+
+def _of_null(connection: Connection, table: DekTable, column: str, check: str) -> str:
+    """SQL that gives 0 where NULL in this column, of its type, fails a CHECK."""
+    quoted = connection.dialect.identifier_preparer.quote(column)
+    none = f"(SELECT {quoted} FROM {table.quoted_name} LIMIT 0) AS k"
+    row = f"(SELECT k.{quoted} FROM (SELECT 1 AS one) AS o LEFT JOIN {none} ON 1 = 1) AS r"
+    return f"SELECT CASE WHEN NOT ({check}) THEN 0 ELSE 1 END FROM {row}"
+
+
+def _fails(connection: Connection, query: str) -> bool:
+    try:
+        return _read(connection, query) == 0
+    except DBAPIError:
+        return False  # it names other columns, too
+
+
+def _read(connection: Connection, query: str) -> object:
+    with connection.begin_nested():
+        return connection.execute(sa.text(query.replace(":", r"\:"))).scalar_one()
