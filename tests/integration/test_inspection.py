@@ -1,4 +1,4 @@
-"""What doctor, dry runs and expand say about odd tables. docs/odd-tables.md is written from here."""
+"""What doctor, dry runs and expand say about odd tables; docs/odd-tables.md is written here."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ ODD = {
     ),
     "no room in the row": Odd(
         "mariadb",
-        (MARIADB.format(", a VARCHAR(16000) CHARACTER SET utf8mb4, b VARCHAR(800)"),),
+        (MARIADB.format(", a VARCHAR(16000) CHARACTER SET utf8mb4, b VARBINARY(800)"),),
         "has no room for dekctl's columns: the maximum row size",
         expand=3,
     ),

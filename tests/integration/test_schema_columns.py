@@ -88,7 +88,14 @@ def test_a_contract_that_fails_lets_the_application_write_again(
 ) -> None:
     make_app(postgres_database, rows=2)
     scrubbed(dekctl)
-    postgres_database.sql("CREATE VIEW v AS SELECT encryption_key FROM encrypted_files")
+    postgres_database.sql(
+        "CREATE FUNCTION keep_columns() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() "
+        "WHERE object_type = 'table column') THEN RAISE EXCEPTION 'no'; END IF; END $$"
+    )
+    postgres_database.sql(
+        "CREATE EVENT TRIGGER keep_columns ON sql_drop EXECUTE FUNCTION keep_columns()"
+    )
     dekctl("schema", "contract", "--yes").expect(6)
     insert_the_old_way(postgres_database, 10)
     assert dekctl.json("status")["constraints"] == []

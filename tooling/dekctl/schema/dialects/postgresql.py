@@ -74,7 +74,10 @@ class PostgreSQLSchema(SchemaDialect):
                 "SELECT DISTINCT p.pubname::text FROM pg_publication AS p CROSS JOIN LATERAL "
                 "pg_get_publication_tables(p.pubname) AS t WHERE t.relid IN (SELECT "
                 "CAST(:table AS regclass)::oid UNION SELECT inhrelid FROM pg_inherits "
-                "WHERE inhparent = CAST(:table AS regclass)) ORDER BY 1"
+                "WHERE inhparent = CAST(:table AS regclass)) AND NOT EXISTS ("
+                # As JSON, because there are no column lists before 15.
+                "SELECT FROM pg_publication_rel AS r WHERE r.prpubid = p.oid "
+                "AND r.prrelid = t.relid AND to_jsonb(r) ->> 'prattrs' IS NOT NULL) ORDER BY 1"
             ),
             {"table": table.quoted_name},
         )
