@@ -234,12 +234,12 @@ def test_doctor_a_dry_run_and_expand_say_what_is_odd(
     dekctl.configure(f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n')
     try:
         lines = told(dekctl("doctor").stdout)
-        assert len(lines) == 1
-        assert lines[0].startswith(f"{odd.word}  table encrypted_files: ")
-        assert odd.said in lines[0]
+        [line] = [line for line in lines if odd.said in line]
+        assert line.startswith(f"{odd.word}  table encrypted_files: ")
+        assert all("a column of keys" in other for other in lines if other != line)
         if odd.named:
             made = "\n".join(f"{statement};" for statement in odd.made_by)
-            assert_part("odd-tables.md", name, f"```sql\n{made}\n```\n\n```text\n{lines[0]}\n```")
+            assert_part("odd-tables.md", name, f"```sql\n{made}\n```\n\n```text\n{line}\n```")
         for command in (("wrap", "--dry-run"), ("schema", "expand")):
             said = dekctl(*command).expect(odd.expand).stderr
             assert odd.said in said, command
@@ -351,7 +351,7 @@ def test_the_whole_way_there_and_back(
         f'[table]\nplaintext_encoding = "{encoding}"\n'
         f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n'
     )
-    assert told(dekctl("doctor").expect(0).stdout) == []
+    assert "FAIL" not in dekctl("doctor").expect(0).stdout
     dekctl("migrate").expect(0)
     dekctl("scrub", "--yes").expect(0)
     dekctl("schema", "contract", "--yes").expect(0)

@@ -40,9 +40,11 @@ class PostgreSQLSchema(SchemaDialect):
         if name is not None and not op.get_context().as_sql:
             found = op.get_bind().execute(
                 sa.text(
-                    "SELECT 1 FROM pg_type WHERE oid = to_regtype(:name) AND typtype = 'd' AND "
-                    "typbasetype::regtype::text IN ('bytea', 'text', 'character varying', "
-                    "'character')"
+                    "WITH RECURSIVE domain AS (SELECT typtype, typbasetype FROM pg_type "
+                    "WHERE oid = to_regtype(:name) UNION ALL SELECT t.typtype, t.typbasetype "
+                    "FROM pg_type AS t JOIN domain AS d ON t.oid = d.typbasetype) "
+                    "SELECT 1 FROM domain WHERE typtype = 'd' AND typbasetype::regtype::text "
+                    "IN ('bytea', 'text', 'character varying', 'character')"
                 ),
                 {"name": name},
             )
