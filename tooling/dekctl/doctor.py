@@ -15,6 +15,7 @@ from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, Refu
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.aws.assume_role import RoleRefusedError
 from dekctl.kms.aws.provider import AWSKMS
+from dekctl.kms.aws.session import is_plain_http
 from dekctl.kms.context import row_context
 from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.shared_context import default_name_note, refuse_shared_name
@@ -43,6 +44,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _oddities(project, config)
         yield _run(f"binding {config.name}", partial(_binding, project, config))
     if project.uses_aws:
+        yield _run("endpoint", lambda: _endpoint(project))
         yield _run("KEK", lambda: _kek(project))
         live = _live_keks(project)
         for kek in live:
@@ -133,6 +135,18 @@ def _binding(project: Project, config: TableConfig) -> str:
     return default_name_note(table) or (
         f"context name {config.context_name!r}, primary key {Binding.of(table).shown_key()}"
     )
+
+
+def _endpoint(project: Project) -> str:
+    """Where KMS is called, wherever that is set; refused where keys would travel in clear text."""
+    kms = project.aws(Role.VERIFIER)
+    try:
+        endpoint = kms.endpoint
+    finally:
+        kms.close()
+    if is_plain_http(endpoint):
+        return f"{endpoint}: data keys cross the network in clear text (allow_plain_http is set)"
+    return endpoint
 
 
 def _kek(project: Project) -> str:

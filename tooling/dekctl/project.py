@@ -268,6 +268,7 @@ class Project:
             kek=self.resolve_kek(kek) if kek else None,
             region=region or self.region,
             endpoint_url=self.env.endpoint_url,
+            allow_plain_http=self.env.allow_plain_http,
             configured_kek=self.kek,
             known_keks=self.known_keks,
             session=self.session,
@@ -295,6 +296,7 @@ class Project:
             region=self.region,
             endpoint_url=self.env.endpoint_url,
             external_id=self.env.external_id,
+            allow_plain_http=self.env.allow_plain_http,
         )
 
     def kek(self) -> str:

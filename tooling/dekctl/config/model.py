@@ -159,6 +159,12 @@ class EnvConfig:
     endpoint_url: str | None = setting(
         None, "endpoint for all AWS calls, for an emulator. It is never guessed"
     )
+    allow_plain_http: bool = setting(
+        False,
+        "accept an `http://` endpoint of KMS or STS beyond this machine, whether it is set here, "
+        "in `AWS_ENDPOINT_URL…` or in the AWS configuration: **data keys cross the network in "
+        "clear text**",
+    )
     kek: str | None = setting(
         None, "the KEK: ARN, key id or alias, where no Terraform outputs name it", is_kek=True
     )

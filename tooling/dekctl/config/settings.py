@@ -89,6 +89,8 @@ class Setting:
         """What a value has to be."""
         if self.choices:
             return f"one of: {', '.join(self.choices)}"
+        if self.kind is bool:
+            return "true or false"
         if self.kind not in (str, Path, int, float):
             return "a table"
         if not self.is_number:
@@ -105,6 +107,8 @@ class Setting:
         """Whether one value, or one of a list, is right."""
         if self.choices:
             return value in self.choices
+        if self.kind is bool:
+            return isinstance(value, bool)
         if not self.is_number:
             return isinstance(value, str) and bool(value)
         right = isinstance(value, int if self.kind is int else (int, float))
@@ -135,6 +139,8 @@ class Setting:
             (self.is_kek and is_env_kek(raw)) or (self.late and _is_unset(raw, environ))
         )
         value = raw if as_it_is else resolve_env(self.name, raw, where, environ)
+        if self.kind is bool and value is not raw:
+            value = {"true": True, "false": False}.get(value, value)
         if self.is_number and value is not raw:
             with contextlib.suppress(ValueError):
                 value = self.kind(value)

@@ -38,6 +38,7 @@ class Opening:
     kek: str | None = None
     region: str | None = None
     endpoint_url: str | None = None
+    allow_plain_http: bool = False
     configured_kek: Callable[[], str] = lambda: ""
     known_keks: Callable[[], Sequence[str]] = tuple
     session: Callable[[Role], boto3.Session] | None = None

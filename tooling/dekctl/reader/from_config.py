@@ -66,6 +66,7 @@ def describe(config: Config, table: str | None, transport: str, deadline: float)
             Role.APP,
             region=env.region or (outputs.region if outputs else None),
             endpoint_url=env.endpoint_url,
+            allow_plain_http=env.allow_plain_http,
             configured_kek=lambda: kek or "",
             known_keks=lambda: [*known, *own],
             deadline=deadline,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import boto3
 import botocore.session
@@ -16,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
 from dekctl.kms.aws.botocore_private import botocore_session, set_credentials
+from dekctl.kms.aws.session import refuse_plain_http
 
 
 class RoleRefusedError(KMSRefusedError):
@@ -52,6 +54,7 @@ def assumed_session(
     region: str | None,
     endpoint_url: str | None,
     external_id: str | None = None,
+    allow_plain_http: bool = False,
 ) -> boto3.Session:
     """A session that acts as a role, and assumes it again before its credentials expire.
 
@@ -60,6 +63,9 @@ def assumed_session(
     Raises:
         KMSRefusedError: there are no credentials to assume it with.
         UsageError: the AWS configuration is wrong.
+
+    When credentials are first needed, a plain HTTP endpoint beyond this machine is refused (also a
+    UsageError) unless it is allowed.
     """
     with _own_configuration():
         source = base.get_credentials()
@@ -69,12 +75,18 @@ def assumed_session(
             hint="log in (aws sso login), or set AWS_PROFILE or AWS_ACCESS_KEY_ID; "
             "dekctl.toml holds no credentials",
         )
+    create = partial(
+        botocore_session(base).create_client, region_name=region, endpoint_url=endpoint_url
+    )
+
+    def create_checked(service: str, **options: Any) -> Any:
+        client = create(service, **options)
+        if not allow_plain_http:
+            refuse_plain_http(client)
+        return client
+
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=partial(
-            botocore_session(base).create_client,
-            region_name=region,
-            endpoint_url=endpoint_url,
-        ),
+        client_creator=create_checked,
         source_credentials=source,
         role_arn=role_arn,
         extra_args={

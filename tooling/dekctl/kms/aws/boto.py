@@ -54,6 +54,7 @@ class BotoTransport:
         count: CountCall | None = None,
         cancel: threading.Event | None = None,
         policy: RetryPolicy | None = None,
+        allow_plain_http: bool = False,
     ) -> None:
         """Connect nothing yet. ``cancel`` ends waiting, and with it every call not yet sent.
 
@@ -62,7 +63,12 @@ class BotoTransport:
         """
         self._policy = policy or RetryPolicy()
         self._client = create_client(
-            session, region, endpoint_url, concurrency, self._policy.answer
+            session,
+            region,
+            endpoint_url,
+            concurrency,
+            self._policy.answer,
+            allow_plain_http=allow_plain_http,
         )
         self._client.meta.events.register("before-parse.kms.*", _refuse_damaged)
         self._concurrency = concurrency

@@ -71,6 +71,7 @@ def make_transport(
     count: CountCall | None = None,
     cancel: threading.Event | None = None,
     policy: RetryPolicy | None = None,
+    allow_plain_http: bool = False,
 ) -> Transport:
     """Make a transport: ``auto`` is libcurl's where pycurl is installed and can run, else boto3's.
 
@@ -87,4 +88,5 @@ def make_transport(
         count=count,
         cancel=cancel,
         policy=policy,
+        allow_plain_http=allow_plain_http,
     )

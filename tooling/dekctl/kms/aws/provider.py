@@ -68,6 +68,7 @@ class AWSKMS(KMSInterface):
         limiter: RateLimiter | None = None,
         cancel: threading.Event | None = None,
         retry: RetryPolicy | None = None,
+        allow_plain_http: bool = False,
     ) -> None:
         """Prepare a provider; no call is made yet.
 
@@ -83,6 +84,8 @@ class AWSKMS(KMSInterface):
             cancel: when set, waiting for a retry ends at once.
             retry: how long calls are retried; by default minutes, as a migration needs. An
                 application uses :data:`dekctl.kms.aws.retry.APPLICATION`.
+            allow_plain_http: accept an ``http://`` endpoint beyond this machine, over which data
+                keys travel in clear text. The first call raises UsageError otherwise.
         """
         super().__init__()
         self.key_id = key_id
@@ -107,6 +110,7 @@ class AWSKMS(KMSInterface):
             "limiter": limiter,
             "cancel": cancel,
             "policy": retry,
+            "allow_plain_http": allow_plain_http,
         }
         reset_after_fork(self)
 
@@ -136,6 +140,28 @@ class AWSKMS(KMSInterface):
         """How many calls per second KMS allows this account here; None if unknown."""
         return live_quota(self._botocore, self._region, self._endpoint_url)
 
+    @property
+    def endpoint(self) -> str:
+        """The URL that KMS is called at, as botocore finds it.
+
+        Raises:
+            UsageError: there is none, or it is plain HTTP and that is not allowed.
+            KMSRefusedError: there are no credentials.
+        """
+        client = self._client(CALL_RETRY.answer)
+        client.close()
+        return str(client.meta.endpoint_url)
+
+    def _client(self, answer: float) -> Any:
+        return create_client(
+            self._botocore,
+            self._region,
+            self._endpoint_url,
+            1,
+            answer,
+            allow_plain_http=self._transport_options["allow_plain_http"],
+        )
+
     def call(self, operation: str, request: Request) -> Response:
         """Make one KMS call that is not about a row, through boto3.
 
@@ -143,7 +169,7 @@ class AWSKMS(KMSInterface):
             KMSError: KMS refused or cannot be reached.
         """
         policy = self._transport_options["policy"] or CALL_RETRY
-        client = create_client(self._botocore, self._region, self._endpoint_url, 1, policy.answer)
+        client = self._client(policy.answer)
         method = getattr(client, xform_name(operation))
         retries = Retries(policy, until=deadline_at())
         stop = self._transport_options["cancel"] or threading.Event()

@@ -5,11 +5,13 @@ Also what botocore's own failures mean: missing credentials concern every call.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as aws
 from botocore.config import Config
@@ -72,6 +74,8 @@ def create_client(
     endpoint_url: str | None,
     concurrency: int,
     answer: float = ANSWER_SECONDS,
+    *,
+    allow_plain_http: bool = False,
 ) -> Any:
     """Make botocore's KMS client. It neither retries nor checks parameters.
 
@@ -79,7 +83,8 @@ def create_client(
     ``answer`` is how long a call may take once it is sent, in seconds.
 
     Raises:
-        UsageError: no Region is set, or the Region, endpoint or profile does not exist.
+        UsageError: no Region is set, or the Region, endpoint or profile does not exist, or the
+            endpoint is plain HTTP beyond this machine and that is not allowed.
         KMSRefusedError: there are no credentials.
     """
     config = Config(
@@ -95,6 +100,8 @@ def create_client(
             "kms", region_name=region, endpoint_url=endpoint_url, config=config
         )
         _hide_from_debugging()
+        if not allow_plain_http:
+            refuse_plain_http(client)
         return client
     except aws.NoRegionError:
         raise UsageError(
@@ -104,6 +111,34 @@ def create_client(
         raise credentials_error(error) from error
     except (aws.BotoCoreError, ValueError) as error:
         raise endpoint_error(error) from error
+
+
+def is_plain_http(endpoint: str) -> bool:
+    """Whether what is sent to an endpoint crosses a network in clear text."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or host == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def refuse_plain_http(client: Any) -> None:
+    """Refuse a client whose endpoint is plain HTTP beyond this machine, wherever that is set.
+
+    Raises:
+        UsageError: it is.
+    """
+    endpoint = client.meta.endpoint_url
+    if is_plain_http(endpoint):
+        what = "data keys" if client.meta.service_model.service_name == "kms" else "credentials"
+        raise UsageError(
+            f"the endpoint {endpoint} is plain HTTP: {what} would cross the network in clear text",
+            hint="use https:// in endpoint_url, AWS_ENDPOINT_URL… or the AWS configuration; where "
+            "the network is trusted, set allow_plain_http = true in [env.NAME]",
+        )
 
 
 def endpoint_error(error: Exception) -> UsageError:

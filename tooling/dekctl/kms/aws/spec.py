@@ -36,6 +36,7 @@ def from_opening(opening: Opening) -> AWSKMS:
         opening.kek or opening.configured_kek(),
         region=opening.region,
         endpoint_url=opening.endpoint_url,
+        allow_plain_http=opening.allow_plain_http,
         session=opening.session(opening.role) if opening.session else None,
         transport=cast("TransportKind", opening.transport),
         known_keks=opening.known_keks(),

@@ -45,13 +45,16 @@ class CurlTransport:
         count: CountCall | None = None,
         cancel: threading.Event | None = None,
         policy: RetryPolicy | None = None,
+        allow_plain_http: bool = False,
     ) -> None:
         """Connect nothing yet. ``cancel`` ends waiting, and with it every call not yet sent.
 
         Raises:
             UsageError: the Region or the endpoint is missing or wrong.
         """
-        client: Any = create_client(session, region, endpoint_url, 1)
+        client: Any = create_client(
+            session, region, endpoint_url, 1, allow_plain_http=allow_plain_http
+        )
         service = Service.of(client, session)
         client.close()
         self._concurrency = concurrency
