@@ -250,3 +250,36 @@ def test_a_key_whose_context_is_longer_than_kms_takes_is_quarantined(
     [named] = done["set_aside"]
     assert named["pk"] == "b" * 8192
     assert "KMS takes 8,192" in named["reason"]
+
+
+NO_DATES = {
+    "date": ("infinity", "-infinity", "0044-03-15 BC"),
+    "timestamp": ("infinity", "-infinity", "0044-03-15 12:00:00 BC"),
+    "timestamptz": ("infinity", "-infinity", "20000-01-01 00:00:00+00"),
+    "numeric": ("NaN",),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DATES)
+def test_a_primary_key_that_no_program_can_read_is_quarantined(
+    postgres_database: AppDatabase, dekctl: Dekctl, kind: str
+) -> None:
+    good = ("1", "2") if kind == "numeric" else ("2024-01-01", "2024-01-02")
+    postgres_database.sql(f"CREATE TABLE encrypted_files (id {kind}, encryption_key bytea)")
+    postgres_database.sql("ALTER TABLE encrypted_files ADD PRIMARY KEY (id)")
+    for number, key in enumerate((*good, *NO_DATES[kind])):
+        dek = bytes([number]) + bytes(range(31))
+        dekctl.hidden.append(dek)
+        postgres_database.sql(
+            f"INSERT INTO encrypted_files VALUES (CAST('{key}' AS {kind}), :dek)", dek=dek
+        )
+    url = postgres_database.url
+    dekctl.configure(f'[env.test]\ndatabase_url = "{url}"\nprovider = "env"\n')
+    done = dekctl.json("migrate", "--batch-size", "1", expect=4)
+    assert done["changed"] == 2
+    assert {row["pk"] for row in done["set_aside"]} == set(NO_DATES[kind])
+    assert dekctl.json("scrub", "--yes", expect=4)["changed"] == 2
+    assert dekctl.json("restore", "--yes")["changed"] == 2
+    assert dekctl.json("rewrap", "--same-key")["changed"] == 2
+    assert {row["pk"] for row in dekctl.json("status")["quarantine"]} == set(NO_DATES[kind])
+    dekctl("rollback", "--yes").expect(0)

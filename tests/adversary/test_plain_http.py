@@ -8,8 +8,8 @@ import pytest
 
 from dekctl.errors import KMSError, UsageError
 from dekctl.kms import AWSKMS
-from dekctl.kms.aws.connect import TransportKind as Kind
 from dekctl.kms.aws.session import is_plain_http
+from dekctl.kms.aws.transport import TransportKind
 from support.app import AppDatabase
 from support.cli import Dekctl
 
@@ -48,7 +48,7 @@ def endpoint(
 
 @pytest.mark.parametrize("transport", ["boto3", "curl"])
 def test_the_library_refuses_a_plain_endpoint_wherever_it_is_set(
-    endpoint: str | None, transport: Kind
+    endpoint: str | None, transport: TransportKind
 ) -> None:
     if transport == "curl":
         pytest.importorskip("pycurl")

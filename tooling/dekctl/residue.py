@@ -23,7 +23,7 @@ from dekctl.db.dialect import ResiduePlace
 from dekctl.db.shape import Shard
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError, RowRejectedError, UsageError
-from dekctl.kms.context import V3, context_for_version, primary_key_text
+from dekctl.kms.context import V3, context_for_version, key_name
 from dekctl.kms.interface import KMSInterface, UnwrapRequest
 from dekctl.ledger import RunState
 from dekctl.project import Project
@@ -133,7 +133,7 @@ def _wrapped_rows(table: DekTable, shard: Shard | None, most: int) -> Iterator[d
                 continue  # `dekctl verify` reports what is wrong with such a row
             left -= 1
             yield {
-                "pk": primary_key_text(row.pk),
+                "pk": key_name(row.pk),
                 "kek": row.kek,
                 "context": context,
                 "version": row.version,

@@ -39,10 +39,20 @@ _EXACT = Context(prec=MAX_PREC)
 """Never rounds, whatever the thread's decimal context says: two keys must not get one text."""
 
 
+class Unbindable(str):
+    """A primary-key value, as the database writes it, that Python has no value for: ``infinity``.
+
+    A key cannot be bound to it: an application could not say which row it has.
+    """
+
+    __slots__ = ()
+
+
 def key_part_text(value: Any) -> str:
     """Write one primary-key value as text, the same on every database that stores it.
 
     Raises:
+        RowRejectedError: the value has no defined text (``infinity``, NaN), others of its type do.
         UsageError: the value's type has no defined text (for example a float or a JSON document).
     """
     kind = type(value)
@@ -53,6 +63,8 @@ def key_part_text(value: Any) -> str:
     match value:
         case bool():
             pass
+        case Unbindable():
+            raise _unbindable(value)
         case str():
             return value
         case int() | UUID():
@@ -69,6 +81,8 @@ def key_part_text(value: Any) -> str:
         case Decimal() if value.is_finite():
             # 1 and 1.00 are one key, whatever digits the column keeps.
             return f"{_EXACT.normalize(value):f}"
+        case Decimal():
+            raise _unbindable(str(value))
         case _:
             pass
     raise UsageError(
@@ -77,8 +91,28 @@ def key_part_text(value: Any) -> str:
     )
 
 
+def _unbindable(value: str) -> RowRejectedError:
+    return RowRejectedError(
+        f"no key can be bound to the primary key {value}",
+        hint="give the row a primary key that every program can read",
+    )
+
+
+def key_name(values: Sequence[Any]) -> str:
+    """A primary key as people and the ledger name its row: as text, whatever it is."""
+    try:
+        return primary_key_text(values)
+    except RowRejectedError:
+        return primary_key_text([f"{value}" for value in values])
+
+
 def primary_key_text(values: Sequence[Any]) -> str:
-    """Write a primary key as text: one column as it is, several as a JSON array of strings."""
+    """Write a primary key as text: one column as it is, several as a JSON array of strings.
+
+    Raises:
+        RowRejectedError: a value has no defined text.
+        UsageError: a type has none.
+    """
     if len(values) == 1:
         return key_part_text(values[0])
     parts = [key_part_text(value) for value in values]

@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from dekctl.db.database import Database
 from dekctl.db.shape import Shard
 from dekctl.errors import DekctlError, RefusedError, UsageError
-from dekctl.kms.context import primary_key_text
+from dekctl.kms.context import key_name
 from dekctl.ledger.metadata import parse_metadata
 from dekctl.ledger.process import process_started, this_machine
 from dekctl.ledger.quarantine import Quarantine
@@ -211,7 +211,7 @@ class Ledger:
                 )
                 .values(
                     heartbeat_at=time_text(now),
-                    position=primary_key_text(run.position) if run.position else None,
+                    position=key_name(run.position) if run.position else None,
                     result=json.dumps(run.result),
                 )
             ).rowcount
@@ -238,7 +238,7 @@ class Ledger:
                 now,
                 **known,
                 result=json.dumps(run.result),
-                position=primary_key_text(run.position) if run.position else None,
+                position=key_name(run.position) if run.position else None,
                 error=error,
             )
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dekctl.db.database import Database
 from dekctl.db.row import PrimaryKey
-from dekctl.kms.context import primary_key_text
+from dekctl.kms.context import key_name
 from dekctl.ledger.run import Run
 from dekctl.ledger.tables import tables, time_text
 
@@ -46,7 +46,7 @@ class Quarantine:
                 {
                     "table_name": run.table_name,
                     "pk_hash": pk_hash(pk),
-                    "pk": primary_key_text(pk),
+                    "pk": key_name(pk),
                     "operation": run.operation,
                     "reason": reason,
                     "run_id": run.run_id,
@@ -116,4 +116,4 @@ class Quarantine:
 
 def pk_hash(pk: PrimaryKey) -> str:
     """The key of an entry: a primary key may be longer than an index allows."""
-    return hashlib.sha256(primary_key_text(pk).encode()).hexdigest()
+    return hashlib.sha256(key_name(pk).encode()).hexdigest()

@@ -232,11 +232,11 @@ class RewrapRows(Operation):
             assert row.wrapped is not None
             try:
                 context, kek = self.context_of(row), self.keks.of(row)
+                new_context = row_context(self.table.config.context_name, row.pk)
             except RowRejectedError as error:
                 verdicts[i] = Rejected.by(row, error)
                 continue
             places.append(i)
-            new_context = row_context(self.table.config.context_name, row.pk)
             old, new = row.version == V3, self.version == V3
             requests.append(
                 RewrapRequest(row.wrapped, row.kek, context, new_context, kek, old, new)

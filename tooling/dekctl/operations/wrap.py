@@ -105,10 +105,11 @@ class WrapRows(Operation):
             assert row.plaintext is not None
             try:
                 key, kek = self._key_in(row.plaintext), self.keks.of(row)
+                context = row_context(name, row.pk)
             except RowRejectedError as error:
                 verdicts[i] = Rejected.by(row, error)
                 continue
-            requests[i] = WrapRequest(key, row_context(name, row.pk), kek, hierarchical)
+            requests[i] = WrapRequest(key, context, kek, hierarchical)
         if self.stale:
             for i in self._fresh(rows, requests):
                 verdicts[i] = Proved(rows[i])

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 
 from dekctl.errors import DekctlError, RefusedError
-from dekctl.kms.context import primary_key_text
+from dekctl.kms.context import key_name
 from dekctl.operations.base import Rejected
 from dekctl.wording import counted
 
@@ -87,7 +87,7 @@ class Breaker:
         hint = (refusal.hint if refusal else None) or "correct [table] or the KEK"
         error = AllRowsRejectedError(
             f"{self._verb} stopped: the first {rows} rejected; "
-            f"{primary_key_text(first.row.pk)}: {first.reason}",
+            f"{key_name(first.row.pk)}: {first.reason}",
             hint=f"nothing was written; {hint}. {keep}",
         )
         if refusal is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dekctl.errors import ExitCode
-from dekctl.kms.context import primary_key_text
+from dekctl.kms.context import key_name
 from dekctl.operations.cost import Cost
 from dekctl.walk.counts import RowCounts
 
@@ -63,8 +63,6 @@ class RunResult:
             "kms_calls": dict(self.kms_calls),
             "seconds": self.seconds,
             "interrupted": counts.interrupted,
-            "set_aside": [
-                {"pk": primary_key_text(pk), "reason": reason} for pk, reason in counts.examples
-            ],
+            "set_aside": [{"pk": key_name(pk), "reason": reason} for pk, reason in counts.examples],
             **self.own_fields,
         }
