@@ -16,9 +16,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
 from dekctl.db.dialect import CONNECTIONS, NOT_UTF8_HINT, Dialect, ResiduePlace
+from dekctl.db.psycopg_dates import read_every_date
 from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
 from dekctl.db.shape import TableShape
-from dekctl.kms.context import Unbindable
 
 OWN_WRITE = "dekctl.own_write"
 """The setting by which the row trigger knows dekctl's own transactions."""
@@ -96,7 +96,7 @@ class PostgreSQL(Dialect):
         @event.listens_for(engine, "connect")
         def _connect(connection: Any, _record: object) -> None:
             connection.autocommit = True  # the driver's BEGIN would be one more round trip
-            _read_every_date(connection)
+            read_every_date(connection)
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
@@ -342,31 +342,6 @@ def _search_path(url: URL) -> str:
     options = url.query.get("options", "")
     found = _SEARCH_PATH.findall(options if isinstance(options, str) else " ".join(options))
     return re.sub(r"\\(.)", r"\1", found[-1]) if found else "DEFAULT"
-
-
-def _read_every_date(connection: Any) -> None:
-    """Read what Python has no date or time for, such as ``infinity``: one such key ends no run."""
-    from psycopg import DataError, pq  # noqa: PLC0415 - psycopg is optional
-
-    def tolerant(kind: Any) -> Any:
-        class Tolerant:  # not a subclass: the driver's C code would not ask it
-            format = pq.Format.TEXT
-
-            def __init__(self, oid: int, context: Any = None) -> None:
-                self._load = kind(oid, context).load
-
-            def load(self, data: Any) -> Any:
-                try:
-                    return self._load(data)
-                except DataError:
-                    return Unbindable(bytes(data).decode())
-
-        return Tolerant
-
-    for name in ("date", "time", "timetz", "timestamp", "timestamptz"):
-        oid = connection.adapters.types[name].oid
-        usual = connection.adapters.get_loader(oid, pq.Format.TEXT)
-        connection.adapters.register_loader(oid, tolerant(usual))
 
 
 def _full_name(connection: Connection, table: str, schema: str | None) -> str:
