@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kms.context import (
+    Unbindable,
     branch_context,
     context_for_version,
     encode_context,
+    key_name,
     primary_key_text,
     row_context,
     row_encoder,
@@ -62,10 +64,17 @@ def test_the_precision_of_a_thread_does_not_round_a_key() -> None:
         assert primary_key_text((Decimal("1234.50"),)) == "1234.5"
 
 
-@pytest.mark.parametrize("value", [1.5, True, None, {"a": 1}, Decimal("NaN")])
+@pytest.mark.parametrize("value", [1.5, True, None, {"a": 1}])
 def test_a_key_without_an_agreed_text_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="primary key of type"):
         primary_key_text((value,))
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), Unbindable("infinity")])
+def test_a_value_without_an_agreed_text_is_the_trouble_of_its_row(value: Any) -> None:
+    with pytest.raises(RowRejectedError, match="no key can be bound"):
+        primary_key_text((value,))
+    assert key_name((value, 7)) == f'["{value}","7"]'
 
 
 def test_the_context_of_a_row_names_table_and_key_only() -> None:
