@@ -128,7 +128,10 @@ def test_the_ledger_may_be_removed_without_losing_a_key(
         app_database.sql(f"DROP TABLE {table}")
     dekctl("status").expect(0)
     assert "dekctl schema expand" in dekctl("scrub", "--yes").expect(3).stderr
-    dekctl("schema", "expand").expect(0)
+    [kind] = [c.type for c in app.now().c if c.name == "encryption_key"]
+    definition = f"{kind.compile(dialect=app_database.engine.dialect)} NOT NULL"
+    assert definition in dekctl("schema", "expand").expect(3).stderr
+    dekctl("schema", "expand", "--adopt", definition).expect(0)
     dekctl("scrub", "--yes").expect(0)
     dekctl("schema", "contract", "--yes").expect(0)
     app.assert_files_open(EnvKMS(dekctl.environ))

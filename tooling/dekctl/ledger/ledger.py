@@ -86,10 +86,12 @@ class Ledger:
             return {name: parse_metadata(name, text) for name, text in rows}
 
     def save_metadata(self, table_name: str, metadata: Mapping[str, Any]) -> None:
-        """Save what is known about a table that the ledger has already."""
+        """Save what is known about a table, instead of what the ledger has."""
         text = json.dumps(metadata, sort_keys=True)
-        update = self._tables.update().where(self._tables.c.table_name == table_name)
-        self.database.run(lambda c: c.execute(update.values(facts=text)), write=True)
+        parse_metadata(table_name, text)  # what cannot be read must not be written
+        upsert = self.database.dialect.upsert(self._tables, ["facts"])
+        upsert = upsert.values(table_name=table_name, facts=text)
+        self.database.run(lambda c: c.execute(upsert), write=True)
 
     def rename(self, old: str, new: str) -> None:
         """Give a table another context name: its metadata, its runs and its quarantine."""

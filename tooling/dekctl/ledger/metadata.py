@@ -24,7 +24,7 @@ PARTS = (
 
 _NAME = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"\0]|"")+")'
 _TYPE = re.compile(
-    rf"(?:{KINDS})(?:\([0-9]{{1,10}}\))?(?: CHARACTER SET \w+)?(?: COLLATE (?:\w+|{_NAME}))?"
+    rf"(?i:{KINDS})(?:\([0-9]{{1,10}}\))?(?: CHARACTER SET \w+)?(?: COLLATE (?:\w+|{_NAME}))?"
     rf"|(?P<named>{_NAME}(?:\.{_NAME})?)"
 )
 
@@ -54,7 +54,7 @@ def _problem(found: Any) -> str | None:
     if not isinstance(found, dict):
         return "it is no JSON object"
     kind, definition = found.get("plaintext_type"), found.get("plaintext_definition")
-    if not (isinstance(kind, str) and _TYPE.fullmatch(kind)):
+    if not (isinstance(kind, str) and is_type(kind)):
         return "plaintext_type is no type of a key"
     if definition is not None and not (isinstance(definition, str) and is_definition(definition)):
         return "plaintext_definition is no definition of a column"
@@ -78,6 +78,12 @@ def _problem(found: Any) -> str | None:
             if name not in own:
                 return f"added lists {name!r}, which is no column of dekctl's"
     return None
+
+
+def is_type(text: str, *, named: bool = True) -> bool:
+    """Whether a text is a type of a column of keys, by its form; ``named`` takes domains, too."""
+    found = _TYPE.fullmatch(text)
+    return found is not None and (named or found["named"] is None)
 
 
 def named_type(kind: str) -> str | None:

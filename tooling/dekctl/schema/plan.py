@@ -13,6 +13,19 @@ from dekctl.schema.dialects.base import Guard, SchemaDialect
 from dekctl.schema.revisions import REVISIONS
 
 
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What a person says about a table whose entry is lost.
+
+    Args:
+        plaintext: the plaintext column before dekctl, as in CREATE TABLE without its name.
+        keep_columns: the other columns are the application's, so that a rollback leaves them.
+    """
+
+    plaintext: str
+    keep_columns: bool = False
+
+
 @dataclass(slots=True)
 class SchemaPlan:
     """What the Alembic steps know about one table. Made by :func:`dekctl.schema.steps.plan_for`."""
@@ -29,6 +42,8 @@ class SchemaPlan:
     env: str = ""
     revision: str | None = None
     offline: bool = False
+    adoption: Adoption | None = None
+    """What a person says about a table whose entry in the ledger is lost."""
     without_trigger: bool = False
     """Whether the row trigger is left out on purpose."""
     guard: Guard | None = None
@@ -43,8 +58,9 @@ class SchemaPlan:
     @property
     def is_rolled_back(self) -> bool:
         """Whether the table was expanded once, and has been rolled back completely since."""
+        # Its columns may be there, if they were there before expand.
         return (
-            self.table.stage is Stage.LEGACY
+            self.table.stage is not Stage.CONTRACTED
             and not self.metadata
             and self.revision == REVISIONS[Stage.LEGACY]
         )
@@ -63,4 +79,4 @@ class SchemaPlan:
         stage = self.table.stage
         if step == "rollback":
             return stage is Stage.LEGACY and not self.is_half_rolled_back
-        return step == "expand" and stage is Stage.CONTRACTED
+        return step == "expand" and stage is Stage.CONTRACTED and bool(self.metadata)

@@ -12,7 +12,7 @@ from dekctl.ledger import Ledger
 from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.managed_columns import unnamed_columns
 from dekctl.ledger.shared_context import refuse_shared_name
-from dekctl.schema import inspection
+from dekctl.schema import adoption, inspection
 from dekctl.schema.plaintext_use import refuse_to_contract
 from dekctl.schema.plan import SchemaPlan
 from dekctl.schema.revisions import REVISIONS
@@ -51,6 +51,13 @@ def check(plan: SchemaPlan, step: str, *, rows: bool = True) -> None:
 
 
 def _check_expand(plan: SchemaPlan) -> None:
+    if plan.adoption is None:
+        adoption.refuse_lost(plan)
+    else:
+        adoption.check(plan, plan.adoption)
+        if plan.table.stage is Stage.CONTRACTED:
+            _refuse_other_plaintext(plan)
+            return
     if plan.table.stage is Stage.CONTRACTED:
         raise RefusedError(
             f"{plan.config.name} is contracted: it has no {plan.config.plaintext_column}",
@@ -96,13 +103,9 @@ def refuse_unmanaged(plan: SchemaPlan) -> None:
     """
     if plan.metadata:
         return
-    hint = "take it over with: dekctl schema expand"
-    if plan.table.stage is Stage.CONTRACTED:
-        column = plan.config.plaintext_column
-        hint = f"add a nullable column {column} by hand, then: dekctl schema expand"
     raise RefusedError(
         f"{plan.config.name} has dekctl's columns, but the ledger has no entry for it",
-        hint=hint,
+        hint="take it over with: dekctl schema expand",
     )
 
 
@@ -116,6 +119,18 @@ def refuse_apparent_contract(plan: SchemaPlan) -> None:
     if plan.table.stage is not Stage.CONTRACTED or plan.revision == contracted:
         return
     refuse_unmanaged(plan)
+    _refuse_other_plaintext(plan)
+
+
+def _refuse_other_plaintext(plan: SchemaPlan) -> None:
+    """Refuse a table without the plaintext column, where Alembic knows of no contract.
+
+    Raises:
+        RefusedError: it does not, and the ledger does not say that this very column was expanded.
+    """
+    contracted = REVISIONS[Stage.CONTRACTED]
+    if plan.revision in (None, contracted) and not plan.metadata:
+        return  # the revision may be lost, like the entry
     # With the name saved, and equal to the configured one, the column is really gone.
     if "columns" in plan.metadata and plan.revision == REVISIONS[Stage.EXPANDED]:
         return

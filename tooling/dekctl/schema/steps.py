@@ -21,10 +21,11 @@ from dekctl.ledger.managed_columns import refuse_other_columns
 from dekctl.ledger.upgrade import LedgerVersion, ledger_version, upgrade, upgrade_sql
 from dekctl.project import Project
 from dekctl.schema import preconditions, row_trigger
+from dekctl.schema.adoption import adopt
 from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.dialects.base import Guard
 from dekctl.schema.ledger_entry import recorded
-from dekctl.schema.plan import SchemaPlan
+from dekctl.schema.plan import Adoption, SchemaPlan
 from dekctl.schema.revisions import REVISIONS, current, drop_sql, rename, renaming_sql
 from dekctl.schema.row_trigger import guarded, rollback_guard
 
@@ -85,16 +86,27 @@ def plans_left(
     return [plan for plan in plans if not plan.is_past(step)] or plans
 
 
-def expand(plan: SchemaPlan, *, trigger: bool | None = None) -> bool:
+def expand(
+    plan: SchemaPlan, *, trigger: bool | None = None, adoption: Adoption | None = None
+) -> bool:
     """Add dekctl's columns, the row trigger and the ledger. Returns False if all were there.
 
+    ``adoption`` puts a table into the ledger again whose entry is lost, at any stage.
     ``trigger=False`` leaves the trigger out, or takes it away; None keeps what was chosen before.
 
     Raises:
         RefusedError: the table is contracted, a column of that name has a wrong type, or the
             database role may not make the trigger.
     """
+    plan.adoption = adoption
     preconditions.check(plan, "expand")
+    if adoption is not None:
+        plan.without_trigger = trigger is False
+        _adopt(plan, adoption)
+        if plan.table.stage is Stage.EXPANDED and not row_trigger.is_right(plan):
+            row_trigger.refuse_without_right(plan)
+            row_trigger.set_trigger(plan)
+        return True
     _reconcile(plan)
     done = plan.revision == REVISIONS[Stage.EXPANDED] and plan.table.stage is Stage.EXPANDED
     plan.without_trigger = plan.without_trigger if trigger is None else not trigger
@@ -112,6 +124,14 @@ def expand(plan: SchemaPlan, *, trigger: bool | None = None) -> bool:
             _migrate(plan, "stamp", REVISIONS[Stage.LEGACY])
         _migrate(plan, "upgrade", REVISIONS[Stage.EXPANDED])
     return True
+
+
+def _adopt(plan: SchemaPlan, adoption: Adoption) -> None:
+    upgrade(plan.table.database, plan.ledger_schema, create=True)
+    plan.ledger_exists = True
+    with recorded(plan, "expand"):
+        adopt(plan, adoption)
+        _migrate(plan, "stamp", REVISIONS[plan.table.stage])
 
 
 def contract(plan: SchemaPlan) -> bool:

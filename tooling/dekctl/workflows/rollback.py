@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dekctl.db.shape import Stage
+from dekctl.ledger.managed_columns import named_columns
 from dekctl.operations.restore import Restore, refuse_logged
 from dekctl.operations.verify import Verify
 from dekctl.project import Project
@@ -30,8 +31,9 @@ def rollback(
     """Add the plaintext column, restore and verify every key, then drop dekctl's columns.
 
     In a dry run every wrapped key is decrypted, and nothing is written. Where all is done,
-    ``extra["stage"]`` of the result is ``legacy``. ``accept_logging``: see
-    :class:`~dekctl.operations.restore.Restore`.
+    ``extra["stage"]`` of the result is ``legacy``, or ``expanded`` where columns stay that were
+    there before dekctl: ``extra["kept_columns"]`` has them, by table. ``accept_logging``:
+    see :class:`~dekctl.operations.restore.Restore`.
 
     Raises:
         RefusedError: a key would be lost, a guard refused, or ``confirm`` did.
@@ -42,7 +44,7 @@ def rollback(
     plans = steps.plans_left(project, "rollback", options.table)
     nothing = RunResult("rollback", project.env.name, options.dry_run)
     if all(plan.is_rolled_back for plan in plans):
-        return _at_legacy(nothing)
+        return _ended(nothing, plans)
     # Their keys are restored; then a step of MariaDB or MySQL died.
     half_way = [plan for plan in plans if plan.is_half_rolled_back]
     whole = [plan for plan in plans if plan not in half_way]
@@ -57,13 +59,14 @@ def rollback(
     for plan in half_way:
         steps.rollback(plan)
     if not whole:
-        return _at_legacy(nothing)
+        return _ended(nothing, plans)
     result = _restore(project, whole, options, run, restore)
     if result.exit_code:
         return result
-    for plan in whole:
-        steps.rollback(steps.plan_for(project.database, project.config, plan.config))
-    return _at_legacy(result)
+    now = [steps.plan_for(project.database, project.config, plan.config) for plan in whole]
+    for plan in now:
+        steps.rollback(plan)
+    return _ended(result, now)
 
 
 def _restore(
@@ -115,6 +118,18 @@ def _rehearse(
     return result
 
 
-def _at_legacy(result: RunResult) -> RunResult:
-    result.extra["stage"] = Stage.LEGACY.value
+def _ended(result: RunResult, plans: list[SchemaPlan]) -> RunResult:
+    """Say where the tables are; the columns that the application made itself stay."""
+    kept = {
+        plan.config.name: [
+            name
+            for part, name in named_columns(plan.config).items()
+            if part != "plaintext_column" and name in plan.columns
+        ]
+        for plan in plans
+        if plan.table.stage is not Stage.LEGACY
+    }
+    result.extra["stage"] = (Stage.EXPANDED if kept else Stage.LEGACY).value
+    if kept:
+        result.extra["kept_columns"] = kept
     return result

@@ -13,7 +13,7 @@ from dekctl.operations.base import Notify
 from dekctl.project import Project
 from dekctl.schema import steps
 from dekctl.schema.inspection import warnings
-from dekctl.schema.plan import SchemaPlan
+from dekctl.schema.plan import Adoption, SchemaPlan
 from dekctl.schema.preconditions import check
 from dekctl.walk.run import run_rows
 from dekctl.workflows.callbacks import Confirm, RunVerb
@@ -47,11 +47,12 @@ def run_step(
     *,
     trigger: bool | None = None,
     notify: Notify = lambda _: None,
+    adoption: Adoption | None = None,
 ) -> list[TableStage]:
     """Run one step on every chosen table that is not past it.
 
     Before a rollback to the legacy schema, which drops the wrapped keys, each of them is decrypted
-    and compared with its plaintext. ``trigger`` is for expand; see
+    and compared with its plaintext. ``trigger`` and ``adoption`` are for expand; see
     :func:`dekctl.schema.steps.expand`. ``notify`` is told what may surprise before expand begins.
 
     Raises:
@@ -64,6 +65,8 @@ def run_step(
     told = [warnings(plan.table) if step == "expand" else [] for plan in plans]
     for warning in (text for texts in told for text in texts):
         notify(warning)
+    for plan in plans:
+        plan.adoption = adoption
     if confirm is not None or len(plans) > 1:
         for plan in plans:  # all of them, before the first one changes
             check(plan, step)
@@ -75,7 +78,7 @@ def run_step(
                 check(plan, step)
                 prove_wrapped(project, plan.config, run)
     run_one: dict[Step, Callable[[SchemaPlan], bool]] = {
-        "expand": partial(steps.expand, trigger=trigger),
+        "expand": partial(steps.expand, trigger=trigger, adoption=adoption),
         "contract": steps.contract,
         "rollback": steps.rollback,
     }

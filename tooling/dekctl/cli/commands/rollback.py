@@ -39,5 +39,10 @@ def rollback(state: State, /, yes: bool, accept_logging: bool, **options: Any) -
             confirm,
             accept_logging=accept_logging,
         )
-    done = result.extra.get("stage") == "legacy"
-    finish(state, result, more="\nback at the legacy schema" if done else "")
+    more = "\nback at the legacy schema" if result.extra.get("stage") == "legacy" else ""
+    for table, columns in result.extra.get("kept_columns", {}).items():
+        more += (
+            f"\n{table}: every key is a plaintext again; {', '.join(columns)} were there before "
+            "dekctl, so they stay, with what they hold"
+        )
+    finish(state, result, more=more)

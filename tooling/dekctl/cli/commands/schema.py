@@ -10,8 +10,10 @@ from dekctl.cli.execute import with_progress
 from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option, yes_option
+from dekctl.errors import UsageError
 from dekctl.schema import steps
 from dekctl.schema.plaintext_use import before_contract
+from dekctl.schema.plan import Adoption
 from dekctl.workflows import schema as workflow
 
 PLACE = Section.MIGRATE, 2
@@ -36,6 +38,7 @@ def _run(
     sql: bool,
     question: str = "",
     trigger: bool | None = None,
+    adoption: Adoption | None = None,
 ) -> None:
     """Run one step on every chosen table, or print its SQL."""
     value: dict[str, Any] = {"operation": f"schema {step}"}
@@ -64,6 +67,7 @@ def _run(
             confirm,
             trigger=trigger,
             notify=state.terminal.note,
+            adoption=adoption,
         )
     lines = [
         f"{t.table}: stage {t.stage}"
@@ -86,16 +90,39 @@ def _tables(tables: list[dict[str, Any]]) -> dict[str, Any]:
     help="Leave the row trigger out, or drop it; without it, old application versions can leave "
     "stale wrapped keys.",
 )
+@click.option(
+    "--adopt",
+    metavar="DEFINITION",
+    help="The ledger is lost: take the table over. What the plaintext column was before dekctl, "
+    "for example 'VARCHAR(64) NOT NULL'.",
+)
+@click.option(
+    "--keep-columns",
+    is_flag=True,
+    help="With --adopt: the other columns are the application's; a rollback leaves them.",
+)
 @sql_option
 @table_option
 @click.pass_obj
-def expand(state: State, without_trigger: bool, sql: bool, table: str | None) -> None:
+def expand(
+    state: State,
+    without_trigger: bool,
+    adopt: str | None,
+    keep_columns: bool,
+    sql: bool,
+    table: str | None,
+) -> None:
     """Add the columns for wrapped keys, the row trigger, and the ledger.
 
     The plaintext column may be NULL from then on. The trigger empties the wrapped columns of a row
     in which a writer changes only the plaintext, so that no reader gets a stale key.
     """
-    _run(state, "expand", table, sql=sql, trigger=not without_trigger)
+    if adopt is None and keep_columns:
+        raise UsageError("--keep-columns needs --adopt", hint="see: dekctl schema expand --help")
+    if adopt is not None and sql:
+        raise UsageError("--adopt and --sql exclude each other", hint="leave out --sql")
+    adoption = Adoption(adopt, keep_columns) if adopt is not None else None
+    _run(state, "expand", table, sql=sql, trigger=not without_trigger, adoption=adoption)
 
 
 @schema.command()

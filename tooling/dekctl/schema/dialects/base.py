@@ -7,6 +7,7 @@ writes its SQL.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from sqlalchemy.types import UserDefinedType
 
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
+from dekctl.errors import UsageError
+from dekctl.ledger.metadata import is_type
 
 
 class Guard(Enum):
@@ -80,6 +83,8 @@ class SchemaDialect(ABC):
 
     drop_temporary_table = "DROP TABLE"
     """The statement that drops a temporary table without ending the transaction."""
+    has_domains = False
+    """Whether a column's type may be one that somebody has made, such as a domain."""
     has_guards = False
     """Whether the row trigger can refuse rows while a step runs, so that it needs no long lock."""
 
@@ -131,6 +136,17 @@ class SchemaDialect(ABC):
             RefusedError: it could not.
         """
         return
+
+    def described_plaintext(self, definition: str) -> dict[str, Any]:
+        """The metadata of a plaintext column from its definition in CREATE TABLE, for adoption.
+
+        Raises:
+            UsageError: it is none.
+        """
+        found = re.fullmatch(r"\s*(.+?)(?:\s+(NOT\s+)?NULL)?\s*", definition, re.IGNORECASE)
+        if found is None or not is_type(found[1], named=self.has_domains):
+            raise not_a_column(definition)
+        return {"plaintext_type": found[1], "plaintext_nullable": found[2] is None}
 
     def plaintext_allows_null(self, table: DekTable, *, offline: bool) -> bool:  # noqa: ARG002
         """Whether the plaintext column may be NULL now."""
@@ -269,3 +285,12 @@ def step_connection(table: DekTable, *, offline: bool) -> Iterator[Connection]:
         return
     with table.database.transaction() as connection:
         yield connection
+
+
+def not_a_column(plaintext: str) -> UsageError:
+    """The error for a text that describes no column of keys."""
+    return UsageError(
+        f"--adopt {plaintext!r} is no type of a column that holds keys",
+        hint="give the column's type before dekctl, with NOT NULL if it was, as in: dekctl schema "
+        "expand --adopt 'VARCHAR(64) NOT NULL'",
+    )

@@ -20,7 +20,13 @@ from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
 from dekctl.ledger.column_definition import is_definition
-from dekctl.schema.dialects.base import Dependent, SchemaDialect, Trigger, step_connection
+from dekctl.schema.dialects.base import (
+    Dependent,
+    SchemaDialect,
+    Trigger,
+    not_a_column,
+    step_connection,
+)
 
 _NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
 """Strings, names, and innermost parentheses."""
@@ -86,6 +92,19 @@ class MySQLSchema(SchemaDialect):
         saved = definition.text if is_definition(definition.text) else None
         return {"plaintext_definition": saved, "plaintext_after": definition.after}
 
+    def described_plaintext(self, definition: str) -> dict[str, Any]:
+        text = definition.strip()
+        if not is_definition(text):
+            raise not_a_column(definition)
+        kind = re.match(r"\w+(?:\([0-9]+\))?", text)
+        assert kind is not None, "a definition begins with a type"
+        nullable = re.search(r"\bNOT\s+NULL\b", _top_level(text), re.IGNORECASE) is None
+        return {
+            "plaintext_type": kind[0],
+            "plaintext_nullable": nullable,
+            "plaintext_definition": text,
+        }
+
     def refuse_unrestorable(self, table: DekTable) -> None:
         definition = _plaintext(table, offline=True)
         if not is_definition(definition.text):
@@ -118,7 +137,7 @@ class MySQLSchema(SchemaDialect):
         if not saved:
             super().add_plaintext(table, metadata)
             return
-        position = " FIRST" if after is None else ""
+        position = " FIRST" if after is None and "plaintext_after" in metadata else ""
         if after in table.columns:
             position = f" AFTER {op.get_context().dialect.identifier_preparer.quote(after)}"
         _alter(table, "ADD COLUMN", Definition(saved, after).nullable() + position)
@@ -280,7 +299,7 @@ class Definition:
 
     def nullable(self) -> str:
         """The same definition, but the column may be NULL."""
-        start = re.search(r"\bNOT NULL\b", _top_level(self.text))
+        start = re.search(r"\bNOT\s+NULL\b", _top_level(self.text), re.IGNORECASE)
         if start is None:
             return self.text
         return f"{self.text[: start.start()]}NULL{self.text[start.end() :]}"

@@ -31,6 +31,7 @@ class PostgreSQLSchema(SchemaDialect):
     """PostgreSQL 11 or newer; a partitioned table has a row trigger from 13 on."""
 
     has_guards = True
+    has_domains = True
 
     def lock(self, table: str, others: Sequence[str]) -> list[str]:  # noqa: ARG002
         return [f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"]
