@@ -62,7 +62,7 @@ def create_app() -> Flask:
     @app.put("/files/<int:number>")
     def replace(number: int) -> dict[str, int]:
         with Session(engine) as session, session.begin():
-            file = session.get_one(File, number)
+            file = session.get_one(File, number, with_for_update=True)
             file.encryption_key = os.urandom(32)
             file.ciphertext = encrypt(file.encryption_key, request.get_data())
         return {"id": number}

@@ -77,7 +77,7 @@ def create_app() -> Flask:
     @app.put("/files/<int:number>")
     def replace(number: int) -> dict[str, int]:
         with Session(engine) as session, session.begin():
-            file = session.get_one(File, number)
+            file = session.get_one(File, number, with_for_update=True)
             file.ciphertext = encrypt(keys.issue(file, replace=True), request.get_data())
         return {"id": number}
 

@@ -25,7 +25,7 @@ from dekctl.config import TableConfig
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.files_load import CONTENDED, Load
-from support.generations import Generations
+from support.generations import ALIAS, Generations
 from support.kms_standin import CUT_BEFORE, Fault
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask_app"
@@ -148,9 +148,12 @@ def test_no_request_fails_from_the_legacy_table_to_the_end_of_the_old_kek(
         run("schema", "contract", "--yes")
         load.go_on("contracted again", REQUESTS)
 
-        # A new KEK: the application learns of it before the rows move.
-        generations.roll()
+        # A new KEK: every instance knows it before the first one wraps under it.
+        g1, g2 = generations.active, generations.roll()
+        activate(generations, g1)
         deploy("both KEKs known", fleet.start("refuse"), fleet.start("refuse"))
+        activate(generations, g2)
+        deploy("new KEK active", fleet.start("refuse"), fleet.start("refuse"))
         assert run("rewrap")["quarantined"] == 0
         load.go_on("rewrapped", REQUESTS)
         run("retire", "g1")
@@ -177,6 +180,14 @@ def test_no_request_fails_from_the_legacy_table_to_the_end_of_the_old_kek(
         f"{total} requests in {len(load.requests)} steps, {len(every)} files, 0 failed; KMS away: "
         f"{sum(load.refused.values())} answered 503, the slowest after {load.slowest:.2f} s"
     )
+
+
+def activate(generations: Generations, arn: str) -> None:
+    """Make a generation the active one, as Terraform does."""
+    generations.standin.kms().update_alias(AliasName=ALIAS, TargetKeyId=arn)
+    for name, each in generations.arns.items():
+        generations.states[name] = "active" if each == arn else "retired"
+    generations.write()
 
 
 def outage(load: Load, generations: Generations) -> None:

@@ -8,6 +8,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+RAW_KEY = sa.LargeBinary().with_variant(sa.VARBINARY(255), "mysql", "mariadb")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -15,7 +17,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("filename", sa.String(100), nullable=False),
         sa.Column("ciphertext", sa.LargeBinary, nullable=False),
-        sa.Column("encryption_key", sa.LargeBinary, nullable=False),
+        sa.Column("encryption_key", RAW_KEY, nullable=False),
     )
 
 
