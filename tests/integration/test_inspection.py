@@ -355,5 +355,6 @@ def test_the_whole_way_there_and_back(
     dekctl("migrate").expect(0)
     dekctl("scrub", "--yes").expect(0)
     dekctl("schema", "contract", "--yes").expect(0)
+    assert "FAIL" not in dekctl("doctor").expect(0).stdout
     dekctl("rollback", "--yes").expect(0)
     assert database.sql(keys) == before

@@ -263,7 +263,6 @@ FINDINGS: tuple[Finding, ...] = (
         "dekctl wraps bytes or text.",
         _plaintext_column,
         refuses="expand",
-        stages=(Stage.LEGACY, Stage.EXPANDED, Stage.CONTRACTED),
     ),
     Finding(
         "columns of dekctl's names with other types",
