@@ -19,7 +19,7 @@ from dekctl.walk import estimate
 from dekctl.walk.options import RowOptions
 from dekctl.walk.result import RunResult
 from dekctl.walk.run import run_rows
-from dekctl.wording import counted
+from dekctl.wording import counted, printable
 from dekctl.workflows.callbacks import RunVerb
 
 
@@ -99,5 +99,5 @@ def text_of(result: RunResult) -> str:
     lines.append(f"KMS calls: {calls or 'none'}; {result.seconds:.1f} seconds")
     if "estimate" in result.extra:
         lines += estimate.text(result.extra["estimate"])
-    lines += [f"  {row['pk']}: {row['reason']}" for row in result.as_json()["set_aside"]]
+    lines += [f"  {printable(row['pk'])}: {row['reason']}" for row in result.as_json()["set_aside"]]
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from dekctl.cli.formats import DEFAULT, FORMATS
 from dekctl.cli.registry import names
 from dekctl.errors import DekctlError, RefusedError
 from dekctl.walk.counts import RowCounts
+from dekctl.wording import printable
 
 _COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
 LINE_EVERY_SECONDS = 10.0
@@ -45,7 +46,8 @@ class Terminal:
             value: the result as plain values; its field names are public.
             text: the same for people.
         """
-        click.echo(FORMATS[self.format](self._exact_hints(value), self.exact(text)))
+        text = printable(self.exact(text), lines=True)
+        click.echo(FORMATS[self.format](self._exact_hints(value), text))
 
     def note(self, message: str, **fields: Any) -> None:
         """Print something that is not the result."""
@@ -80,9 +82,10 @@ class Terminal:
         if self.log_json:
             click.echo(json.dumps({"level": level, "message": message, **fields}), err=True)
             return
+        message = printable(message, lines=True)
         click.echo(f"{level}: {message}" if level == "error" else message, err=True)
         if fields.get("hint"):
-            click.echo(f"hint: {fields['hint']}", err=True)
+            click.echo(f"hint: {printable(fields['hint'], lines=True)}", err=True)
 
     def asks(self, question: str, *, yes: bool) -> Callable[[], None] | None:
         """How a workflow asks before it destroys something; None with ``--yes``."""
@@ -94,7 +97,7 @@ class Terminal:
 
     def confirm(self, question: str) -> bool:
         """Ask a person. Without a terminal the answer is no."""
-        return sys.stdin.isatty() and click.confirm(question, err=True)
+        return sys.stdin.isatty() and click.confirm(printable(question), err=True)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from dekctl.errors import KekRefusedError, RowRejectedError, UsageError
 from dekctl.kek_id import ENV_PREFIX, MEMORY_PREFIX
 from dekctl.kms.chosen import choose, chosen
 from dekctl.kms.context import OTHER_CONTEXT_HINT, encode_context
+from dekctl.kms.dek import hides_keys
 from dekctl.kms.interface import (
     MAX_PLAINTEXT_BYTES,
     Context,
@@ -60,7 +61,7 @@ def _each(
         try:
             answers.append(answer(request))
         except RowRejectedError as error:
-            answers.append(error)
+            answers.append(error.with_traceback(None))  # its frames hold the key
     return answers
 
 
@@ -146,12 +147,15 @@ class _LocalKMS(KMSInterface):
                 code="InvalidCiphertextException",
             ) from None
 
+    @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         return _each(requests, lambda r: self._wrap(r.plaintext, r.context, r.kek))
 
+    @hides_keys
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         return _each(requests, lambda r: self._unwrap(r.wrapped, r.kek_id, r.context))
 
+    @hides_keys
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         return _each(
             requests,

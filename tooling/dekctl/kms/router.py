@@ -18,6 +18,7 @@ from dekctl.errors import KekRefusedError, KMSError, RowRejectedError, UsageErro
 from dekctl.kek_id import foreign_region
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.branch.store import BranchRewrapResult
+from dekctl.kms.dek import hides_keys
 from dekctl.kms.interface import (
     GenerateRequest,
     KMSInterface,
@@ -119,6 +120,7 @@ class RoutedKMS(KMSInterface):
         with self._lock:
             return sum((provider.calls for provider in self._made.values()), Counter())
 
+    @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         if requests and requests[0].hierarchical:  # one call never mixes the two
             return self._branch_keys.wrap_many(requests)
@@ -128,11 +130,13 @@ class RoutedKMS(KMSInterface):
         """Announce that this many keys of a table will soon be wrapped under branch keys."""
         self._branch_keys.expect(context_name, kek, rows)
 
+    @hides_keys
     def generate_many(
         self, requests: Sequence[GenerateRequest]
     ) -> list[tuple[Unwrapped, Wrapped] | RowRejectedError]:
         return self.provider(self._target, Role.WRAPPER).generate_many(requests)
 
+    @hides_keys
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         return self._split(requests, self._unwrap_part)
 
@@ -157,6 +161,7 @@ class RoutedKMS(KMSInterface):
                 for request in part
             ]
 
+    @hides_keys
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         return self._split(requests, self._rewrap_part)
 

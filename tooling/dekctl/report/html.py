@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TypeAlias
 from xml.etree.ElementTree import Element, tostring
 
+from dekctl.wording import printable
+
 Part: TypeAlias = "Element | str | None"
 
 
@@ -32,7 +34,9 @@ def append(parent: Element, part: Part) -> None:
         return
     if isinstance(part, Element):
         parent.append(part)
-    elif len(parent):
+        return
+    part = printable(part, lines=True)
+    if len(parent):
         parent[-1].tail = (parent[-1].tail or "") + part
     else:
         parent.text = (parent.text or "") + part

@@ -12,7 +12,7 @@ from dekctl.lifecycle import census
 from dekctl.project import Project
 from dekctl.report.charts import bars, stack
 from dekctl.report.html import document, table, tag
-from dekctl.wording import counted
+from dekctl.wording import counted, printable
 
 RUNS = 200
 """Maximum runs in the history, newest first."""
@@ -140,7 +140,7 @@ def _table(entry: dict[str, Any]) -> list[Element]:
                     f"The first {shown:,}" if shown < entry["quarantined"] else "All rows",
                     ["primary key", "operation", "reason", "since (UTC)"],
                     [
-                        [q["pk"], q["operation"], q["reason"], q["since"]]
+                        [printable(q["pk"]), q["operation"], q["reason"], q["since"]]
                         for q in entry["quarantine"]
                     ],
                     set(),

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dekctl.errors import DekctlError, RefusedError
 from dekctl.kms.context import key_name
 from dekctl.operations.base import Rejected
-from dekctl.wording import counted
+from dekctl.wording import counted, printable
 
 
 class AllRowsRejectedError(RefusedError):
@@ -87,7 +87,7 @@ class Breaker:
         hint = (refusal.hint if refusal else None) or "correct [table] or the KEK"
         error = AllRowsRejectedError(
             f"{self._verb} stopped: the first {rows} rejected; "
-            f"{key_name(first.row.pk)}: {first.reason}",
+            f"{printable(key_name(first.row.pk))}: {first.reason}",
             hint=f"nothing was written; {hint}. {keep}",
         )
         if refusal is not None:

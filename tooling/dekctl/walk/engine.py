@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from dekctl.db.row import Change, PrimaryKey, Row
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, KMSError
+from dekctl.kms.dek import hides_keys
 from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Operation, Pending, Proved, Rejected, Verdict
 from dekctl.walk.breaker import Breaker
@@ -108,6 +109,7 @@ class Walk:
         self._settled: dict[int, tuple[PrimaryKey, RowCounts]] = {}
         self._accounted = 0
 
+    @hides_keys
     def go(self) -> RowCounts:
         """Walk to the end of the table, the limit, or the interrupt.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -33,10 +34,16 @@ def report(state: State, output: Path) -> None:
 
 
 def _write(output: Path, text: str) -> None:
-    """Replace the file as a whole: if the disk is full, the old one remains."""
+    """Replace the file as a whole: if the disk is full, the old one remains.
+
+    It is its owner's alone: it names KEKs, people, hosts and rows.
+    """
     part = output.with_name(f".{output.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        part.unlink(missing_ok=True)  # of a process that was killed
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
         part.replace(output)
     except OSError as error:
         part.unlink(missing_ok=True)

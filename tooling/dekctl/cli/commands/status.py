@@ -10,7 +10,7 @@ from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option
 from dekctl.schema.row_trigger import TriggerState, advice
-from dekctl.wording import counted
+from dekctl.wording import counted, printable
 from dekctl.workflows import status as workflow
 
 PLACE = Section.CHECK, 2
@@ -109,7 +109,9 @@ def _text(table: dict[str, Any]) -> str:
     if table["quarantine"]:
         lines.append("  quarantined rows (once corrected, repeat with --retry-quarantined):")
     for row in table["quarantine"]:
-        lines.append(f"  quarantined by {row['operation']}: {row['pk']}: {row['reason']}")
+        lines.append(
+            f"  quarantined by {row['operation']}: {printable(row['pk'])}: {row['reason']}"
+        )
     return "\n".join(lines)
 
 

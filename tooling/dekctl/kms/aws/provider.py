@@ -28,6 +28,7 @@ from dekctl.kms.aws.session import create_client, unlogged
 from dekctl.kms.aws.transport import Request, Response, Transport, TransportKind
 from dekctl.kms.aws.trials import KekTrials, too_long
 from dekctl.kms.deadline import deadline_at
+from dekctl.kms.dek import hides_keys
 from dekctl.kms.fork_safety import keep, reset_after_fork
 from dekctl.kms.interface import (
     DEFAULT_CONCURRENCY,
@@ -207,6 +208,7 @@ class AWSKMS(KMSInterface):
     def keks(self) -> Sequence[str]:
         return self._known
 
+    @hides_keys
     def generate_many(
         self, requests: Sequence[GenerateRequest]
     ) -> list[tuple[Unwrapped, Wrapped] | RowRejectedError]:
@@ -230,6 +232,7 @@ class AWSKMS(KMSInterface):
                 answers.append((Unwrapped(answer["Plaintext"], kek_id, material), wrapped))
         return answers
 
+    @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         answers: list[Wrapped | RowRejectedError] = []
         unfits = [_unfit(r) for r in requests]
@@ -253,6 +256,7 @@ class AWSKMS(KMSInterface):
                 answers.append(Wrapped(response["CiphertextBlob"], response["KeyId"]))
         return answers
 
+    @hides_keys
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         return self._trials.open(
             "Decrypt",
@@ -267,6 +271,7 @@ class AWSKMS(KMSInterface):
             ),
         )
 
+    @hides_keys
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         return self._trials.open(
             "ReEncrypt",

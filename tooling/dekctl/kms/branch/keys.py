@@ -38,6 +38,7 @@ from dekctl.kms.context import (
     encode_context,
     row_encoder,
 )
+from dekctl.kms.dek import hides_keys
 from dekctl.kms.fork_safety import reset_after_fork
 from dekctl.kms.interface import (
     KMSInterface,
@@ -101,6 +102,7 @@ class BranchKeys:
 
     # -- wrapping ------------------------------------------------------------------------------
 
+    @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
         """Wrap each key under a branch key. All requests are of one table and one KEK.
 
@@ -156,6 +158,7 @@ class BranchKeys:
 
     # -- opening -------------------------------------------------------------------------------
 
+    @hides_keys
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
         """Unwrap each V3 key. KMS is called only for branch keys that are not in memory.
 
@@ -292,6 +295,7 @@ class BranchKeys:
                     result.rewrapped += 1
         return result
 
+    @hides_keys
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
         """Move V3 rows to another KEK: only their branch keys are rewrapped.
 
