@@ -25,8 +25,6 @@ from sqlalchemy.orm import Mapped, Mapper, mapped_column
 from dekctl.config import PlaintextUse, TableConfig
 from dekctl.errors import DatabaseError, UsageError
 
-_MYSQL = ("mysql", "mariadb")
-
 
 def _text(length: int) -> sa.types.TypeEngine[str]:
     """The type that ``schema expand`` gives a text column, so that Alembic sees no difference."""
@@ -37,7 +35,7 @@ class WrappedKeyColumns:
     """A mixin with the columns that hold a wrapped key, as ``schema expand`` adds them."""
 
     wrapped_key: Mapped[bytes | None] = mapped_column(
-        sa.LargeBinary().with_variant(sa.VARBINARY(6144), *_MYSQL)
+        sa.LargeBinary().with_variant(sa.VARBINARY(6144), "mysql", "mariadb")
     )
     wrapped_key_version: Mapped[str | None] = mapped_column(_text(10))
     kek_id: Mapped[str | None] = mapped_column(_text(255))
@@ -47,7 +45,7 @@ class KeyColumns(WrappedKeyColumns):
     """The same with the plaintext, for binary columns of raw keys; map another kind by hand."""
 
     encryption_key: Mapped[bytes | None] = mapped_column(
-        sa.LargeBinary().with_variant(sa.VARBINARY(255), *_MYSQL)
+        sa.LargeBinary().with_variant(sa.VARBINARY(255), "mysql", "mariadb")
     )
 
 
