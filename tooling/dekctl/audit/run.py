@@ -17,6 +17,7 @@ from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
 from dekctl.kms.aws.botocore_private import botocore_session
+from dekctl.kms.aws.session import credentials_of, frozen
 from dekctl.project import Project
 
 
@@ -163,6 +164,7 @@ def _bucket(project: Project, outputs: Outputs) -> Bucket:
 def _client(project: Project, service: str) -> Any:
     # botocore's own session: boto3's types know only the services that are installed for them.
     session = botocore_session(project.session(Role.AUDITOR))
+    frozen(credentials_of(session))
     return session.create_client(
         service, region_name=project.region, endpoint_url=project.env.endpoint_url
     )

@@ -7,7 +7,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -15,7 +15,7 @@ from dekctl import __version__
 from dekctl.cli.formats import DEFAULT, FORMATS
 from dekctl.cli.registry import by_section, load, names
 from dekctl.cli.state import State
-from dekctl.cli.terminal import Terminal
+from dekctl.cli.terminal import Terminal, echo, take_any_text
 from dekctl.errors import DekctlError, ExitCode, InterruptError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -67,23 +67,29 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except DekctlError as error:
-            _terminal(ctx).error(error)
-            if ctx.params.get("debug"):
-                click.echo("".join(traceback.format_tb(error.__traceback__)), err=True)
-            ctx.exit(int(error.exit_code))
+            return _end(ctx, error, error)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except OSError as error:  # of a file, a disk or a terminal, and no bug
+            where = f" ({error.filename})" if error.filename else ""
+            hint = "correct that, then run the same command again; --debug shows where it happened"
+            said = DekctlError(f"{error.strerror or type(error).__name__}{where}", hint=hint)
+            return _end(ctx, error, said)
         except Exception as error:
             # The message of an unexpected error may quote anything, even a key: show its type only.
-            _terminal(ctx).error(
-                DekctlError(
-                    f"unexpected {type(error).__name__}",
-                    hint="this is a bug; run the same command with --debug and report the output",
-                )
+            said = DekctlError(
+                f"unexpected {type(error).__name__}",
+                hint="this is a bug; run the same command with --debug and report the output",
             )
-            if ctx.params.get("debug"):
-                click.echo("".join(traceback.format_tb(error.__traceback__)), err=True)
-            ctx.exit(int(ExitCode.ERROR))
+            return _end(ctx, error, said)
+
+
+def _end(ctx: click.Context, error: Exception, said: DekctlError) -> NoReturn:
+    """Show an error, with --debug where it happened, and end with its exit code."""
+    _terminal(ctx).error(said)
+    if ctx.params.get("debug"):
+        echo("".join(traceback.format_tb(error.__traceback__)), err=True)
+    ctx.exit(int(said.exit_code))
 
 
 def _terminal(ctx: click.Context | None, fallback: Terminal | None = None) -> Terminal:
@@ -184,4 +190,5 @@ def cli(
 
 def main() -> None:
     """Entry point of the console script."""
+    take_any_text()
     sys.exit(cli.main(standalone_mode=True))

@@ -7,7 +7,9 @@ the next command. With ``--log-format json`` each line on stderr is a JSON objec
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import sys
 import time
@@ -29,6 +31,31 @@ LINE_EVERY_SECONDS = 10.0
 """How often progress is reported if stderr is not a terminal."""
 
 
+def take_any_text() -> None:
+    """Let stdout and stderr show what their encoding lacks as an escape, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a test or a library replaced it
+            stream.reconfigure(errors="backslashreplace")
+
+
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print. Where nobody reads any more (``dekctl … | head``), the command goes on and ends well.
+
+    Raises:
+        DekctlError: it cannot be written, for example because a disk is full.
+    """
+    try:
+        click.echo(text, nl=nl, err=err)
+    except BrokenPipeError:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what it still holds, too
+    except OSError as error:
+        raise DekctlError(
+            f"cannot write to {'stderr' if err else 'stdout'}: {error.strerror}",
+            hint="what the command was to do is done; see: dekctl status",
+        ) from None
+
+
 @dataclass(slots=True)
 class Terminal:
     """How this invocation prints."""
@@ -47,7 +74,7 @@ class Terminal:
             text: the same for people.
         """
         text = printable(self.exact(text), lines=True)
-        click.echo(FORMATS[self.format](self._exact_hints(value), text))
+        echo(FORMATS[self.format](self._exact_hints(value), text))
 
     def note(self, message: str, **fields: Any) -> None:
         """Print something that is not the result."""
@@ -80,12 +107,12 @@ class Terminal:
 
     def _line(self, level: str, message: str, fields: dict[str, Any]) -> None:
         if self.log_json:
-            click.echo(json.dumps({"level": level, "message": message, **fields}), err=True)
+            echo(json.dumps({"level": level, "message": message, **fields}), err=True)
             return
         message = printable(message, lines=True)
-        click.echo(f"{level}: {message}" if level == "error" else message, err=True)
+        echo(f"{level}: {message}" if level == "error" else message, err=True)
         if fields.get("hint"):
-            click.echo(f"hint: {printable(fields['hint'], lines=True)}", err=True)
+            echo(f"hint: {printable(fields['hint'], lines=True)}", err=True)
 
     def asks(self, question: str, *, yes: bool) -> Callable[[], None] | None:
         """How a workflow asks before it destroys something; None with ``--yes``."""
@@ -134,7 +161,7 @@ class ProgressLine:
         if counts.quarantined:
             text += f", {counts.quarantined:,} quarantined"
         if live:
-            click.echo("\r" + text.ljust(self.length), nl=False, err=True)
+            echo("\r" + text.ljust(self.length), nl=False, err=True)
             self.length = len(text)
         else:
             self.terminal.note(text, scanned=counts.scanned, handled=handled)
@@ -142,5 +169,5 @@ class ProgressLine:
     def close(self) -> None:
         """End the live line."""
         if self.length:
-            click.echo("", err=True)
+            echo("", err=True)
             self.length = 0

@@ -53,14 +53,16 @@ def load_config(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(
             f"no configuration: {file} does not exist",
             hint=f"create it (see docs/configuration.md), or name another file with "
             f"dekctl --config FILE or {FILE_VARIABLE}",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8", hint=f"save {file} as UTF-8") from None
+    except OSError as error:
         raise UsageError(f"cannot read {file}: {error}", hint="check the file") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file} is not valid TOML: {error}", hint=f"correct {file}") from None

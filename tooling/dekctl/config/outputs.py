@@ -100,7 +100,7 @@ def load_outputs(env: EnvConfig) -> Outputs | None:
     """
     if env.terraform_outputs is not None:
         try:
-            text = env.terraform_outputs.read_text(encoding="utf-8")
+            text = env.terraform_outputs.read_bytes()  # UTF-8 or UTF-16, with or without BOM
         except OSError as error:
             raise UsageError(
                 f"cannot read the Terraform outputs {env.terraform_outputs}: {error.strerror}",
@@ -149,7 +149,7 @@ def _data_folder(root: Path, env_name: str) -> dict[str, str]:
     return {}
 
 
-def parse_outputs(text: str, source: str, env_name: str) -> Outputs:
+def parse_outputs(text: str | bytes, source: str, env_name: str) -> Outputs:
     """Check and read the JSON of ``terraform output -json``.
 
     Raises:

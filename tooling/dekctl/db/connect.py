@@ -48,9 +48,9 @@ def open_database(url: URL, timeouts: Timeouts, give_up: threading.Event | None 
             f"dekctl does not know the database {name!r}",
             hint=f"use a URL that begins with {', '.join(most)} or {last}",
         )
-    if known.driver:
-        url = url.set(drivername=f"{name}+{known.driver}")
+    url = url.set(drivername=f"{name}+{known.driver}" if known.driver else name)
     dialect = known(timeouts)
+    url = url.set(query=dialect.own_options(url.query))
     try:
         engine = sa.create_engine(
             url, hide_parameters=True, pool_pre_ping=True, **dialect.engine_options()
@@ -62,6 +62,13 @@ def open_database(url: URL, timeouts: Timeouts, give_up: threading.Event | None 
             if known.extra
             else f"use a URL that begins with {name}://",
         ) from None
+    _, arguments = engine.dialect.create_connect_args(url) if dialect.is_remote else ((), {})
+    unknown = dialect.unknown_option(arguments)
+    if unknown is not None:
+        raise UsageError(
+            f"the driver {url.drivername} does not know the option {unknown!r} of database_url",
+            hint=f"remove {unknown} from database_url, or use the driver's own name for it",
+        )
     dialect.prepare(engine)
     database = Database(engine, dialect, give_up)
     if dialect.is_remote:

@@ -7,7 +7,7 @@ asks which database it is connected to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +88,18 @@ class Dialect(ABC):
         A transaction's execution options say ``dekctl_write`` and ``dekctl_patient``; see
         :meth:`dekctl.db.database.Database.transaction`.
         """
+
+    def own_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a URL's query as this driver knows them.
+
+        Those of the same database's other drivers are translated, or left out where they only tune
+        that driver: an application's URL is often one for asyncio.
+        """
+        return dict(options)
+
+    def unknown_option(self, arguments: Mapping[str, Any]) -> str | None:  # noqa: ARG002
+        """The first of the driver's connection arguments that it does not know; None for good."""
+        return None
 
     def socket_of(self, connection: Any) -> int:
         """The number of the socket behind a driver's connection; needed where ``is_remote``."""

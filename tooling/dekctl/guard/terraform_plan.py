@@ -138,7 +138,7 @@ def read_plan(path: Path) -> TerraformPlan:
         UsageError: the file is missing, or is not a plan.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_bytes())  # UTF-8 or UTF-16, with or without BOM
     except OSError as error:
         raise UsageError(f"cannot read the plan {path}: {error.strerror}", hint=HINT) from None
     except ValueError:

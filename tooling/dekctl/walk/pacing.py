@@ -188,7 +188,7 @@ class Pacing:
             if stamp == self._seen:
                 return
             self._seen = stamp
-            settings = parse_control(self._control.read_text(encoding="utf-8"), self._base)
+            settings = parse_control(self._control.read_text("utf-8-sig"), self._base)
         except FileNotFoundError:
             if self._seen is None:
                 return

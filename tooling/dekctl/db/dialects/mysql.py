@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from dekctl.db.dialect import CONNECTIONS, ResiduePlace, Timeouts
 from dekctl.db.dialects.mysql_exposure import MySQLExposure
+from dekctl.db.dialects.mysql_session import begin_session, own_options, unknown_option
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
@@ -94,24 +95,6 @@ _SIGNALLED = 1644
 MAX_STATEMENT = 1_024_000
 """Bytes of one INSERT of many rows, as the driver has it."""
 
-_SESSION = ", ".join(
-    (
-        # Strict: a value that does not fit is an error, never cut silently. No ANSI_QUOTES, ORACLE
-        # or NO_BACKSLASH_ESCAPES, which change what a statement means; no NO_ZERO_DATE, with which
-        # an old table could not be altered.
-        "sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
-        "time_zone = '+00:00'",
-        "sql_safe_updates = 0",
-        f"sql_select_limit = {2**64 - 1}",  # none
-        "sql_big_selects = 1",
-        "sql_auto_is_null = 0",  # else "id IS NULL" finds the last row inserted
-        "sql_quote_show_create = 1",
-        "completion_type = 0",
-        "default_storage_engine = InnoDB",
-    )
-)
-"""What dekctl's statements rely on, whatever the server's defaults are."""
-
 RESPONSE_SECONDS = 15.0
 """How long to wait for a response beyond the statement's limit before the server counts as lost."""
 
@@ -145,6 +128,12 @@ class MySQL(MySQLExposure):
         """How long the driver waits: the server's own limit should come first."""
         return self.timeouts.statement + RESPONSE_SECONDS
 
+    def own_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return own_options(options)
+
+    def unknown_option(self, arguments: Mapping[str, Any]) -> str | None:
+        return unknown_option(arguments)
+
     def socket_of(self, connection: Any) -> int:
         return int(connection._sock.fileno())
 
@@ -155,13 +144,7 @@ class MySQL(MySQLExposure):
         @event.listens_for(engine, "connect", insert=True)
         def _connect(connection: Any, _record: object) -> None:
             with connection.cursor() as cursor:
-                cursor.execute(
-                    f"SET SESSION {_SESSION}, "
-                    # dekctl's own tables must not get an engine that ignores COMMIT.
-                    "default_storage_engine = InnoDB, "
-                    f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}"
-                )
-                cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {_isolation(cursor)}")
+                begin_session(cursor, lock)
                 cursor.execute("SELECT @@max_allowed_packet")
                 [self._max_packet] = cursor.fetchone()
 
@@ -363,16 +346,6 @@ class MySQL(MySQLExposure):
         named = _NAMED.search(str(error.args[1])) if code in _NAMING_CODES else None
         name = next(filter(None, named.groups()), None) if named else None
         return f"error {code}" + (f" on {name}" if name else "")
-
-
-def _isolation(cursor: Any) -> str:
-    """The isolation level that a server allows, least locking first."""
-    cursor.execute("SHOW VARIABLES WHERE variable_name IN ('log_bin', 'binlog_format')")
-    found = {str(name): str(value) for name, value in cursor.fetchall()}
-    if found.get("log_bin") == "ON" and found.get("binlog_format") == "STATEMENT":
-        return "REPEATABLE READ"  # error 1665 otherwise
-    # A gap lock would hold up the application's inserts; every write checks its row anyway.
-    return "READ COMMITTED"
 
 
 def _code(error: Exception) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -12,16 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import URL
 from sqlalchemy.types import TypeEngine
 
 from dekctl.db.dialect import CONNECTIONS, NOT_UTF8_HINT, Dialect, ResiduePlace
+from dekctl.db.dialects.postgresql_session import own_options, session_sql, unknown_option
 from dekctl.db.psycopg_dates import read_every_date
 from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
 from dekctl.db.shape import TableShape
 
-OWN_WRITE = "dekctl.own_write"
-"""The setting by which the row trigger knows dekctl's own transactions."""
 _TRANSIENT_STATES = frozenset(
     {
         "40001",  # serialization_failure
@@ -40,21 +37,6 @@ _SAYS_NO_VALUE = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "5
 authorization, missing databases and schemas, statements, resources, operators, system errors."""
 _NOT_UTF8 = ("22021", "22P05")
 """character_not_in_repertoire, untranslatable_character: the messages quote the bytes."""
-_SESSION = {
-    "client_encoding": "'UTF8'",
-    "datestyle": "'ISO, MDY'",
-    "intervalstyle": "'postgres'",
-    "timezone": "'UTC'",
-    "bytea_output": "'hex'",
-    "extra_float_digits": "3",
-    "standard_conforming_strings": "on",
-    "quote_all_identifiers": "off",
-    OWN_WRITE: "'on'",
-    "row_security": "off",  # a policy would hide rows from guards that must see all of them
-}
-"""What dekctl's statements and its driver rely on, whatever server, database or role prefer."""
-_SEARCH_PATH = re.compile(r"(?:-c\s*|--)search_path=((?:\\.|[^\s\\])+)")
-"""A search path in a URL's ``options``, where a backslash escapes a space."""
 
 
 _ABOUT_ROWS = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0")
@@ -84,13 +66,17 @@ class PostgreSQL(Dialect):
         arguments["client_encoding"] = "utf8"
         return {"connect_args": arguments}
 
+    def own_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return own_options(options)
+
+    def unknown_option(self, arguments: Mapping[str, Any]) -> str | None:
+        return unknown_option(arguments)
+
     def socket_of(self, connection: Any) -> int:
         return int(connection.pgconn.socket)
 
     def prepare(self, engine: Engine) -> None:
-        limits = {"lock_timeout": str(int(self.timeouts.lock * 1000))}
-        limits["search_path"] = _search_path(engine.url)
-        own = "; ".join(f"SET LOCAL {name} = {v}" for name, v in (_SESSION | limits).items())
+        own = session_sql(self.timeouts.lock, engine.url)
         statement = int(self.timeouts.statement * 1000)
 
         @event.listens_for(engine, "connect")
@@ -335,13 +321,6 @@ def _is_servers_own(state: str, diagnosis: Any) -> bool:
 def _is_trigger_s(diagnosis: Any) -> bool:
     """Whether a trigger raised it, from its language's file: pl_exec.c, plpy_elog.c, plperl.c, …"""
     return (diagnosis.source_file or "").startswith("pl")
-
-
-def _search_path(url: URL) -> str:
-    """The search path that the URL gives, as SQL; else the default of the role or database."""
-    options = url.query.get("options", "")
-    found = _SEARCH_PATH.findall(options if isinstance(options, str) else " ".join(options))
-    return re.sub(r"\\(.)", r"\1", found[-1]) if found else "DEFAULT"
 
 
 def _full_name(connection: Connection, table: str, schema: str | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,13 +9,19 @@ import boto3
 import botocore.session
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
+    Credentials,
     DeferredRefreshableCredentials,
 )
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
+from dekctl.errors import KMSRefusedError, KMSUnavailableError
 from dekctl.kms.aws.botocore_private import botocore_session, set_credentials
-from dekctl.kms.aws.session import refuse_plain_http
+from dekctl.kms.aws.session import (
+    configuration_error,
+    credentials_of,
+    frozen,
+    refuse_plain_http,
+)
 
 
 class RoleRefusedError(KMSRefusedError):
@@ -30,21 +34,10 @@ def base_session(region: str | None) -> boto3.Session:
     Raises:
         UsageError: the AWS configuration is wrong, for example names a missing profile.
     """
-    with _own_configuration():
-        return boto3.Session(region_name=region)
-
-
-@contextmanager
-def _own_configuration() -> Iterator[None]:
     try:
-        yield
-    except BotoCoreError as error:
-        raise UsageError(
-            f"the AWS configuration is not usable: {error}",
-            hint="correct AWS_PROFILE, or the files that AWS_CONFIG_FILE and "
-            "AWS_SHARED_CREDENTIALS_FILE name (~/.aws/config, ~/.aws/credentials); list the "
-            "profiles with: aws configure list-profiles",
-        ) from None
+        return boto3.Session(region_name=region)
+    except (BotoCoreError, OSError, ValueError) as error:
+        raise configuration_error(error) from None
 
 
 def assumed_session(
@@ -67,8 +60,7 @@ def assumed_session(
     When credentials are first needed, a plain HTTP endpoint beyond this machine is refused (also a
     UsageError) unless it is allowed.
     """
-    with _own_configuration():
-        source = base.get_credentials()
+    source = credentials_of(base)
     if source is None:
         raise KMSRefusedError(
             "no AWS credentials were found",
@@ -98,13 +90,16 @@ def assumed_session(
     set_credentials(
         session,
         DeferredRefreshableCredentials(
-            method="assume-role", refresh_using=partial(_fetch, fetcher, role_arn)
+            method="assume-role", refresh_using=partial(_fetch, fetcher, source, role_arn)
         ),
     )
     return boto3.Session(botocore_session=session, region_name=region)
 
 
-def _fetch(fetcher: AssumeRoleCredentialFetcher, role_arn: str) -> dict[str, str]:
+def _fetch(
+    fetcher: AssumeRoleCredentialFetcher, source: Credentials, role_arn: str
+) -> dict[str, str]:
+    frozen(source)  # else an error of its source would look like one of STS
     try:
         found: dict[str, str] = fetcher.fetch_credentials()
     except ClientError as error:

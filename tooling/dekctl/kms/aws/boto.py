@@ -14,7 +14,14 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from dekctl.errors import KMSError
-from dekctl.kms.aws.faults import NOT_KMS, WRONG_TYPE, ErrorClass, classify, error_for
+from dekctl.kms.aws.faults import (
+    NOT_KMS,
+    WRONG_TYPE,
+    ErrorClass,
+    classify,
+    error_for,
+    wants_proxy_login,
+)
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import (
     CANCEL_GRACE_SECONDS,
@@ -28,6 +35,8 @@ from dekctl.kms.aws.session import (
     closed_error,
     create_client,
     credentials_error,
+    credentials_of,
+    frozen,
     tls_error,
     unlogged,
 )
@@ -62,6 +71,7 @@ class BotoTransport:
             UsageError: the Region or the endpoint is missing or wrong.
         """
         self._policy = policy or RetryPolicy()
+        self._credentials = credentials_of(session)
         self._client = create_client(
             session,
             region,
@@ -164,6 +174,7 @@ class BotoTransport:
         """Make one call. Returns the response, or the error and its class (None: no retry)."""
         try:
             with unlogged():
+                frozen(self._credentials)  # else their errors would look like any of the call's
                 response: Response = method(**request)
         except aws.ClientError as error:
             if error.operation_name != operation:  # the role could not be assumed
@@ -180,6 +191,9 @@ class BotoTransport:
             raise credentials_error(error) from error
         except aws.SSLError as error:
             return tls_error(operation, str(error)), None
+        except aws.ProxyConnectionError as error:
+            refused = 407 if wants_proxy_login(str(error.kwargs.get("error"))) else None
+            return error_for(operation, None, str(error), refused), classify(None, refused)
         except aws.BotoCoreError as error:
             return error_for(operation, None, str(error)), ErrorClass.RETRY
         except TypeError:

@@ -7,6 +7,7 @@ can be matched.
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, RowRejectedError
@@ -69,7 +70,7 @@ def classify(code: str | None, http_status: int | None = None) -> ErrorClass:
     """Classify an answer. ``code`` is None if the connection broke before an answer."""
     if code in THROTTLE_CODES or http_status == 429:
         return ErrorClass.THROTTLED
-    if http_status == 501:  # an emulator without this call: retrying is no use
+    if http_status in (407, 501):  # a proxy; an emulator without this call: retrying is no use
         return ErrorClass.STOP
     if code is None or code in RETRY_CODES:
         return ErrorClass.RETRY
@@ -101,6 +102,17 @@ HINTS = {
 }
 
 
+PROXY_REFUSED = "the proxy asks for a user and a password (407)"
+PROXY_HINT = (
+    "put them into HTTPS_PROXY (http://USER:PASSWORD@HOST:PORT), or KMS's host into NO_PROXY"
+)
+
+
+def wants_proxy_login(detail: str) -> bool:
+    """Whether a connection failed, as the network layer says, because a proxy answered 407."""
+    return re.search(r"\b407\b", detail) is not None
+
+
 def error_for(
     operation: str, code: str | None, detail: str, http_status: int | None = None
 ) -> KMSError:
@@ -108,6 +120,10 @@ def error_for(
 
     ``detail`` is the message of KMS or of the network; neither repeats key material.
     """
+    if http_status == 407:
+        return KMSRefusedError(
+            f"KMS {operation} failed: {PROXY_REFUSED}", hint=PROXY_HINT, code="407"
+        )
     text = f"KMS {operation} failed: {code or 'no answer'}" + (f" ({detail})" if detail else "")
     hint = HINTS.get(code or "")
     match classify(code, http_status):

@@ -12,6 +12,9 @@ from botocore import exceptions as aws
 from botocore.config import Config
 from botocore.session import Session
 
+from dekctl.errors import DekctlError
+from dekctl.kms.aws.session import credentials_of, frozen
+
 SERVICE_CODE = "kms"
 QUOTA_CODE = "L-6E3AF000"
 """Service Quotas' code of "Cryptographic operations (symmetric) request rate"."""
@@ -42,6 +45,10 @@ def live_quota(
         retries={"mode": "standard", "total_max_attempts": 3},
         user_agent_extra="dekctl",
     )
+    try:
+        frozen(credentials_of(session))
+    except DekctlError:
+        return None  # KMS's own client will say it
     try:
         client: Any = session.create_client(
             "service-quotas", region_name=region, endpoint_url=endpoint_url, config=config

@@ -13,11 +13,13 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 from botocore import exceptions as aws
 from botocore.config import Config
+from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.session import Session
 
-from dekctl.errors import KMSError, KMSRefusedError, KMSUnavailableError, UsageError
+from dekctl.errors import DekctlError, KMSError, KMSRefusedError, KMSUnavailableError, UsageError
 from dekctl.kms.aws.retry import ANSWER_SECONDS
 
 CONNECT_SECONDS = 5.0
@@ -32,6 +34,14 @@ CREDENTIAL_ERRORS = (
     aws.SSOError,
     aws.MetadataRetrievalError,
     aws.RefreshWithMFAUnsupportedError,
+)
+
+
+CONFIGURATION_ERRORS = (
+    aws.ProfileNotFound,
+    aws.ConfigNotFound,
+    aws.ConfigParseError,
+    aws.InvalidConfigError,
 )
 
 
@@ -95,6 +105,7 @@ def create_client(
         parameter_validation=False,
         user_agent_extra="dekctl",
     )
+    credentials_of(session)
     try:
         client = session.create_client(
             "kms", region_name=region, endpoint_url=endpoint_url, config=config
@@ -149,10 +160,54 @@ def endpoint_error(error: Exception) -> UsageError:
     )
 
 
+def credentials_of(session: Session | boto3.Session) -> Credentials | None:
+    """The credentials of a session; None where its chain has none.
+
+    Raises:
+        UsageError: the AWS configuration is wrong, for example names a missing profile.
+        KMSRefusedError: their source failed.
+    """
+    try:
+        return session.get_credentials()
+    except CONFIGURATION_ERRORS as error:
+        raise configuration_error(error) from error
+    except Exception as error:  # of a program, a file or a terminal: botocore passes them on
+        raise credentials_error(error) from error
+
+
+def frozen(credentials: Credentials | None) -> ReadOnlyCredentials | None:
+    """Credentials to sign with now, refreshed where that is due.
+
+    Raises:
+        KMSError: they cannot be had.
+    """
+    try:
+        return credentials.get_frozen_credentials() if credentials else None
+    except DekctlError:
+        raise
+    except Exception as error:  # as above
+        raise credentials_error(error) from error
+
+
+def configuration_error(error: Exception) -> UsageError:
+    """Build the error for an AWS configuration that is wrong."""
+    return UsageError(
+        f"the AWS configuration is not usable: {error}",
+        hint="correct AWS_PROFILE, or the files that AWS_CONFIG_FILE and "
+        "AWS_SHARED_CREDENTIALS_FILE name (~/.aws/config, ~/.aws/credentials); list the "
+        "profiles with: aws configure list-profiles",
+    )
+
+
 def credentials_error(error: Exception) -> KMSRefusedError:
     """Build the error for credentials that botocore cannot provide."""
+    text = " ".join(str(error).split())
+    if isinstance(error, EOFError):
+        text = "the MFA code cannot be asked for without a terminal"
+    elif not isinstance(error, aws.BotoCoreError | aws.ClientError | OSError):
+        text = f"their source gave something unusable: {type(error).__name__}: {text}"
     return KMSRefusedError(
-        f"no AWS credentials: {error}",
+        f"no AWS credentials: {text}",
         hint="log in, or set AWS_PROFILE or a role; then run: dekctl doctor",
         code=type(error).__name__,
     )

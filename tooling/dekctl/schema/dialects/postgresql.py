@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import Connection
 
-from dekctl.db.dialects.postgresql import OWN_WRITE
+from dekctl.db.dialects.postgresql_session import OWN_WRITE
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger.metadata import named_type

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from botocore import exceptions as aws
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
 
+from dekctl.errors import DekctlError
 from dekctl.kms.aws.session import credentials_error
 
 ASK_SECONDS = 1.0
@@ -55,9 +56,9 @@ class FreshCredentials:
         self._over, self._error = False, None
         if error is not None and over:
             self._known = None
-            if isinstance(error, aws.BotoCoreError | aws.ClientError):
-                raise credentials_error(error) from error
-            raise error
+            if isinstance(error, DekctlError):
+                raise error
+            raise credentials_error(error) from error
         return self._known
 
     def _refresh(self, source: Credentials, asked: threading.Event) -> None:

@@ -16,7 +16,7 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from dekctl import __version__
-from dekctl.kms.aws.session import CONNECT_SECONDS, endpoint_error
+from dekctl.kms.aws.session import CONNECT_SECONDS, credentials_of, endpoint_error
 
 MAX_ANSWER_BYTES = 1_000_000
 """A KMS response is far smaller; a larger one comes from something else."""
@@ -44,7 +44,7 @@ class Service:
             url=url,
             region=region,
             model=client.meta.service_model,
-            credentials=session.get_credentials(),
+            credentials=credentials_of(session),
             ca_bundle=ca_bundle(session),
             proxy=proxy_for(url),
         )

@@ -22,7 +22,15 @@ from dekctl.errors import KMSError
 from dekctl.kms.aws.curl.batch import Batch, Call
 from dekctl.kms.aws.curl.credentials import FreshCredentials
 from dekctl.kms.aws.curl.handle import TLS_ERRORS, Handle, Service
-from dekctl.kms.aws.faults import CLOCK_CODES, NOT_KMS, WRONG_TYPE, ErrorClass, classify, error_for
+from dekctl.kms.aws.faults import (
+    CLOCK_CODES,
+    NOT_KMS,
+    WRONG_TYPE,
+    ErrorClass,
+    classify,
+    error_for,
+    wants_proxy_login,
+)
 from dekctl.kms.aws.response_check import is_whole
 from dekctl.kms.aws.retry import CANCEL_GRACE_SECONDS, CancelledError, Retries, RetryPolicy
 from dekctl.kms.aws.session import closed_error, tls_error, unexpected_error
@@ -251,7 +259,9 @@ class Loop:
                 if code in TLS_ERRORS:
                     call.answer(tls_error(operation, message))
                 else:
-                    self._failed(call, ErrorClass.RETRY, error_for(operation, None, message))
+                    refused = 407 if wants_proxy_login(message) else None
+                    failure = error_for(operation, None, message, refused)
+                    self._failed(call, classify(None, refused), failure)
             ended = ended or bool(answered or broken)
         return ended
 
