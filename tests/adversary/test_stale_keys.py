@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 from dekctl.kms import EnvKMS
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
+from support.waiting import PATIENCE_SECONDS
 
 WRAPPED = ("wrapped_key", "wrapped_key_version", "kek_id")
 TRIGGER = "zz_dekctl_encrypted_files"
@@ -186,6 +189,25 @@ def test_the_printed_sql_makes_the_trigger_too(
     assert wrapped(app) == [None, None, None]
     text = dekctl("schema", "expand", "--sql", "--without-trigger").expect(0).stdout
     assert "CREATE TRIGGER" not in text
+
+
+def test_the_printed_sql_is_for_the_servers_own_client(
+    mariadb_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    client = shutil.which("mariadb") or shutil.which("mysql")
+    if client is None:
+        pytest.skip("MariaDB's client is not installed")
+    make_app(mariadb_database, rows=2)
+    url = mariadb_database.engine.url
+    subprocess.run(
+        [client, "-h127.0.0.1", f"-P{url.port}", f"-u{url.username}", str(url.database)],
+        input=dekctl("schema", "expand", "--sql").expect(0).stdout,
+        env={**os.environ, "MYSQL_PWD": str(url.password)},
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert dekctl.json("status")["trigger"] == "intact"
 
 
 def _triggers(database: AppDatabase) -> list[Any]:

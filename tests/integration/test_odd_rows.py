@@ -68,7 +68,8 @@ def test_a_value_of_another_storage_class_is_one_row_s_fault(
         database.sql("INSERT INTO encrypted_files VALUES (:id, :key)", id=number, key=DEK)
     configure(dekctl, database)
     dekctl("migrate").expect(0)
-    database.sql(f"UPDATE encrypted_files SET {change} WHERE id = 2")
+    with database.past_the_trigger() as connection:
+        connection.exec_driver_sql(f"UPDATE encrypted_files SET {change} WHERE id = 2")
 
     for command in (
         ("verify",),

@@ -86,7 +86,7 @@ def build(database: AppDatabase, key: str, extra: str, ending: str, more: str) -
 def everything(database: AppDatabase) -> dict[str, Any]:
     """What the application would see of its table and the objects around it."""
     found = database.sql(
-        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'dekctl%' "
+        "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%dekctl%' "
         "AND name NOT LIKE 'sqlite_autoindex%' AND name NOT LIKE 'ix_dekctl%' "
         "AND name <> 'encrypted_files' ORDER BY type, name"
     )

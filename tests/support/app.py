@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,11 +85,15 @@ class AppDatabase:
 def split_script(text: str) -> Iterator[str]:
     """The statements of a script; semicolons inside are those of triggers and functions only."""
     # Neither comments nor what is said to SQLite's client alone.
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("--", "."))]
+    text = text.replace(" //\n", ";\n")
+    unsaid = ("--", ".", "DELIMITER")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(unsaid)]
     statement = ""
     for part in "\n".join(lines).split(";"):
         statement += part
-        body = statement.partition("BEGIN UPDATE ")[1] and not part.rstrip().endswith("END")
+        body = re.search("BEGIN UPDATE | THEN SET ", statement) and not re.search(
+            r"END( IF)?\s*$", part
+        )
         if body or statement.count("$dekctl$") == 1:
             statement += ";"
         elif statement.strip():

@@ -142,12 +142,11 @@ def _run(connection: Connection, plan: SchemaPlan, statements: Sequence[str]) ->
         right = plan.dialect.missing_right(original, plan.table)
         if right is None:
             raise
-        table = "" if plan.config.name == "encrypted_files" else f" --table {plan.config.name}"
         raise RefusedError(
             f"the database role may not make the row trigger of {plan.config.name}; it needs: "
             f"{right}",
-            hint="grant that, or leave the trigger out (docs/application.md says what to do by "
-            f"hand then): dekctl schema expand --without-trigger{table}",
+            hint="grant that, or leave the trigger out (see docs/migration.md): "
+            f"dekctl schema expand --without-trigger --table {plan.config.name}",
         ) from None
 
 

@@ -30,6 +30,8 @@ from dekctl.schema.dialects.base import (
 
 _NESTED = re.compile(r"'(?:[^'\\]|''|\\.)*'|`[^`]*`|\((?:[^()'`]|'(?:[^'\\]|''|\\.)*'|`[^`]*`)*\)")
 """Strings, names, and innermost parentheses."""
+_WITH_BODY = re.compile(r"^(CREATE TRIGGER .* END IF);$", re.MULTILINE)
+"""A statement with semicolons inside, for which the client needs another delimiter."""
 
 
 class MySQLSchema(SchemaDialect):
@@ -155,6 +157,7 @@ class MySQLSchema(SchemaDialect):
     def script(self, text: str, *, locks: bool) -> str:
         # Its tables must not get an engine that ignores COMMIT.
         text = f"SET SESSION default_storage_engine = InnoDB;\n\n{text}"
+        text = _WITH_BODY.sub(r"DELIMITER //\n\1 //\nDELIMITER ;", text)
         return f"{text}UNLOCK TABLES;\n" if locks else text
 
     def refuse_unalterable(self, connection: Connection, table: DekTable) -> None:
@@ -263,21 +266,15 @@ def _create_trigger(table: DekTable, body: str) -> str:
 
 
 def _emptying(table: DekTable) -> str:
-    """One statement: with more, a printed script would need the client's DELIMITER.
-
-    The wrapped key comes last, since the condition looks at it. Keys are compared by their bytes:
-    two may be equal by a column's collation.
-    """
+    """Keys are compared by their bytes: two may be equal by a column's collation."""
     plaintext, wrapped = table.quoted("plaintext"), table.quoted("wrapped")
-    stale = (
-        f"NOT (CAST(NEW.{plaintext} AS BINARY) <=> CAST(OLD.{plaintext} AS BINARY)) "
+    emptied = ", ".join(f"NEW.{column} = NULL" for column in table.wrapped_columns)
+    return (
+        f"IF NOT (CAST(NEW.{plaintext} AS BINARY) <=> CAST(OLD.{plaintext} AS BINARY)) "
         f"AND LENGTH(NEW.{plaintext}) > 0 AND OLD.{wrapped} IS NOT NULL "
-        f"AND NEW.{wrapped} <=> OLD.{wrapped} AND {OWN_WRITE} IS NULL"
+        f"AND NEW.{wrapped} <=> OLD.{wrapped} AND {OWN_WRITE} IS NULL "
+        f"THEN SET {emptied}; END IF"
     )
-    emptied = [
-        f"NEW.{column} = IF({stale}, NULL, NEW.{column})" for column in table.wrapped_columns
-    ]
-    return f"SET {', '.join(emptied)}"
 
 
 def _plaintext(table: DekTable, *, offline: bool) -> Definition:
