@@ -26,8 +26,9 @@ from dekctl.reader.rows import RowClass, session_of
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    _Query = sa.Select[*tuple[Any, ...]]
+
 PrimaryKey = tuple[Any, ...]
-_Query = sa.Select[*tuple[Any, ...]]
 
 _UUID_DIGITS = 32
 _ROWS_A_QUERY = 500
