@@ -265,7 +265,7 @@ def test_the_trail_s_bucket_is_read_as_the_auditor(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{}", "is not a log file of CloudTrail"), (b"\x1f\x8bcut", "is not a log file")],
+    [(b"{}", "not CloudTrail's: 1 file"), (b"\x1f\x8bcut", "damaged: 1 file")],
 )
 def test_a_file_that_is_not_cloudtrail_s_is_refused(
     content: bytes, message: str, app: Application, dekctl: Dekctl, tmp_path: Path
@@ -280,7 +280,7 @@ def test_what_cannot_be_audited_says_why(
     assert "the audit trail is off" in dekctl("audit").expect(2).stderr
     (tmp_path / "empty").mkdir()
     empty = dekctl("audit", "--events", str(tmp_path / "empty")).expect(2)
-    assert "there is no CloudTrail file" in empty.stderr
+    assert "there is no log file of CloudTrail in" in empty.stderr
     dekctl.configure(f'[env.test]\ndatabase_url = "{app.database.url}"\nprovider = "env"\n')
     assert "provider env" in dekctl("audit").expect(2).stderr
 

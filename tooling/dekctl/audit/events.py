@@ -6,12 +6,13 @@ record contents".
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dekctl.errors import UsageError
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
@@ -34,6 +35,8 @@ CRYPTOGRAPHY = frozenset(
     }
 )
 """KMS's cryptographic operations on a key."""
+_NEXT = re.compile(rf",\s*(?=(?:{TABLE}|{PRIMARY_KEY})=)")
+"""Before the next part of a context as text. A primary key may hold a comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +80,17 @@ def kms_event(record: Mapping[str, Any]) -> TrailEvent | None:
     """Read a CloudTrail record; None if it is not about KMS.
 
     Raises:
-        UsageError: it is not a CloudTrail record.
+        ValueError: it is not a CloudTrail record.
     """
     try:
         if record["eventSource"] != KMS_SOURCE:
             return None
-        asked = record.get("requestParameters") or {}
+        asked = _mapping(record.get("requestParameters"))
         context = _context(record["eventName"], asked)
         principal, session = _caller(record.get("userIdentity") or {})
         return TrailEvent(
             event_id=str(record["eventID"]),
-            time=datetime.strptime(record["eventTime"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC),
+            time=_time(record["eventTime"]),
             api=str(record["eventName"]),
             principal=principal,
             session=session,
@@ -97,18 +100,31 @@ def kms_event(record: Mapping[str, Any]) -> TrailEvent | None:
             pk=context.get(PRIMARY_KEY),
             error=record.get("errorCode"),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"a record is not a CloudTrail record: {type(error).__name__}",
-            hint="--events takes CloudTrail's own files (*.json.gz), as they are in the bucket",
-        ) from None
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a CloudTrail record: {type(error).__name__}") from None
+
+
+def _time(text: str) -> datetime:
+    """A time of CloudTrail, with or without fractions of a second; UTC where it names no zone."""
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _context(api: str, asked: Mapping[str, Any]) -> Mapping[str, str]:
     # ReEncrypt has two; readers will use the destination's.
     name = "destinationEncryptionContext" if api == "ReEncrypt" else "encryptionContext"
-    found: Mapping[str, str] = asked.get(name) or {}
-    return found
+    return _mapping(asked.get(name))
+
+
+def _mapping(found: Any) -> Mapping[str, Any]:
+    """An object, which exports of CloudTrail's events give as a text: JSON, or ``{a=1, b=2}``."""
+    if not isinstance(found, str):
+        return found or {}
+    try:
+        return dict(json.loads(found))
+    except ValueError:
+        pairs = _NEXT.split(found.removeprefix("{").removesuffix("}"))
+        return {key.strip(): value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _keks(record: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,10 +5,8 @@ Only the KMS events of a file are kept: a day of a busy account is gigabytes.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +14,9 @@ from typing import Any, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dekctl.audit.events import TrailEvent, kms_event
+from dekctl.audit.trail_file import MAX_BYTES, NoLogError, Skipped, records_of
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
+from dekctl.wording import counted
 
 LATE = timedelta(hours=1)
 """A file is stored under its delivery day; an event may be in the next day's files."""
@@ -31,6 +31,11 @@ class Source(Protocol):
         """Name for messages."""
         ...
 
+    @property
+    def must_have_logs(self) -> bool:
+        """Whether it is a mistake if there is no log at all."""
+        ...
+
     def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:
         """Name and content of every file that may hold an event between the two (UTC)."""
         ...
@@ -41,30 +46,29 @@ class Folder:
     """Downloaded CloudTrail files, named as in the bucket."""
 
     paths: Sequence[Path]
+    must_have_logs = True
 
     @property
     def name(self) -> str:
         return ", ".join(map(str, self.paths))
 
     def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002 - the user chose the files
-        found = 0
-        for path in self.paths:
-            inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-            for file in inside:
-                if file.is_file() and (file == path or file.name.endswith(SUFFIXES)):
-                    found += 1
-                    try:
-                        yield str(file), file.read_bytes()
-                    except OSError as error:
-                        raise UsageError(
-                            f"cannot read {file}: {error.strerror}",
-                            hint="--events takes CloudTrail's files, or a folder of them",
-                        ) from None
-        if not found:
-            raise UsageError(
-                f"there is no CloudTrail file in {self.name}",
-                hint="--events takes CloudTrail's files (*.json.gz), or a folder of them",
-            )
+        inside = [
+            file
+            for path in self.paths
+            for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+            if file.is_file() and (file == path or file.name.endswith(SUFFIXES))
+        ]
+        for file in dict.fromkeys(inside):
+            try:
+                # One byte more than is taken: enough to refuse it.
+                with file.open("rb") as opened:
+                    yield str(file), opened.read(MAX_BYTES + 1)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot read {file}: {error.strerror}",
+                    hint="--events takes CloudTrail's files, or a folder of them",
+                ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,13 @@ class Bucket:
     """The trail's bucket, read with the auditor's rights.
 
     Files are under ``AWSLogs/ACCOUNT/CloudTrail/REGION/YYYY/MM/DD/`` (AWS CloudTrail User Guide,
-    "AuditFinding your CloudTrail log files").
+    "Finding your CloudTrail log files").
     """
 
     s3: Any
     bucket: str
     account_id: str
+    must_have_logs = False
 
     @property
     def name(self) -> str:
@@ -90,7 +95,7 @@ class Bucket:
                 for day in _days(since.date(), (until + LATE).date()):
                     for key in self._keys(f"{region}{day:%Y/%m/%d}/"):
                         body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"]
-                        yield f"{self.name}/{key}", body.read()
+                        yield f"{self.name}/{key}", body.read(MAX_BYTES + 1)
         except ClientError as error:
             detail = error.response["Error"]
             raise KMSRefusedError(
@@ -132,6 +137,21 @@ class Reading:
 
     files: int = 0
     newest: datetime | None = None
+    skipped: dict[Skipped, list[str]] = field(default_factory=dict)
+    """The files that are no log, or damaged, by what they are."""
+
+    def skip(self, why: Skipped, name: str) -> None:
+        """Note a file once."""
+        names = self.skipped.setdefault(why, [])
+        if name not in names[-1:]:
+            names.append(name)
+
+    def skipped_text(self) -> str:
+        """What was stepped over, for people."""
+        return "; ".join(
+            f"{why.value}: {counted(len(names), 'file')} ({names[0]}{', …' * (len(names) > 1)})"
+            for why, names in self.skipped.items()
+        )
 
 
 def read_events(
@@ -143,34 +163,39 @@ def read_events(
 ) -> Iterator[TrailEvent]:
     """Yield every wanted KMS event between two times once. CloudTrail may deliver one twice.
 
+    Other files than logs are stepped over, and noted in ``reading``.
+
     Raises:
-        UsageError: a file is not CloudTrail's.
+        UsageError: a file is too large, or the person's own files hold no log at all.
         KMSError: the bucket cannot be read.
     """
     seen: set[str] = set()
     for name, content in source.files(since, until):
+        try:
+            records = records_of(name, content)
+        except NoLogError as error:
+            reading.skip(error.why, name)
+            continue
         reading.files += 1
-        for record in _records(name, content):
-            event = kms_event(record)
+        for record in records:
+            try:
+                event = kms_event(record)
+            except ValueError:
+                reading.skip(Skipped.RECORD, name)
+                continue
             if event is None or not since <= event.time <= until:
                 continue
             reading.newest = max(event.time, reading.newest or event.time)
             if wanted(event) and event.event_id not in seen:
                 seen.add(event.event_id)
                 yield event
-
-
-def _records(name: str, content: bytes) -> list[dict[str, Any]]:
-    try:
-        text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        records = json.loads(text)["Records"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    if not reading.files and source.must_have_logs:
+        found = reading.skipped_text()
         raise UsageError(
-            f"{name} is not a log file of CloudTrail",
-            hint="--events takes CloudTrail's own files (*.json.gz), as they are in the bucket",
-        ) from None
-    found: list[dict[str, Any]] = records
-    return found
+            f"there is no log file of CloudTrail in {source.name}"
+            + (f": {found}" if found else ""),
+            hint="--events takes CloudTrail's log files (*.json.gz), or a folder of them",
+        )
 
 
 def utc(moment: datetime) -> datetime:

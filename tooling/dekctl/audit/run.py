@@ -20,6 +20,9 @@ from dekctl.kms.aws.botocore_private import botocore_session
 from dekctl.kms.aws.session import credentials_of, frozen
 from dekctl.project import Project
 
+NAMED = 100
+"""How many skipped files of a kind the result names."""
+
 
 @dataclass(slots=True)
 class Audit:
@@ -51,6 +54,10 @@ class Audit:
             "since": f"{self.since:%Y-%m-%dT%H:%M:%SZ}",
             "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}",
             "files": self.reading.files,
+            "skipped": [
+                {"kind": why.value, "count": len(names), "files": names[:NAMED]}
+                for why, names in self.reading.skipped.items()
+            ],
             "events": self.matched.events,
             "trail": self.trail,
             "calls": [

@@ -58,6 +58,8 @@ def audit(
             f"{len(result.pending)} of the runs ended less than 15 minutes ago, so CloudTrail may "
             "not have delivered all events; run the same command again later"
         )
+    if result.reading.skipped:
+        state.terminal.note(f"skipped, no part of the audit: {result.reading.skipped_text()}")
     code = ExitCode.OK if result.clean else ExitCode.ROWS_LEFT
     end(state, result.as_json(), _text(result), code)
 

@@ -1,0 +1,101 @@
+"""One file of a trail's bucket: CloudTrail's log, or one of the others that lie beside it.
+
+Sources: AWS CloudTrail User Guide, "CloudTrail log file examples", "CloudTrail digest file
+structure", "CloudTrail Insights events" and "Network activity events"; AWS Config Developer Guide,
+"Viewing configuration snapshots"; AWS CLI reference, ``cloudtrail lookup-events``.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from enum import StrEnum
+from typing import Any
+
+from dekctl.errors import UsageError
+
+MAX_BYTES = 64 * 2**20
+"""Size of the largest file that is read, unpacked; CloudTrail's own have 50 MB at most."""
+_GZIP = b"\x1f\x8b"
+
+
+class Skipped(StrEnum):
+    """Why a file, or a record, is no part of an audit."""
+
+    DIGEST = "digest"
+    INSIGHTS = "Insights"
+    NETWORK = "network activity"
+    CONFIG = "AWS Config"
+    STRAY = "not CloudTrail's"
+    DAMAGED = "damaged"
+    RECORD = "with damaged records"
+
+
+class NoLogError(Exception):
+    """A file holds no log; ``why`` says what else."""
+
+    def __init__(self, why: Skipped) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+_CATEGORIES = {"Insight": Skipped.INSIGHTS, "NetworkActivity": Skipped.NETWORK}
+"""Event categories that are no calls: kept in files of their own."""
+
+
+def records_of(name: str, content: bytes) -> list[Any]:
+    """The records in a file: CloudTrail's log, or what ``lookup-events`` printed.
+
+    Raises:
+        NoLogError: it is something else, or damaged.
+        UsageError: it is too large, or nested too deeply.
+    """
+    try:
+        document = json.loads(unpack(name, content))
+        if isinstance(document, dict) and isinstance(document.get("Events"), list):
+            return [json.loads(event["CloudTrailEvent"]) for event in document["Events"]]
+    except RecursionError:
+        raise _refused(name, "is nested too deeply for a log file of CloudTrail") from None
+    except (zlib.error, EOFError, ValueError, KeyError, TypeError):
+        raise NoLogError(Skipped.DAMAGED) from None
+    if not isinstance(document, dict):
+        raise NoLogError(Skipped.STRAY)
+    records = document.get("Records")
+    if not isinstance(records, list):
+        if "digestStartTime" in document:
+            raise NoLogError(Skipped.DIGEST)
+        config = "configurationItems" in document or "configSnapshotId" in document
+        raise NoLogError(Skipped.CONFIG if config else Skipped.STRAY)
+    kinds = {_category(record) for record in records}
+    if len(kinds) == 1 and (only := _CATEGORIES.get(kinds.pop())):
+        raise NoLogError(only)
+    return [record for record in records if _category(record) not in _CATEGORIES]
+
+
+def unpack(name: str, content: bytes) -> bytes:
+    """A file's content without compression.
+
+    Raises:
+        UsageError: it is too large.
+        zlib.error, EOFError: the compressed data is damaged, or cut off.
+    """
+    unpacked = bytearray() if content.startswith(_GZIP) else bytearray(content)
+    while content.startswith(_GZIP):  # a file may have several members
+        member = zlib.decompressobj(wbits=31)
+        unpacked += member.decompress(content, MAX_BYTES + 1 - len(unpacked))
+        if len(unpacked) > MAX_BYTES:
+            break
+        if not member.eof:
+            raise EOFError
+        content = member.unused_data.lstrip(b"\0")
+    if len(unpacked) > MAX_BYTES:
+        raise _refused(name, f"is larger than {MAX_BYTES // 2**20} MiB unpacked")
+    return bytes(unpacked)
+
+
+def _category(record: Any) -> str:
+    return str(record.get("eventCategory", "")) if isinstance(record, dict) else ""
+
+
+def _refused(name: str, why: str) -> UsageError:
+    return UsageError(f"{name} {why}", hint="remove it, then run the same command again")
