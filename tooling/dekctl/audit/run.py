@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dekctl.audit.log_files import Bucket, Folder, Reading, Source, read_events, utc
 from dekctl.audit.matching import DELIVERY, AuditFinding, AuditKind, Matched, match
+from dekctl.audit.trail_file import DAMAGES
 from dekctl.audit.work_windows import CLOCKS, WorkWindow, work_windows
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
@@ -41,8 +42,13 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Whether there are no findings."""
-        return not self.matched.findings.counts
+        """Whether there are no findings, and nothing of the trail was damaged."""
+        return not self.matched.findings.counts and not self.damaged
+
+    @property
+    def damaged(self) -> int:
+        """Files that are damaged or hold damaged records: what they held was not looked at."""
+        return sum(len(self.reading.skipped.get(why, ())) for why in DAMAGES)
 
     def as_json(self) -> dict[str, Any]:
         """The public form."""

@@ -31,6 +31,10 @@ class Skipped(StrEnum):
     RECORD = "with damaged records"
 
 
+DAMAGES = (Skipped.DAMAGED, Skipped.RECORD)
+"""Of these, part of the trail may be lost: the audit does not end as clean."""
+
+
 class NoLogError(Exception):
     """A file holds no log; ``why`` says what else."""
 

@@ -49,6 +49,7 @@ def audit(
 
     Exit code 4 if there are findings: a KEK used by an unknown principal or for a task that is not
     the role's, calls that belong to no run, rows without their calls in the trail, denied calls.
+    Also if files of the trail are damaged, since what they held was not looked at.
     """
     begins = since or datetime.now(UTC) - timedelta(days=DAYS)
     with state.project() as project:
@@ -95,6 +96,8 @@ def _text(result: Audit) -> str:
             f"  changed {change['time']} {change['api']} {change['key']} by {change['principal']}"
         )
     counts = value["counts"]
+    if result.damaged:
+        lines.append(f"NOT COMPLETE: {counted(result.damaged, 'file')} of the trail damaged")
     if not counts:
         lines.append("no findings" + (" so far" if result.pending else ""))
     for kind, count in counts.items():
