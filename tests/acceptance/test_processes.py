@@ -238,7 +238,7 @@ def test_a_traceback_shows_with_debug_only_and_holds_no_key(
     plain = dekctl.process("verify").expect(5)
     assert ".py" not in plain.stderr
     debug = dekctl.process("--debug", "verify").expect(5)
-    assert "local.py" in debug.stderr
+    assert "breaker.py" in debug.stderr
 
 
 @pytest.mark.parametrize("encoding", ["base64", "raw"])

@@ -173,7 +173,7 @@ def test_postgresqls_log_shows_no_key_whatever_it_logs(
     for command in (["migrate"], ["scrub", "--yes"], ["restore", "--yes"], ["rollback", "--yes"]):
         dekctl(*command).expect(0)
     log = postgres_server.log.read_text(errors="replace")
-    assert "COPY dekctl_changes" in log
+    assert "COPY pg_temp.dekctl_changes" in log
     assert_hidden(log, app.deks.values(), "PostgreSQL's log")
 
 

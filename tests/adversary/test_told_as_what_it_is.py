@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -194,7 +195,7 @@ def test_a_terminal_of_any_encoding(
 def in_shell(dekctl: Dekctl, line: str, encoding: str = "utf-8") -> Result:
     """Run a line of a shell."""
     done = subprocess.run(
-        ["sh", "-c", line.replace("dekctl", "python -m dekctl")],
+        ["sh", "-c", line.replace("dekctl", f"{sys.executable} -m dekctl")],
         cwd=dekctl.folder,
         env=dekctl._environment(),
         capture_output=True,

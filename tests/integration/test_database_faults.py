@@ -90,10 +90,10 @@ def test_a_connection_that_dies_within_the_transaction_loses_it_and_it_is_done_a
     dekctl.json("migrate")
     swap, killed = Database.run, list[bool]()
 
-    def fatal(self: Database, work: Any, *, write: bool = False) -> Any:
+    def fatal(self: Database, work: Any, **options: Any) -> Any:
         def dying(connection: sa.Connection) -> Any:
             result = work(connection)
-            if write and work.__name__ == "commit" and not killed:
+            if options.get("write") and work.__name__ == "commit" and not killed:
                 killed.append(True)
                 if server_database.kind == "postgresql":
                     number = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
@@ -103,7 +103,7 @@ def test_a_connection_that_dies_within_the_transaction_loses_it_and_it_is_done_a
                     server_database.sql(f"KILL CONNECTION {number}")
             return result
 
-        return swap(self, dying, write=write)
+        return swap(self, dying, **options)
 
     monkeypatch.setattr(Database, "run", fatal)
     scrubbed = dekctl.json("scrub", "--yes")
@@ -434,6 +434,8 @@ def test_rows_that_a_policy_hides_stop_every_command(
         postgres_database.sql(f"GRANT ALL ON SCHEMA public TO {role}")
         for table in (*owned, *besides):
             postgres_database.sql(f"ALTER TABLE {table} OWNER TO {role}")
+        trigger = app.config.trigger
+        postgres_database.sql(f"ALTER FUNCTION {trigger}() OWNER TO {role}")
         postgres_database.sql("ALTER TABLE encrypted_files ENABLE ROW LEVEL SECURITY")
         postgres_database.sql("ALTER TABLE encrypted_files FORCE ROW LEVEL SECURITY")
         postgres_database.sql("CREATE POLICY p ON encrypted_files USING (false)")

@@ -174,11 +174,11 @@ def test_counts_are_right_after_transactions_were_tried_again(
     run = Database.run
     lost: list[bool] = []
 
-    def forgetful(self: Database, work: Any, *, write: bool = False) -> Any:
-        if write and work.__name__ == "commit":
-            run(self, work, write=True)
+    def forgetful(self: Database, work: Any, **options: Any) -> Any:
+        if options.get("write") and work.__name__ == "commit":
+            run(self, work, **options)
             lost.append(True)
-        return run(self, work, write=write)
+        return run(self, work, **options)
 
     monkeypatch.setattr(Database, "run", forgetful)
     wrapped = dekctl.json("wrap", "--batch-size", "10")

@@ -108,7 +108,7 @@ def _table(project: Project, config: Any) -> str:
     problem = advice(trigger)
     if trigger in (TriggerState.MISSING, TriggerState.CHANGED) and problem:
         what, _, hint = problem.partition("; ")
-        raise DekctlError(what, hint=hint)
+        raise RefusedError(what, hint=hint)
     return f"stage expanded; {problem or f'row trigger {trigger.value}'}"
 
 

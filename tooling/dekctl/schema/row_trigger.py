@@ -105,6 +105,19 @@ def set_trigger(plan: SchemaPlan) -> None:
     plan.table.database.run(work, write=True)
 
 
+def rename_trigger(plan: SchemaPlan, old: DekTable) -> None:
+    """Let the trigger of an expanded table follow it to its new context name.
+
+    Raises:
+        RefusedError: the role may not.
+        DatabaseError: the database refused.
+    """
+    if plan.table.stage is Stage.EXPANDED:
+        statements = plan.dialect.drop_trigger(old)
+        plan.table.database.run(lambda c: _run(c, plan, statements), write=True)
+        set_trigger(plan)
+
+
 def put_trigger(plan: SchemaPlan) -> None:
     """The same within a step.
 

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 from dekctl.config import TableConfig
 from dekctl.db.lineage import Lineage
+from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
 from dekctl.ledger.bindings import begin_rename, record_binding
 from dekctl.operations.rebind import Rebind
 from dekctl.project import Project
 from dekctl.schema.revisions import take_over
+from dekctl.schema.row_trigger import rename_trigger
+from dekctl.schema.steps import plan_for
 from dekctl.walk.options import RowOptions
 from dekctl.walk.result import RunResult
 from dekctl.walk.run import run_rows
@@ -69,6 +72,8 @@ def _rename(project: Project, config: TableConfig, old_name: str) -> None:
         )
         take_over(project.database, old, new)
         project.ledger.rename(old_name, config.context_name)
+        plan = plan_for(project.database, project.config, config)
+        rename_trigger(plan, DekTable(project.database, replace(config, context_name=old_name)))
 
 
 def _saw_every_row(options: RowOptions, result: RunResult) -> bool:
