@@ -88,6 +88,7 @@ def test_what_the_application_issues_dekctl_opens_and_the_other_way_round(
     rows: list[dict[str, Any]],
 ) -> None:
     config = configure(dekctl, app_database, model.__tablename__, *key)
+    dekctl("schema", "expand").expect(0)
     keys = RowKeys(EnvKMS(dekctl.environ), config)
     issued, legacy = model(**rows[0]), model(**rows[1], key_=b"L" * 32)
     dekctl.hidden.append(b"L" * 32)
@@ -111,6 +112,7 @@ def test_a_time_zone_changes_no_context(postgres_database: AppDatabase, dekctl: 
     """The same moment is told otherwise by a session in another time zone."""
     Base.metadata.create_all(postgres_database.engine)
     config = configure(dekctl, postgres_database, "dated", "at")
+    dekctl("schema", "expand").expect(0)
     keys = RowKeys(EnvKMS(dekctl.environ), config)
     moment = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     with Session(postgres_database.engine) as session:
@@ -119,7 +121,6 @@ def test_a_time_zone_changes_no_context(postgres_database: AppDatabase, dekctl: 
         session.flush()
         dek = keys.issue(row)
         session.commit()
-    dekctl("schema", "expand").expect(0)
     name = postgres_database.url.rpartition("/")[2]
     for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
         postgres_database.sql(f"ALTER DATABASE {name} SET timezone = '{zone}'")
