@@ -18,7 +18,7 @@ from dekctl.reader import RowKeys
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 from support.generations import Generations
-from support.plans import change, key, plan, write
+from support.plans import ACCOUNT, change, key, plan, write
 
 KEK = "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-3333-4444-555555555555"
 
@@ -87,6 +87,9 @@ def test_a_table_that_is_no_longer_configured_stops_retire_and_guard(
     arn = generations.arns["g1"]
     gone = key(arn.rpartition("/")[2], arn=arn)
     file = write(dekctl.folder, plan(change("aws_kms_key", "kek", gone, None)))
+    made = Path(file)  # for the account and the active KEK of the environment
+    text = made.read_text().replace(ACCOUNT, arn.split(":")[4])
+    made.write_text(text.replace(f"{arn.rpartition('/')[0]}/k1", generations.arns["g2"]))
     for command in (("retire", "g1"), ("guard", "--plan", file)):
         refused = dekctl(*command).expect(3)
         assert "context_name 'photos'" in refused.stderr

@@ -81,7 +81,8 @@ def _check_contract(plan: SchemaPlan) -> None:
     refuse_apparent_contract(plan)
     refuse_to_contract(plan.config)
     inspection.refuse(plan.table, "contract")
-    plan.dialect.refuse_unrestorable(plan.table)
+    if plan.table.has("plaintext"):  # contracted before: nothing is dropped
+        plan.dialect.refuse_unrestorable(plan.table)
 
 
 def _check_rollback(plan: SchemaPlan) -> None:
