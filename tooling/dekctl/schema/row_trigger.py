@@ -112,10 +112,13 @@ def rename_trigger(plan: SchemaPlan, old: DekTable) -> None:
         RefusedError: the role may not.
         DatabaseError: the database refused.
     """
-    if plan.table.stage is Stage.EXPANDED:
+    if plan.table.stage is not Stage.EXPANDED:
+        return
+    # The new one first: at no moment, and after no kill, can a writer leave a stale wrapped key.
+    set_trigger(plan)
+    if old.config.trigger != plan.config.trigger:
         statements = plan.dialect.drop_trigger(old)
         plan.table.database.run(lambda c: _run(c, plan, statements), write=True)
-        set_trigger(plan)
 
 
 def put_trigger(plan: SchemaPlan) -> None:
