@@ -36,7 +36,9 @@ def record(standin: KmsStandin, call: Mapping[str, Any], late: timedelta = timed
     keys = [key for key in (call["key"], call.get("destination_key")) if key]
     made: Record = {
         "eventVersion": "1.11",
-        "userIdentity": identity(standin.account, call["principal"]),
+        "userIdentity": identity(
+            standin.account, call["principal"], call["session"], call["source_identity"]
+        ),
         "eventTime": f"{datetime.fromtimestamp(call['time'], UTC) + late:%Y-%m-%dT%H:%M:%SZ}",
         "eventSource": "kms.amazonaws.com",
         "eventName": call["api"],
@@ -55,15 +57,18 @@ def record(standin: KmsStandin, call: Mapping[str, Any], late: timedelta = timed
     return made
 
 
-def identity(account: str, name: str) -> dict[str, Any]:
+def identity(
+    account: str, name: str, session: str | None = None, source_identity: str | None = None
+) -> dict[str, Any]:
     """Who called: a role that was assumed, or a user."""
     if not name.startswith("files-"):
         return {"type": "IAMUser", "arn": f"arn:aws:iam::{account}:user/{name}", "userName": name}
     return {
         "type": "AssumedRole",
-        "arn": f"arn:aws:sts::{account}:assumed-role/{name}/dekctl",
+        "arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session or 'dekctl'}",
         "sessionContext": {
-            "sessionIssuer": {"type": "Role", "arn": f"arn:aws:iam::{account}:role/{name}"}
+            "sessionIssuer": {"type": "Role", "arn": f"arn:aws:iam::{account}:role/{name}"},
+            **({"sourceIdentity": source_identity} if source_identity else {}),
         },
     }
 

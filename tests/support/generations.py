@@ -41,6 +41,7 @@ class Generations:
     arns: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     allows_v1: bool = False
+    source_identity: bool = False
 
     @classmethod
     def begin(cls, standin: KmsStandin, dekctl: Dekctl) -> Generations:
@@ -90,6 +91,7 @@ class Generations:
             "account_id": self.standin.account,
             "context_name": "encrypted_files",
             "allow_rows_without_context": self.allows_v1,
+            "source_identity": self.source_identity,
             "kek": {
                 "arn": self.active,
                 "alias": ALIAS,

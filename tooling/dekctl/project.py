@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import boto3
 
@@ -220,10 +221,11 @@ class Project:
             limiter: shared limit on KMS calls per second.
         """
 
-        def make(name: str, role: Role, region: str | None) -> KMSInterface:
+        def make(name: str, role: Role, region: str | None, run_id: str | None) -> KMSInterface:
             opening = self._opening(
                 role, kek=to, region=region, concurrency=concurrency, limiter=limiter
             )
+            opening = replace(opening, session=partial(self.session, run_id=run_id))
             spec = provider_named(name)
             return spec.open(replace(opening, wraps=spec is self.provider))
 
@@ -277,8 +279,19 @@ class Project:
             cancel=self.give_up,
         )
 
-    def session(self, role: Role) -> boto3.Session:
+    @property
+    def acts_in_roles(self) -> bool:
+        """Whether commands act as the roles of the Terraform outputs, not with your own identity.
+
+        Raises:
+            UsageError: the outputs cannot be read.
+        """
+        return self.assume_role and self.outputs is not None
+
+    def session(self, role: Role, run_id: str | None = None) -> boto3.Session:
         """A session that acts as a role of the Terraform outputs, or with your own AWS identity.
+
+        The name of a role's session has ``run_id``, if it is for a run.
 
         Raises:
             UsageError: a configured table is one that the roles may not use.
@@ -296,6 +309,10 @@ class Project:
             region=self.region,
             endpoint_url=self.env.endpoint_url,
             external_id=self.env.external_id,
+            run_id=run_id,
+            source_identity=outputs.source_identity
+            if self.env.source_identity is None
+            else self.env.source_identity,
             allow_plain_http=self.env.allow_plain_http,
         )
 

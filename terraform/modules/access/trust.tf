@@ -1,6 +1,10 @@
 locals {
   pods = "pods.eks.amazonaws.com"
 
+  # Both are needed by whoever sets a source identity, and by whoever bears one already: it is passed on (IAM User Guide,
+  # "Monitor and control actions taken with assumed roles").
+  assume = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+
   # EC2 and Lambda are not documented to send aws:SourceAccount when they assume a role: with that condition an instance
   # or a function gets no credentials. What protects these roles is iam:PassRole, which takes roles of this account only.
   without_source_account = ["ec2.amazonaws.com", "ec2.amazonaws.com.cn", "lambda.amazonaws.com"]
@@ -14,7 +18,7 @@ data "aws_iam_policy_document" "trust" {
 
     content {
       sid     = "Principals"
-      actions = ["sts:AssumeRole"]
+      actions = local.assume
 
       principals {
         type        = "AWS"

@@ -9,6 +9,9 @@ output "dekctl" {
 
     allow_rows_without_context = var.allow_rows_without_context
 
+    # The roles' trust policies allow it: each run bears its id as source identity.
+    source_identity = true
+
     kek = {
       arn         = module.kek.arn
       alias       = module.kek.alias

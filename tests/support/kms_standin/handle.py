@@ -259,7 +259,8 @@ class KmsStandin:
     def journal(self) -> list[dict[str, Any]]:
         """The last calls, oldest first.
 
-        Each has time, api, principal, key, context, destination_key, destination_context, error.
+        Each has time, api, principal, session, source_identity, key, context, destination_key,
+        destination_context, error.
         """
         calls: list[dict[str, Any]] = self._command("journal")
         return calls

@@ -73,7 +73,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class Credentials:
-    """One access key; the last three (``expires`` in Unix time) are those of an assumed role."""
+    """One access key; the last four (``expires`` in Unix time) are those of an assumed role."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -81,6 +81,7 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
     expires: float | None = None
     session_arn: str | None = None
+    source_identity: str | None = None
 
 
 class Directory:
@@ -111,7 +112,9 @@ class Directory:
             Credentials(_identifier("AKIA"), secrets.token_urlsafe(30), principal.name)
         )
 
-    def session(self, principal: Principal, seconds: int, name: str) -> Credentials:
+    def session(
+        self, principal: Principal, seconds: int, name: str, source_identity: str | None
+    ) -> Credentials:
         """Temporary credentials that end after ``seconds``."""
         return self._issue(
             Credentials(
@@ -121,6 +124,7 @@ class Directory:
                 secrets.token_urlsafe(60),
                 time.time() + seconds,
                 f"arn:aws:sts::{self.account}:assumed-role/{principal.name}/{name}",
+                source_identity,
             )
         )
 

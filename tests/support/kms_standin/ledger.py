@@ -54,6 +54,8 @@ class Ledger:
                 "time": moment,
                 "api": call.api,
                 "principal": call.principal.name,
+                "session": call.session,
+                "source_identity": call.source_identity,
                 "key": call.key,
                 "context": call.context,
                 "destination_key": call.destination_key,

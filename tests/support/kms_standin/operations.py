@@ -36,11 +36,15 @@ class Call:
         "error",
         "key",
         "principal",
+        "session",
+        "source_identity",
     )
 
     def __init__(self, api: str, principal: Principal) -> None:
         self.api = api
         self.principal = principal
+        self.session: str | None = None
+        self.source_identity: str | None = None
         self.key: str | None = None
         self.context: Context = NO_CONTEXT
         self.destination_key: str | None = None

@@ -67,6 +67,9 @@ class Service:
                 raise AwsError("UnknownOperationException")
             caller = self.authenticator.authenticate(request, "kms" if is_kms else "sts")
             call.principal = self.directory.principals[caller.principal]
+            if caller.session_arn is not None:
+                call.session = caller.session_arn.rpartition("/")[2]
+                call.source_identity = caller.source_identity
             fault = self.faults.draw(api, caller.principal)
             if fault in ERRORS:
                 raise AwsError(fault, ERRORS[fault])

@@ -44,7 +44,7 @@ def run(call: Call, caller: Credentials, request: Request, directory: Directory)
             f"<Account>{directory.account}</Account>"
         )
     if call.api == "AssumeRole":
-        return _assume_role(call, form, directory)
+        return _assume_role(call, caller, form, directory)
     raise AwsError("UnknownOperationException", f"Could not find operation {call.api}")
 
 
@@ -73,7 +73,9 @@ def error_answer(error: AwsError, request_id: str) -> bytes:
     )
 
 
-def _assume_role(call: Call, form: dict[str, str], directory: Directory) -> str:
+def _assume_role(
+    call: Call, caller: Credentials, form: dict[str, str], directory: Directory
+) -> str:
     arn = form.get("RoleArn", "")
     session_name = form.get("RoleSessionName", "")
     if not re.fullmatch(r"[\w+=,.@-]{2,64}", session_name):
@@ -91,7 +93,16 @@ def _assume_role(call: Call, form: dict[str, str], directory: Directory) -> str:
     # Stands for the condition of a trust policy: here it is the caller's grant that may ask for it.
     external_id = {"sts:ExternalId": form["ExternalId"]} if "ExternalId" in form else {}
     call.principal.authorize("sts:AssumeRole", arn, external_id)
-    session = directory.session(role, int(seconds), session_name)
+    source = form.get("SourceIdentity", caller.source_identity)
+    if source != (caller.source_identity or source):
+        raise AwsError(
+            "AccessDeniedException", "the source identity of a session cannot be changed"
+        )
+    if source is not None:
+        if not re.fullmatch(r"(?!aws:)[\w+=,.@-]{2,64}", source):
+            raise AwsError("ValidationException", "SourceIdentity is malformed")
+        call.principal.authorize("sts:SetSourceIdentity", arn)
+    session = directory.session(role, int(seconds), session_name, source)
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(session.expires))
     return (
         f"<AssumedRoleUser><AssumedRoleId>{session.access_key}:{escape(session_name)}"

@@ -177,6 +177,11 @@ class EnvConfig:
     external_id: str | None = setting(
         None, "sent with every AssumeRole, for roles whose trust policy asks for one"
     )
+    source_identity: bool | None = setting(
+        None,
+        "whether the id of a run is also sent as the source identity of its sessions (default: as "
+        "Terraform's outputs say). Set `false` if your own identity may not set one, or bears one",
+    )
     backup_retention_days: int = setting(
         0, "how long `retire` waits after the last row has left a KEK"
     )

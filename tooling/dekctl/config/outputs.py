@@ -40,7 +40,8 @@ class Outputs:
     others (g1, g2, … g10). ``tenants`` are the generations of single tenants' KEKs.
     ``context_names`` are the tables for which the roles may use the KEKs; empty if the outputs do
     not say. ``allows_v1`` is whether the roles may decrypt rows without an encryption context; None
-    if the outputs do not say.
+    if the outputs do not say. ``source_identity`` is whether the roles let their sessions have a
+    source identity.
     """
 
     region: str
@@ -54,6 +55,7 @@ class Outputs:
     context_names: tuple[str, ...] = ()
     tenants: tuple[Generation, ...] = ()
     allows_v1: bool | None = None
+    source_identity: bool = False
 
     @property
     def all_generations(self) -> tuple[Generation, ...]:
@@ -208,6 +210,7 @@ def _outputs(value: dict[str, Any]) -> Outputs:
         context_names=tuple(value.get("context_names", ())),
         tenants=tuple(tenants),
         allows_v1=value.get("allow_rows_without_context"),
+        source_identity=value.get("source_identity") is True,
     )
 
 

@@ -28,10 +28,11 @@ from dekctl.kms.interface import (
     Wrapped,
     WrapRequest,
 )
-from dekctl.kms.providers import provider_of
+from dekctl.kms.providers import provider_named, provider_of
 
-MakeProvider = Callable[[str, Role, str | None], KMSInterface]
-"""Makes a provider, by name, for a role, in another AWS Region than the configured one if named."""
+MakeProvider = Callable[[str, Role, str | None, str | None], KMSInterface]
+"""Makes a provider: its name, the role, another AWS Region than the configured one, the run's id.
+"""
 
 
 class Location(NamedTuple):
@@ -74,6 +75,8 @@ class RoutedKMS(KMSInterface):
         self._make = make
         self._region = region
         self._made: dict[tuple[str, Role, str | None], KMSInterface] = {}
+        self._run_id: str | None = None
+        self._past_calls: Counter[str] = Counter()
         self._concurrency: int | None = None
         self.branches: BranchKeys | None = None
         """The branch keys (V3); None where the database has no table of them."""
@@ -97,10 +100,26 @@ class RoutedKMS(KMSInterface):
         """
         with self._lock:
             if (name, role, region) not in self._made:
-                made = self._made[name, role, region] = self._make(name, role, region)
+                made = self._make(name, role, region, self._run_id)
+                self._made[name, role, region] = made
                 if self._concurrency is not None:
                     made.set_concurrency(self._concurrency)
             return self._made[name, role, region]
+
+    def act_for(self, run_id: str) -> None:
+        """Make the calls of a run from now on, in AWS sessions that bear its id.
+
+        No call may be in flight.
+        """
+        with self._lock:
+            if run_id == self._run_id:
+                return
+            self._run_id = run_id
+            in_roles = [key for key in self._made if provider_named(key[0]).roles]
+            for key in in_roles:
+                provider = self._made.pop(key)
+                self._past_calls += provider.calls
+                provider.close()
 
     def kek_id_of(self, kek: str, role: Role) -> str:
         """The id that rows store for a KEK of the target: an alias or key id is looked up.
@@ -118,7 +137,7 @@ class RoutedKMS(KMSInterface):
     def call_counts(self) -> Counter[str]:
         """KMS calls of all providers together, by API name."""
         with self._lock:
-            return sum((provider.calls for provider in self._made.values()), Counter())
+            return sum((provider.calls for provider in self._made.values()), self._past_calls)
 
     @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:

@@ -126,6 +126,8 @@ class _TableRun:
         calls_before = self._calls()
         if ledger is not None:
             run = self._start(ledger, operation, options)
+        if run is not None and project.acts_in_roles:
+            self.kms.act_for(run.run_id)
         walk = Walk(
             self.verb.name,
             operation,

@@ -22,10 +22,14 @@ from dekctl.kms.aws.session import (
     frozen,
     refuse_plain_http,
 )
+from dekctl.kms.aws.session_name import session_name
 
 
 class RoleRefusedError(KMSRefusedError):
     """STS refused to let us assume a role."""
+
+
+_WITHOUT_SOURCE = "; or set source_identity = false in dekctl.toml"
 
 
 def base_session(region: str | None) -> boto3.Session:
@@ -47,11 +51,22 @@ def assumed_session(
     region: str | None,
     endpoint_url: str | None,
     external_id: str | None = None,
+    run_id: str | None = None,
+    source_identity: bool = False,
     allow_plain_http: bool = False,
 ) -> boto3.Session:
     """A session that acts as a role, and assumes it again before its credentials expire.
 
-    ``external_id`` is sent whenever it is given: a role that requires none ignores it.
+    Args:
+        base: whose credentials assume the role.
+        role_arn: the role.
+        region: the AWS Region of STS.
+        endpoint_url: the endpoint of STS, where it is not AWS's own.
+        external_id: sent whenever it is given; a role that requires none ignores it.
+        run_id: the run that the session is for, which its name says; None for no run.
+        source_identity: whether the name is sent as the source identity, too. The role must allow
+            sts:SetSourceIdentity.
+        allow_plain_http: see below.
 
     Raises:
         KMSRefusedError: there are no credentials to assume it with.
@@ -77,12 +92,14 @@ def assumed_session(
             refuse_plain_http(client)
         return client
 
+    name = session_name(run_id)
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=create_checked,
         source_credentials=source,
         role_arn=role_arn,
         extra_args={
-            "RoleSessionName": "dekctl",
+            "RoleSessionName": name,
+            **({"SourceIdentity": name} if source_identity else {}),
             **({"ExternalId": external_id} if external_id else {}),
         },
     )
@@ -90,24 +107,31 @@ def assumed_session(
     set_credentials(
         session,
         DeferredRefreshableCredentials(
-            method="assume-role", refresh_using=partial(_fetch, fetcher, source, role_arn)
+            method="assume-role",
+            refresh_using=partial(_fetch, fetcher, source, role_arn, source_identity),
         ),
     )
     return boto3.Session(botocore_session=session, region_name=region)
 
 
 def _fetch(
-    fetcher: AssumeRoleCredentialFetcher, source: Credentials, role_arn: str
+    fetcher: AssumeRoleCredentialFetcher,
+    source: Credentials,
+    role_arn: str,
+    source_identity: bool,
 ) -> dict[str, str]:
     frozen(source)  # else an error of its source would look like one of STS
     try:
         found: dict[str, str] = fetcher.fetch_credentials()
     except ClientError as error:
         detail = error.response["Error"]
+        allow = "sts:AssumeRole and sts:SetSourceIdentity" if source_identity else "sts:AssumeRole"
         raise RoleRefusedError(
             f"cannot assume {role_arn}: {detail.get('Code')} ({detail.get('Message')})",
-            hint="allow your identity to assume it (trust policy of the role, and external_id in "
-            "dekctl.toml if that requires one), or use your own identity: --no-assume-role",
+            hint=f"allow your identity {allow} on it (trust policy of the role, your own policy, "
+            "and external_id in dekctl.toml if the role requires one)"
+            f"{_WITHOUT_SOURCE if source_identity else ''}, or use your own identity: "
+            "--no-assume-role",
             code=detail.get("Code"),
         ) from None
     except BotoCoreError as error:

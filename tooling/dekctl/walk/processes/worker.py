@@ -54,6 +54,8 @@ class RangeWorker:
         if job.run_id is not None:
             context_name = table.config.context_name
             run = Run(job.run_id, job.verb.name, context_name, share.walk.shard, job.writes)
+            if self.project.acts_in_roles:
+                self._kms.act_for(job.run_id)
         self.project.database.has_written = job.writes  # the coordinator has, in the ledger
         calls, reencrypted = self._kms.call_counts, self._kms.reencrypted_locally
         with pacing_for(
