@@ -17,6 +17,8 @@ from dekctl.branch_keys.table import BranchTable
 from dekctl.config import load_config
 from dekctl.db.connect import database_of
 from dekctl.kms import EnvKMS
+from dekctl.kms.router import RoutedKMS
+from dekctl.walk import engine
 from dekctl.walk.engine import Walk
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
@@ -77,19 +79,51 @@ def test_wrap_goes_on_under_a_new_branch_key(
 
 
 def test_rewrap_goes_on_under_a_new_branch_key(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any, lose_before_write: Lose
+    app_database: AppDatabase,
+    dekctl: Dekctl,
+    make_app: Any,
+    lose_before_write: Lose,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One batch after the other: the first two share a branch key, the third needs another one.
+    monkeypatch.setattr(engine, "BATCHES_WITH_KMS", 1)
+    app = make(make_app, app_database, "V2")
+    dekctl.json("migrate")
+    dekctl.json("scrub", "--yes")
+    lose_before_write(unused_are_lost(app_database))
+    assert dekctl.json("rewrap", "--hierarchical", *BATCH)["changed"] == ROWS
+    app.assert_files_open(EnvKMS(dekctl.environ))
+
+
+def test_rewrap_goes_on_where_a_branch_key_is_lost_before_its_copies_are_checked(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make(make_app, app_database, "V2")
     dekctl.json("migrate")
     dekctl.json("scrub", "--yes")
-    # The second branch key is in use by then; the first wrapped the rows before.
-    lose_before_write(
+    losses = [unused_are_lost(app_database)]
+    check, one_at_a_time = RoutedKMS._check, threading.Lock()
+
+    def watched(kms: RoutedKMS, *keys: Any) -> Any:
+        with one_at_a_time:
+            if losses:
+                app_database.sql(losses.pop())
+        return check(kms, *keys)
+
+    monkeypatch.setattr(RoutedKMS, "_check", watched)
+    rewrapped = dekctl.json("rewrap", "--hierarchical", *BATCH)
+    assert not losses
+    assert (rewrapped["changed"], rewrapped["quarantined"]) == (ROWS, 0)
+    app.assert_files_open(EnvKMS(dekctl.environ))
+
+
+def unused_are_lost(database: AppDatabase) -> str:
+    """SQL that deletes the branch keys that no stored row needs."""
+    return (
         "DELETE FROM dekctl_branch_keys WHERE branch_id NOT IN (SELECT branch_id FROM ("
         "SELECT b.branch_id FROM dekctl_branch_keys b JOIN encrypted_files f ON "
-        f"f.wrapped_key_version = 'V3' AND b.branch_id = {hex_of(app_database)}) used)"
+        f"f.wrapped_key_version = 'V3' AND b.branch_id = {hex_of(database)}) used)"
     )
-    assert dekctl.json("rewrap", "--hierarchical", *BATCH)["changed"] == ROWS
-    app.assert_files_open(EnvKMS(dekctl.environ))
 
 
 def hex_of(database: AppDatabase) -> str:

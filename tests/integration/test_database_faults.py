@@ -18,6 +18,7 @@ from dekctl.db.connect import open_database
 from dekctl.db.database import Database
 from dekctl.db.dialect import Timeouts
 from dekctl.db.dialects import mysql as mysql_module
+from dekctl.db.dialects import sqlite
 from dekctl.errors import DatabaseError
 from dekctl.walk.engine import Walk
 from sandbox.mariadb import MariaDBServer
@@ -461,3 +462,26 @@ def test_rows_that_a_policy_hides_stop_every_command(
         postgres_database.sql(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
         postgres_database.sql(f"DROP OWNED BY {role}")
         postgres_database.sql(f"DROP ROLE {role}")
+
+
+def test_a_reader_waits_longer_for_sqlites_lock_than_one_writer_may_hold_it(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Writers that follow each other closely keep it out like one that holds the lock all the time.
+    make_app(sqlite_database, rows=3, env={"lock_timeout_seconds": 0.01})
+    dekctl.json("migrate")
+    tries: list[object] = []
+
+    def watched(error: Any) -> bool:
+        busy = is_busy(error)
+        tries.append(error)
+        if len(tries) == 2:
+            holder.rollback()
+        return busy
+
+    is_busy = sqlite._is_busy
+    monkeypatch.setattr(sqlite, "_is_busy", watched)
+    with sqlite_database.engine.connect() as holder:
+        holder.exec_driver_sql("BEGIN EXCLUSIVE")
+        assert dekctl.json("status")["rows"] == 3
+    assert len(tries) >= 2

@@ -302,6 +302,7 @@ def test_contract_never_drops_a_plaintext_that_a_legacy_writer_leaves_meanwhile(
                     text=b"x",
                 )
                 written.append(number)
+                stop.wait(0.005)
             except sa.exc.DBAPIError:
                 refused.set()  # the guard is there, or the column is gone
 

@@ -9,7 +9,8 @@
     │   ├── KMSRefusedError       every row would fail the same way: stop
     │   ├── KMSUnavailableError   still unavailable after all retries
     │   └── RowRejectedError      only this row is affected: quarantine it
-    │       └── KekRefusedError   the KEK that this row names is refused: likewise
+    │       ├── KekRefusedError   the KEK that this row names is refused: likewise
+    │       └── BranchKeyMissingError   the branch key that it needs is not stored: likewise
     ├── DatabaseError (6)         the database refused, or cannot be reached
     │   └── RowRefusedError       it refused to change this row: quarantine it
     └── InterruptError (130)      Ctrl-C ended a command that had no result yet
@@ -94,6 +95,10 @@ class KekRefusedError(RowRejectedError, KMSRefusedError):
 
     That row's trouble while rows of other KEKs are good. Where no row is, the run stops with it.
     """
+
+
+class BranchKeyMissingError(RowRejectedError):
+    """The branch key that a V3 key needs is not stored."""
 
 
 class DatabaseError(DekctlError):

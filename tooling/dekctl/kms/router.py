@@ -14,7 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from dekctl.config.roles import Role
-from dekctl.errors import KekRefusedError, KMSError, RowRejectedError, UsageError
+from dekctl.errors import (
+    BranchKeyMissingError,
+    KekRefusedError,
+    KMSError,
+    RowRejectedError,
+    UsageError,
+)
 from dekctl.kek_id import foreign_region
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.branch.store import BranchRewrapResult
@@ -47,6 +53,10 @@ class Location(NamedTuple):
 
 BRANCH_KEYS = Location("branch keys")
 """Stands for the branch keys (V3), which are in memory: no provider is asked for each row."""
+
+ROUNDS_FOR_LOST = 5
+"""How often keys are wrapped anew whose branch key was lost at once; the next one, made in advance,
+may be lost with it."""
 
 Asked = TypeVar("Asked", UnwrapRequest, RewrapRequest)
 Answer = TypeVar("Answer", Wrapped, Unwrapped)
@@ -264,7 +274,7 @@ class RoutedKMS(KMSInterface):
             for answer, r in zip(unwrapped, requests, strict=True)
             if isinstance(answer, Unwrapped)
         ]
-        checked = iter(self._check(good, self.wrap_many(good)))
+        checked = iter(self._wrap_and_check(good))
         answers = [
             next(checked) if isinstance(answer, Unwrapped) else answer for answer in unwrapped
         ]
@@ -273,6 +283,34 @@ class RoutedKMS(KMSInterface):
                 isinstance(answer, Wrapped) and from_elsewhere
                 for answer, from_elsewhere in zip(answers, foreign, strict=True)
             )
+        return answers
+
+    def _wrap_and_check(self, keys: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
+        """Wrap keys; again where a new branch key was lost before its copies were checked.
+
+        Such a row is sound: it still has its old wrapped key.
+        """
+        answers: list[Wrapped | RowRejectedError] = []
+        places = list(range(len(keys)))
+        for _ in range(ROUNDS_FOR_LOST):
+            part = [keys[i] for i in places]
+            wrapped = self.wrap_many(part)
+            checked = self._check(part, wrapped)
+            if not answers:
+                answers = checked
+            for i, answer in zip(places, checked, strict=True):
+                answers[i] = answer
+            lost = {
+                i: new.branch_key.branch_id
+                for i, new, answer in zip(places, wrapped, checked, strict=True)
+                if isinstance(answer, BranchKeyMissingError)
+                and isinstance(new, Wrapped)
+                and new.branch_key is not None
+            }
+            if not lost:
+                break
+            self._branch_keys.forget_all(set(lost.values()))
+            places = list(lost)
         return answers
 
     def _check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,8 @@ from dekctl.db.shape import TableShape
 
 _FUNCTION = "dekctl_fingerprint"
 _HASH = "dekctl_hash"
+READ_SECONDS = 30.0
+"""How long a transaction that only reads may wait until it can begin."""
 
 
 def _hash(*key: object) -> int:
@@ -50,6 +53,28 @@ def _is_rowid(connection: Connection, table: TableShape) -> bool:
         (table.config.bare_name, table.config.primary_key[0], table.config.bare_name),
     )
     return bool(found.scalar_one())
+
+
+def _wait_to_read(connection: Connection) -> None:
+    """Take the read lock now, which no later statement of the transaction has to wait for.
+
+    Writers that follow each other closely keep a reader out for longer than any of them holds the
+    lock, so ``lock_timeout_seconds`` alone would end a command although nothing is stuck.
+    """
+    give_up = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
+        except sa.exc.OperationalError as error:
+            if not _is_busy(error.orig) or time.monotonic() > give_up:
+                raise
+        else:
+            return
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @contextmanager
@@ -104,6 +129,8 @@ class SQLite(Dialect):
             write = connection.get_execution_options().get("dekctl_write", False)
             # IMMEDIATE: a reader that becomes a writer later would fail at once as "locked".
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            if not write:
+                _wait_to_read(connection)
 
     def selected(self, column: str, *, is_text: bool) -> str:  # noqa: ARG002
         return column
@@ -188,8 +215,7 @@ class SQLite(Dialect):
             return connection.exec_driver_sql(statement, parameters).rowcount
 
     def is_transient(self, error: Exception) -> bool:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return _is_busy(error)
 
     def is_denied(self, error: Exception) -> bool:  # noqa: ARG002
         return False  # it has no rights

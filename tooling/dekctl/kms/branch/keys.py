@@ -26,7 +26,12 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 
 from dekctl.config.model import ROWS_PER_BRANCH_KEY
-from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
+from dekctl.errors import (
+    BranchKeyMissingError,
+    KMSRefusedError,
+    KMSUnavailableError,
+    RowRejectedError,
+)
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.branch.store import BranchRewrapResult, BranchStore
 from dekctl.kms.branch.supply import V3_FORMAT, BranchScope, BranchSupply, OpenedBranch
@@ -375,8 +380,8 @@ _NO_BLOB = RowRejectedError(
 )
 
 
-def _missing(branch_id: str | None) -> RowRejectedError:
-    return RowRejectedError(
+def _missing(branch_id: str | None) -> BranchKeyMissingError:
+    return BranchKeyMissingError(
         f"its branch key {branch_id} is missing", hint="restore dekctl_branch_keys from a backup"
     )
 
