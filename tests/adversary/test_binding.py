@@ -20,6 +20,11 @@ COMMANDS = (
     ["restore", "--yes"],
     ["rewrap"],
     ["doctor"],
+    ["status"],
+    ["report", "--output", "report.html"],
+    ["retire", "env:0123456789abcdef"],
+    ["residue", "sample", "--output", "sample.json"],
+    ["schema", "current"],
     ["schema", "expand"],
     ["schema", "contract", "--yes"],
 )
@@ -102,6 +107,25 @@ def test_a_wrong_old_name_binds_nothing(
     assert "--old-context-name encrypted_files" in refused.stderr
     assert app.rows() == before
     assert dekctl.json("rebind", "--old-context-name", "encrypted_files")["changed"] == 5
+
+
+def test_a_thin_file_never_makes_a_table_of_raw_keys_look_contracted(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    """With context_name and plaintext_column left out, there seem to be no plaintexts."""
+    make_app(sqlite_database, rows=5, plaintext_column="raw_key", context_name="shop.files")
+    dekctl.json("schema", "expand")
+    set_table(dekctl)
+    for command in (["status"], ["report", "--output", "x.html"], ["schema", "current"]):
+        assert "'shop.files'" in dekctl(*command).expect(3).stderr
+    assert not (dekctl.folder / "x.html").exists()
+    sqlite_database.sql("DELETE FROM dekctl_tables")  # the ledger knows it under no name at all
+    for command in (["status"], ["report", "--output", "x.html"], ["verify"]):
+        said = dekctl(*command).expect(3).stderr
+        assert "the default of plaintext_column" in said
+        assert "raw_key" in said
+    set_table(dekctl, plaintext_column='"raw_key"')
+    assert dekctl.json("status")["plaintext_only"] == 5
 
 
 # -- the primary key -------------------------------------------------------------------------------

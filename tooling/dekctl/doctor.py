@@ -17,7 +17,6 @@ from dekctl.kms.aws.assume_role import RoleRefusedError
 from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.aws.session import is_plain_http
 from dekctl.kms.context import row_context
-from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.shared_context import default_name_note, refuse_shared_name
 from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
 from dekctl.lifecycle.rotation import rotation
@@ -116,7 +115,7 @@ def _oddities(project: Project, config: TableConfig) -> Iterator[Check]:
     """What will not work on a table, or will surprise, one check for each."""
     name = f"table {config.name}"
     try:
-        found = inspect(project.table(config))
+        found = inspect(project.table(config, known=False))
     except DekctlError:
         return  # the check before this one reports why
     for finding, oddity in found:
@@ -128,9 +127,6 @@ def _oddities(project: Project, config: TableConfig) -> Iterator[Check]:
 def _binding(project: Project, config: TableConfig) -> str:
     """What the wrapped keys of a table are bound to, and whether that is the table's alone."""
     table = project.table(config)
-    if project.ledger.exists():
-        names = [t.context_name for t in project.config.tables]
-        refuse_other_binding(table, project.ledger, names)
     refuse_shared_name(table)
     return default_name_note(table) or (
         f"context name {config.context_name!r}, primary key {Binding.of(table).shown_key()}"

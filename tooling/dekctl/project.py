@@ -28,8 +28,9 @@ from dekctl.kms.providers import provider_named, provider_of
 from dekctl.kms.router import RoutedKMS
 from dekctl.kms.spec import Opening, ProviderSpec
 from dekctl.ledger import Ledger
+from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.elsewhere import refuse_ledger_elsewhere
-from dekctl.ledger.managed_columns import refuse_other_columns
+from dekctl.ledger.managed_columns import refuse_other_columns, refuse_unknown_plaintext
 
 
 class Project:
@@ -169,12 +170,18 @@ class Project:
             return chosen
         return [c for c in chosen if self.table(c).stage is not past] or chosen
 
-    def table(self, config: TableConfig) -> DekTable:
+    def table(self, config: TableConfig, *, known: bool = True) -> DekTable:
         """Inspect a table as it is now.
+
+        Args:
+            config: the table.
+            known: refuse a table that the ledger knows as another one; not for the commands that
+                bind rows anew or take a table over.
 
         Raises:
             UsageError: it is not as configured.
-            RefusedError: it was expanded with other columns.
+            RefusedError: it was expanded with other columns, its rows are bound to something else
+                than [table] says, or whether it has plaintexts cannot be told.
             DatabaseError: the database refused or cannot be reached.
         """
         ledger = self.ledger
@@ -183,19 +190,23 @@ class Project:
         metadata = ledger.table_metadata(config.context_name) if ledger.exists() else {}
         refuse_other_columns(config, metadata)
         table = DekTable(self.database, config)
+        if known:
+            if ledger.exists():
+                refuse_other_binding(table, ledger, [t.context_name for t in self.config.tables])
+            refuse_unknown_plaintext(table, metadata)
         if table.stage is Stage.CONTRACTED and metadata:
             kind = str(metadata.get("plaintext_type", "")).upper()
             named = any(word in kind for word in ("CHAR", "TEXT", "CLOB"))
             table.plaintext_is_text = bool(metadata.get("plaintext_is_text", named))
         return table
 
-    def table_at(self, config: TableConfig, *stages: Stage) -> DekTable:
-        """Inspect a table; refuse if it is at another stage than these.
+    def table_at(self, config: TableConfig, *stages: Stage, known: bool = True) -> DekTable:
+        """Inspect a table; refuse if it is at another stage than these. ``known``: as in `table`.
 
         Raises:
-            RefusedError: the stage is another.
+            RefusedError: the stage is another, or the table is refused as in :meth:`table`.
         """
-        table = self.table(config)
+        table = self.table(config, known=known)
         if table.stage not in stages:
             raise RefusedError(
                 f"{config.name} is at stage {table.stage.value}; this needs "

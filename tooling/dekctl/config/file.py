@@ -104,7 +104,11 @@ def _table(raw: Any, file: Path, environ: Mapping[str, str]) -> TableConfig:
             f"{where} has kek_by and wrapping V3, but a branch key has one KEK for all its rows",
             hint='keep wrapping = "V2" where each tenant has a KEK',
         )
-    table = TableConfig(**values, context_name_given="context_name" in values)
+    table = TableConfig(
+        **values,
+        context_name_given="context_name" in values,
+        plaintext_column_given="plaintext_column" in values,
+    )
     columns = [*table.primary_key, table.plaintext_column, table.wrapped_column]
     columns += [table.version_column, table.kek_column]
     columns += [table.wrapped_at_column] if table.wrapped_at_column else []

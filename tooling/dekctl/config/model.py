@@ -111,6 +111,8 @@ class TableConfig:
 
     context_name_given: bool = False
     """Whether the file says it. The default is the same in every project, so it separates none."""
+    plaintext_column_given: bool = False
+    """Whether the file says it, so that an error can tell what was left to the default."""
 
     @property
     def keks(self) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dekctl.config import TableConfig
+from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger.metadata import PARTS
 
@@ -55,3 +57,24 @@ def refuse_other_columns(config: TableConfig, metadata: Mapping[str, Any]) -> No
             hint="restore wrapped_column, version_column, kek_column and wrapped_at_column in "
             "[table]",
         )
+
+
+def refuse_unknown_plaintext(table: DekTable, metadata: Mapping[str, Any]) -> None:
+    """Refuse a table without the configured plaintext column, of which the ledger knows nothing.
+
+    It looks contracted, but its raw keys may be in a column that [table] does not name.
+
+    Raises:
+        RefusedError: so it is.
+    """
+    config = table.config
+    if table.stage is not Stage.CONTRACTED or metadata:
+        return
+    given = "the default of plaintext_column" if not config.plaintext_column_given else "named"
+    raise RefusedError(
+        f"{config.name} has dekctl's columns but no column {config.plaintext_column} ({given} in "
+        "[table]), and the ledger has no entry for it: whether it still has plaintext keys is not "
+        "known",
+        hint=f"its columns are: {', '.join(table.columns)}; set plaintext_column and context_name "
+        "in [table]; if it is really contracted, take it over with: dekctl schema expand",
+    )

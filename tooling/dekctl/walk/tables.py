@@ -5,7 +5,7 @@ from __future__ import annotations
 from dekctl.config import TableConfig
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
-from dekctl.ledger.bindings import record_binding, refuse_other_binding
+from dekctl.ledger.bindings import record_binding
 from dekctl.operations.base import Verb
 from dekctl.project import Project
 from dekctl.walk.options import RowOptions
@@ -33,17 +33,15 @@ def checked_table(
     stages = verb.stages
     if options.dry_run:
         stages += verb.dry_run_stages
-    table = project.table_at(config, *stages)
+    table = project.table_at(config, *stages, known=not verb.rebinds)
     ledger = project.ledger if project.ledger.exists() else None
     if ledger is None and not options.dry_run:
         raise RefusedError(
             f"{config.name} has dekctl's columns, but there is no ledger",
             hint="take the table over with: dekctl schema expand",
         )
-    if ledger is not None and not verb.rebinds:
-        refuse_other_binding(table, ledger, [t.context_name for t in project.config.tables])
-        if not options.dry_run:
-            record_binding(table, ledger)
+    if ledger is not None and not (verb.rebinds or options.dry_run):
+        record_binding(table, ledger)
     if verb.writes:
         table.refuse_not_transactional()
     verb.check(table, ledger)

@@ -55,7 +55,7 @@ def rebind(
         _rename(project, config, old_context_name)
     result = run(project, Rebind(old_context_name, old_key), options)
     if _saw_every_row(options, result) and project.ledger.exists():
-        record_binding(project.table(config), project.ledger)
+        record_binding(project.table(config, known=False), project.ledger)
     return result
 
 
@@ -64,7 +64,7 @@ def _rename(project: Project, config: TableConfig, old_name: str) -> None:
     if not project.ledger.exists():
         return
     names = [t.context_name for t in project.config.tables]
-    if begin_rename(project.table(config), project.ledger, old_name, names):
+    if begin_rename(project.table(config, known=False), project.ledger, old_name, names):
         schema = project.config.table.schema
         old, new = (
             Lineage("table", replace(config, context_name=name).version_table, schema)

@@ -107,17 +107,24 @@ def default_names(project: Project, table: str | None = None) -> list[str]:
         UsageError: there is no such table, or it is not as configured.
         DatabaseError: the database refused or cannot be reached.
     """
-    tables = (project.table(config) for config in project.table_configs(table))
+    tables = (project.table(config, known=False) for config in project.table_configs(table))
     return [note for each in tables if (note := default_name_note(each)) is not None]
 
 
 def current(project: Project, table: str | None = None) -> list[TableStage]:
-    """The stage and the Alembic revision of each chosen table."""
+    """The stage and the Alembic revision of each chosen table.
+
+    Raises:
+        RefusedError: the ledger knows the table as another one than [table] says.
+    """
+    configs = project.table_configs(table)
+    for config in configs:
+        project.table(config)
     return [
         _stage(
             steps.plan_for(project.database, project.config, config, offline=True), changed=False
         )
-        for config in project.table_configs(table)
+        for config in configs
     ]
 
 

@@ -47,7 +47,8 @@ class RangeWorker:
             self._limiter.set_rate(rate)
         if job.table not in self._tables:
             [config] = self.project.table_configs(job.table)
-            self._tables[job.table] = self.project.table(config)
+            # The coordinator has compared it with the ledger.
+            self._tables[job.table] = self.project.table(config, known=False)
         table = self._tables[job.table]
         operation = job.verb.on(table, self._kms)
         run = None
