@@ -148,7 +148,7 @@ changed; 4 finished, but rows are quarantined or there are findings; 5 KMS or AW
     "--config",
     "config_file",
     metavar="FILE",
-    help="Configuration file (default: $DEKCTL_CONFIG, then ./dekctl.toml).",
+    help="Configuration file (default: $DEKCTL_CONFIG, then dekctl.toml here or above).",
 )
 @format_options
 @click.option(

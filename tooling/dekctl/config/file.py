@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def load_config(
     """Read the configuration.
 
     Args:
-        path: the file (default: ``DEKCTL_CONFIG``, then ``dekctl.toml`` in the working directory).
+        path: the file (default: ``DEKCTL_CONFIG``, then ``dekctl.toml`` in the working directory
+            or in the nearest folder above it).
         env: the environment (default: ``DEKCTL_ENV``, then the only one in the file).
         environ: the environment variables (default: ``os.environ``).
 
@@ -38,17 +40,90 @@ def load_config(
         UsageError: the file, the environment or a value is missing or wrong.
     """
     environ = os.environ if environ is None else environ
-    file = Path(path or environ.get(FILE_VARIABLE) or FILE_NAME)
-    document = _read(file)
-    _refuse_unknown(document, {"table", "env"}, file.name)
-    raw_tables = document.get("table", {})
-    tables = tuple(
-        _table(raw, file, environ)
-        for raw in (raw_tables if isinstance(raw_tables, list) else [raw_tables])
+    document = read_document(path, environ)
+    return document.config(document.choose(env, environ)[0], environ)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A ``dekctl.toml`` as it was written: its sections, with no value looked at yet."""
+
+    file: Path
+    found: str
+    """How the file was chosen, in words."""
+    tables: tuple[Any, ...]
+    envs: dict[str, Any]
+
+    def choose(self, env: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+        """The name of the environment that a command uses, and how it was chosen, in words.
+
+        Raises:
+            UsageError: the file does not have it, or has several and none is named.
+        """
+        named = env or environ.get(ENV_VARIABLE)
+        name, _ = _pick_env(self.envs, named, self.file)
+        how = "--env" if env else f"${ENV_VARIABLE}" if named else "the only one in the file"
+        return name, how
+
+    def config(self, env: str, environ: Mapping[str, str]) -> Config:
+        """The tables and one environment, checked.
+
+        Raises:
+            UsageError: the environment or a value is missing or wrong.
+        """
+        tables = tuple(_table(raw, self.file, environ) for raw in self.tables)
+        _refuse_duplicates(tables)
+        name, raw_env = _pick_env(self.envs, env, self.file)
+        return Config(self.file, tables, _env(name, raw_env, self.file, environ))
+
+
+def read_document(path: str | Path | None, environ: Mapping[str, str]) -> Document:
+    """Find the file as :func:`load_config` does, and parse it.
+
+    Raises:
+        UsageError: there is none, or it is no TOML or has unknown sections.
+    """
+    file, found = find_file(path, environ)
+    raw = _read(file)
+    _refuse_unknown(raw, {"table", "env"}, file.name)
+    tables, envs = raw.get("table", {}), raw.get("env", {})
+    if not isinstance(envs, dict) or not envs:
+        raise UsageError(
+            f"{file.name} has no [env.NAME]", hint="add one, for example [env.staging]"
+        )
+    return Document(file, found, tuple(tables if isinstance(tables, list) else [tables]), envs)
+
+
+def find_file(path: str | Path | None, environ: Mapping[str, str]) -> tuple[Path, str]:
+    """The file to read, and how it was chosen, in words.
+
+    Raises:
+        UsageError: none is named or found, or the one in a folder above belongs to another user.
+    """
+    if path:
+        return Path(path), "--config"
+    if named := environ.get(FILE_VARIABLE):
+        return Path(named), f"${FILE_VARIABLE}"
+    if Path(FILE_NAME).exists():
+        return Path(FILE_NAME), "the working directory"
+    for folder in Path.cwd().parents:
+        if (file := folder / FILE_NAME).exists():
+            _refuse_foreign(file)
+            return file, "a folder above the working directory"
+    raise UsageError(
+        f"no configuration: there is no {FILE_NAME} in the working directory or above it",
+        hint=f"create it with: dekctl init, or name a file with dekctl --config FILE or "
+        f"{FILE_VARIABLE}",
     )
-    _refuse_duplicates(tables)
-    name, raw_env = _pick_env(document.get("env", {}), env or environ.get(ENV_VARIABLE), file)
-    return Config(file, tables, _env(name, raw_env, file, environ))
+
+
+def _refuse_foreign(file: Path) -> None:
+    """Refuse a file that somebody else put where we happen to be, for example in /tmp."""
+    if hasattr(os, "getuid") and file.stat().st_uid not in (os.getuid(), 0):
+        raise UsageError(
+            f"{file} belongs to another user, and nothing named it",
+            hint=f"if you trust it, name it: dekctl --config {shlex.quote(str(file))}",
+        )
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -57,8 +132,8 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(
             f"no configuration: {file} does not exist",
-            hint=f"create it (see docs/configuration.md), or name another file with "
-            f"dekctl --config FILE or {FILE_VARIABLE}",
+            hint=f"create one with: dekctl init, or name another file with dekctl --config FILE "
+            f"or {FILE_VARIABLE}",
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not UTF-8", hint=f"save {file} as UTF-8") from None
@@ -155,11 +230,7 @@ def _refuse_duplicates(tables: tuple[TableConfig, ...]) -> None:
             )
 
 
-def _pick_env(envs: Any, wanted: str | None, file: Path) -> tuple[str, dict[str, Any]]:
-    if not isinstance(envs, dict) or not envs:
-        raise UsageError(
-            f"{file.name} has no [env.NAME]", hint="add one, for example [env.staging]"
-        )
+def _pick_env(envs: dict[str, Any], wanted: str | None, file: Path) -> tuple[str, dict[str, Any]]:
     if not wanted and len(envs) > 1:
         raise UsageError(
             f"no environment is chosen; {file.name} has: {', '.join(envs)}",

@@ -229,6 +229,11 @@ class EnvConfig:
             ) from None
 
 
+def shown_url(url: URL) -> str:
+    """A database URL without its password and its query, which may hold a password too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The parsed file: the tables, and the chosen environment."""

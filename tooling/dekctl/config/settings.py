@@ -23,6 +23,8 @@ from dekctl.errors import UsageError
 from dekctl.kek_id import is_env_kek
 
 _VARIABLE = "env:"
+_KEK_NAME = re.compile(r"(?![0-9A-Fa-f]{64}$)[\w:/.-]+", re.ASCII)
+"""The characters of ARNs, key ids and aliases; no base64 text of a key, as that has ``=``."""
 
 
 def setting(
@@ -47,7 +49,7 @@ def setting(
         above_zero: whether 0 itself is refused.
         is_name: whether it names a table or a column.
         is_kek: whether it names a KEK, which for the local provider begins with ``env:``.
-        secret: whether ``repr`` hides it.
+        secret: whether nobody may see it: ``repr`` hides it, ``config show`` all but its host.
         late: whether an ``"env:VAR"`` of a variable that is not set stays as it is, for whoever
             needs the value to refuse.
     """
@@ -58,6 +60,7 @@ def setting(
         "above_zero": above_zero,
         "is_name": is_name,
         "is_kek": is_kek,
+        "secret": secret,
         "late": late,
     }
     return field(default=default, repr=not secret, metadata=notes)
@@ -78,6 +81,7 @@ class Setting:
     above_zero: bool
     is_name: bool
     is_kek: bool
+    secret: bool
     late: bool
 
     @property
@@ -150,6 +154,12 @@ class Setting:
             )
         if self.is_name:
             refuse_odd_name(self.name, value, where)
+        if self.is_kek and not _KEK_NAME.fullmatch(value):
+            raise UsageError(  # the value is not shown: it may be a key
+                f"{self.name} in {where} must name a KEK, and this looks like a key itself or is "
+                "misspelled",
+                hint="use an ARN, a key id or an alias, for example alias/app-dek",
+            )
         return Path(value) if self.kind is Path else value
 
     def _wrong(self, where: str, variable: str | None, value: Any) -> UsageError:

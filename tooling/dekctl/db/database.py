@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dekctl.backoff import backoff
+from dekctl.config.model import shown_url
 from dekctl.db.dialect import NOT_UTF8_HINT, Dialect
 from dekctl.errors import DatabaseError, RowRefusedError
 
@@ -50,7 +51,7 @@ class Database:
     @property
     def shown_url(self) -> str:
         """The URL without its password and its query, which may hold a password too."""
-        return self.engine.url.set(query={}).render_as_string(hide_password=True)
+        return shown_url(self.engine.url)
 
     @property
     def short_name(self) -> str:
