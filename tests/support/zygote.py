@@ -116,9 +116,10 @@ def _serve() -> None:
     import psycopg  # noqa: F401, PLC0415 - imported once, for all forks
     import pymysql  # noqa: F401, PLC0415
 
-    from dekctl.cli.registry import by_section  # noqa: PLC0415
+    from dekctl.cli.registry import load, names  # noqa: PLC0415
 
-    by_section()  # imports every command
+    for name in names():
+        load(name)
     children: dict[int, int] = {}
     for line in sys.stdin:
         asked = json.loads(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import click
 
 from dekctl.cli import registry
@@ -11,9 +13,13 @@ from dekctl.cli.main import cli
 def test_help_lists_every_command_once_with_a_whole_sentence() -> None:
     sections = registry.by_section()
     assert registry.Section.OTHER not in sections, "a command has no PLACE"
-    commands = [command for found in sections.values() for command in found]
-    assert sorted(str(command.name) for command in commands) == list(registry.names())
-    for command in commands:
+    texts = {name: text for found in sections.values() for name, text in found.items()}
+    assert sorted(texts) == list(registry.names())
+    for name, text in texts.items():
+        command = registry.load(name)
+        assert inspect.cleandoc(command.help or "") == text, (
+            f"{name}: its help is not the docstring of its function"
+        )
         members = command.commands.values() if isinstance(command, click.Group) else ()
         for each in (command, *members):
             sentence = each.get_short_help_str(200)

@@ -6,6 +6,11 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+from alembic.script import ScriptDirectory
+
+from dekctl.db.lineage import Lineage
+
 PROJECT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| (\w+) \| `(\w+)` \| (?:-|`(\w+)`) \| \d+\.\d+\.\d+ \|$", re.MULTILINE)
 
@@ -24,3 +29,10 @@ def test_the_checklist_lists_the_revisions_of_each_lineage() -> None:
     assert there, "no revision was found"
     listed = ROW.findall((PROJECT / "docs" / "release.md").read_text(encoding="utf-8"))
     assert sorted(listed) == sorted(there), "docs/release.md must list exactly the second"
+
+
+@pytest.mark.parametrize("folder", ["ledger", "table"])
+def test_the_revisions_stand_in_the_order_in_which_alembic_runs_them(folder: str) -> None:
+    lineage = Lineage(folder, "versions", schema=None)
+    script = ScriptDirectory.from_config(lineage._alembic(plan=None))
+    assert lineage.revisions()[::-1] == [step.revision for step in script.walk_revisions()]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from functools import partial
-
-import boto3
+from typing import TYPE_CHECKING
 
 from dekctl.branch_keys.table import BranchTable
 from dekctl.config import Config, TableConfig
@@ -18,8 +17,6 @@ from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import KMSError, RefusedError, UsageError
 from dekctl.kek_id import foreign_region, is_key_arn
-from dekctl.kms.aws.assume_role import assumed_session, base_session
-from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.aws.spec import AWS, from_opening
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.interface import DEFAULT_CONCURRENCY, KMSInterface
@@ -31,6 +28,11 @@ from dekctl.ledger import Ledger
 from dekctl.ledger.bindings import refuse_other_binding
 from dekctl.ledger.elsewhere import refuse_ledger_elsewhere
 from dekctl.ledger.managed_columns import refuse_other_columns, refuse_unknown_plaintext
+
+if TYPE_CHECKING:  # slow to import; other providers do without
+    import boto3
+
+    from dekctl.kms.aws.provider import AWSKMS
 
 
 class Project:
@@ -308,6 +310,8 @@ class Project:
             UsageError: a configured table is one that the roles may not use.
             KMSError: there are no credentials to begin with.
         """
+        from dekctl.kms.aws.assume_role import assumed_session, base_session  # noqa: PLC0415 - boto3
+
         outputs = self.outputs
         session = base_session(self.region)
         if outputs is None or not self.assume_role:

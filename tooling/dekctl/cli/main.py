@@ -60,7 +60,10 @@ class Group(click.Group):
         for section, commands in by_section().items():
             with formatter.section(section):
                 formatter.write_dl(
-                    [(str(c.name).ljust(width), c.get_short_help_str(200)) for c in commands]
+                    [
+                        (name.ljust(width), click.Command(name, help=text).get_short_help_str(200))
+                        for name, text in commands.items()
+                    ]
                 )
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,17 +1,18 @@
 """Finds the commands: each file of ``cli/commands/`` is one, under the file's name.
 
 A file may have a ``PLACE``, its section and position in ``dekctl --help``; a command without one is
-listed last.
+listed last. Only a command that runs is imported, with SQLAlchemy, boto3 and whatever else it
+needs; for ``dekctl --help`` the sources of the others are read instead.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import click
 
@@ -48,21 +49,38 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> click.Command:
     """Import a command: ``wrap`` need not wait for what ``report`` needs."""
-    command: click.Command = getattr(_module(name), name)
+    command: click.Command = getattr(importlib.import_module(f"{_PACKAGE}.{name}"), name)
     return command
 
 
-def by_section() -> dict[Section, list[click.Command]]:
-    """All commands as ``dekctl --help`` lists them."""
-    placed: dict[str, Place] = {
-        name: getattr(_module(name), "PLACE", (Section.OTHER, 0)) for name in names()
-    }
+def by_section() -> dict[Section, dict[str, str]]:
+    """The commands as ``dekctl --help`` lists them: name and help text. None is imported."""
+    sources = {name: ast.parse(_FOLDER.joinpath(f"{name}.py").read_bytes()) for name in names()}
+    places = {name: _place(source) for name, source in sources.items()}
     return {
-        section: [load(name) for name in sorted(found, key=lambda name: placed[name][1])]
+        section: {
+            name: _help(sources[name], name)
+            for name in sorted(found, key=lambda name: places[name][1])
+        }
         for section in Section
-        if (found := [name for name in names() if placed[name][0] is section])
+        if (found := [name for name in names() if places[name][0] is section])
     }
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{_PACKAGE}.{name}")
+def _place(source: ast.Module) -> Place:
+    for node in source.body:
+        match node:
+            case ast.Assign(
+                targets=[ast.Name("PLACE")],
+                value=ast.Tuple([ast.Attribute(ast.Name("Section"), section), ast.Constant(place)]),
+            ):
+                return Section[section], int(str(place))
+    return Section.OTHER, 0
+
+
+def _help(source: ast.Module, command: str) -> str:
+    """The docstring of the function that is the command."""
+    for node in source.body:
+        if isinstance(node, ast.FunctionDef) and node.name == command:
+            return ast.get_docstring(node) or ""
+    return ""

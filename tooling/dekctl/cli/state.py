@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dekctl.cli.terminal import Terminal
-from dekctl.config import load_config
-from dekctl.project import Project
+
+if TYPE_CHECKING:
+    from dekctl.project import Project
 
 
 @dataclass(slots=True)
@@ -27,6 +29,9 @@ class State:
         Raises:
             UsageError: it is missing or wrong.
         """
+        from dekctl.config import load_config  # noqa: PLC0415 - `dekctl --help` needs neither
+        from dekctl.project import Project  # noqa: PLC0415
+
         config = load_config(self.config_file, self.env_name)
         return Project(
             config, assume_role=self.assume_role, cancel=self.cancel, give_up=self.give_up

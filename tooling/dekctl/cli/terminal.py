@@ -16,15 +16,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dekctl.cli.formats import DEFAULT, FORMATS
 from dekctl.cli.registry import names
 from dekctl.errors import DekctlError, RefusedError
-from dekctl.walk.counts import RowCounts
 from dekctl.wording import printable
+
+if TYPE_CHECKING:  # `dekctl --help` needs no database
+    from dekctl.walk.counts import RowCounts
 
 _COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
 LINE_EVERY_SECONDS = 10.0

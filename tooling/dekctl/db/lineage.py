@@ -6,16 +6,18 @@ managed table. Neither is the application's history, which Alembic may keep in t
 
 from __future__ import annotations
 
+import ast
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 Direction = Literal["upgrade", "downgrade", "stamp"]
 
@@ -42,9 +44,20 @@ class Lineage:
         )
 
     def revisions(self) -> list[str]:
-        """The ids of all revisions that this dekctl has, the oldest first."""
-        script = ScriptDirectory.from_config(self._alembic(plan=None))
-        return [revision.revision for revision in script.walk_revisions()][::-1]
+        """The ids of all revisions that this dekctl has, the oldest first.
+
+        Read from the files' sources: most commands only compare them, and Alembic is slow to
+        import.
+        """
+        after = {
+            facts["down_revision"]: facts["revision"]
+            for path in (migrations_folder() / self.folder).glob("*.py")
+            if "revision" in (facts := _constants(path))
+        }
+        found: list[str] = []
+        while (revision := after.get(found[-1] if found else None)) is not None:
+            found.append(revision)
+        return found
 
     def current(self, connection: Connection) -> str | None:
         """The revision of the database: ``base`` before the first; None without version table."""
@@ -59,17 +72,19 @@ class Lineage:
         """Run steps on a connection, in its transaction. Each step is called with ``plan``."""
         config = self._alembic(plan)
         config.attributes["connection"] = connection
-        getattr(command, direction)(config, revision)
+        _command(direction)(config, revision)
 
     def sql(self, dialect: str, direction: Direction, revisions: str, plan: object) -> str:
         """The SQL of steps, ``revisions`` as Alembic's ``FROM:TO``; no connection is needed."""
         config = self._alembic(plan)
         output = io.StringIO()
         config.attributes |= {"output": output, "dialect": dialect}
-        getattr(command, direction)(config, revisions, sql=True)
+        _command(direction)(config, revisions, sql=True)
         return output.getvalue()
 
     def _alembic(self, plan: object) -> Config:
+        from alembic.config import Config  # noqa: PLC0415 - slow to import; few commands run steps
+
         migrations = migrations_folder()
         options = {
             "script_location": migrations,
@@ -81,6 +96,24 @@ class Lineage:
         for name, value in options.items():
             config.set_main_option(name, str(value).replace("%", "%%"))
         return config
+
+
+def _command(direction: Direction) -> Callable[..., None]:
+    from alembic import command  # noqa: PLC0415 - as above
+
+    run: Callable[..., None] = getattr(command, direction)
+    return run
+
+
+def _constants(path: Path) -> dict[str, Any]:
+    """What a step's file assigns to names as literals."""
+    return {
+        target.id: node.value.value
+        for node in ast.parse(path.read_bytes()).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def migrations_folder() -> Path:

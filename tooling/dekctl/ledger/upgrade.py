@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy import Connection
 
 from dekctl import __version__
 from dekctl.branch_keys.table import NAME as BRANCH_KEYS
 from dekctl.branch_keys.table import branch_keys_table
+from dekctl.db import alembic_op as op
 from dekctl.db.database import Database, DeniedDatabaseError
 from dekctl.db.lineage import BASE, Lineage
 from dekctl.errors import RefusedError

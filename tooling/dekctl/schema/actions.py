@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
 
+from dekctl.db import alembic_op as op
 from dekctl.db.binding import Binding
 from dekctl.ledger import tables as ledger_tables
 from dekctl.ledger.bindings import SAVED

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from dekctl.db import alembic_op as op
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import DekctlError, RefusedError

@@ -16,10 +16,10 @@ from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy import Connection
 from sqlalchemy.types import UserDefinedType
 
+from dekctl.db import alembic_op as op
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import UsageError

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy import Connection
 
+from dekctl.db import alembic_op as op
 from dekctl.db.dialects.mysql import OWN_WRITE
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy import Connection
 
+from dekctl.db import alembic_op as op
 from dekctl.db.dialects.postgresql_session import OWN_WRITE
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError

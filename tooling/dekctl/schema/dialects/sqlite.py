@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy import Connection
 from sqlalchemy.exc import PendingRollbackError
 
+from dekctl.db import alembic_op as op
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
