@@ -22,6 +22,7 @@ ROOTS = (
     "bootstrap",
     *(f"environments/{name}" for name in ENVIRONMENTS),
     "examples/batch-array",
+    "examples/own-table",
     "modules/dekctl/examples/two-tenants",
 )
 MOTO_ACCOUNT = "123456789012"
