@@ -11,7 +11,7 @@ import pytest
 from dekctl.config import load_config
 from dekctl.errors import ExitCode, InterruptError, RefusedError
 from dekctl.project import Project
-from dekctl.walk.counts import RowCounts
+from dekctl.walk.progress import Moment
 from dekctl.walk.options import RowOptions
 from dekctl.walk.run import run_rows
 from dekctl.workflows import migrate, plaintext, rollback, schema, status
@@ -36,7 +36,7 @@ def project(
 def test_an_application_migrates_and_goes_back_without_a_word_printed(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    seen: list[RowCounts] = []
+    seen: list[Moment] = []
     run = partial(run_rows, progress=seen.append)
     with project:
         migrated = migrate.migrate(project, RowOptions(), run)
@@ -49,7 +49,18 @@ def test_an_application_migrates_and_goes_back_without_a_word_printed(
         assert (contracted.stage, contracted.changed) == ("contracted", True)
         back = rollback.rollback(project, RowOptions(), run)
         assert back.as_json()["stage"] == "legacy"
-    assert seen, "progress was not reported"
+    ended = [moment for moment in seen if moment.ended]
+    # wrap, verify, scrub, restore, and the proof that the wrapped keys may go
+    assert [moment.operation for moment in ended] == [
+        "wrap",
+        "verify",
+        "scrub",
+        "restore",
+        "verify",
+    ]
+    assert all((moment.done, moment.total) == (3, 3) for moment in ended)
+    assert all(not moment.total_is_estimated for moment in seen)
+    assert [moment.done for moment in seen if not moment.ended][:2] == [0, 3]
     assert capfd.readouterr() == ("", "")
 
 

@@ -21,6 +21,8 @@ no error is built from a value that was read from a key column.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -46,6 +48,19 @@ class DekctlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.table: str | None = None
+        """The table that it is about, where several are configured; :func:`of_table` sets it."""
+
+
+@contextlib.contextmanager
+def of_table(name: str, *, several: bool) -> Iterator[None]:
+    """Let the errors of the ``with`` block name a table, where ``several`` are configured."""
+    try:
+        yield
+    except DekctlError as error:
+        if several and error.table is None:
+            error.table = name
+        raise
 
 
 class UsageError(DekctlError):

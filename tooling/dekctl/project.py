@@ -15,7 +15,7 @@ from dekctl.db.connect import database_of
 from dekctl.db.database import Database
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.errors import KMSError, RefusedError, UsageError
+from dekctl.errors import KMSError, RefusedError, UsageError, of_table
 from dekctl.kek_id import foreign_region, is_key_arn
 from dekctl.kms.aws.spec import AWS, from_opening
 from dekctl.kms.branch.keys import BranchKeys
@@ -155,6 +155,11 @@ class Project:
         return found
 
     @property
+    def has_several_tables(self) -> bool:
+        """Whether an error has to say which table it is about."""
+        return len(self.config.tables) > 1
+
+    @property
     def branch_table(self) -> BranchTable:
         """The table of the branch keys (V3) of all tables, next to the ledger."""
         return BranchTable(self.database.run, self.config.table.schema)
@@ -186,6 +191,10 @@ class Project:
                 than [table] says, or whether it has plaintexts cannot be told.
             DatabaseError: the database refused or cannot be reached.
         """
+        with of_table(config.name, several=self.has_several_tables):
+            return self._table(config, known=known)
+
+    def _table(self, config: TableConfig, *, known: bool) -> DekTable:
         ledger = self.ledger
         if not ledger.exists():
             refuse_ledger_elsewhere(self.database, self.config)

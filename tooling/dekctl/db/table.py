@@ -19,6 +19,9 @@ from dekctl.errors import RefusedError
 MAX_ROWS_READ = 20_000
 """Maximum number of rows that a statement reads to find a shard's, or a page if that is larger."""
 
+MAX_COUNTED = 100_000
+"""A table with fewer rows is counted, a larger one is estimated."""
+
 
 class DekTable(TableShape):
     """A configured table in a database, inspected once, when the object is made."""
@@ -274,14 +277,19 @@ class DekTable(TableShape):
 
     def estimate_rows(self) -> int:
         """Estimate the number of rows without counting a large table."""
+        return self.rows_at_a_glance()[0]
+
+    def rows_at_a_glance(self) -> tuple[int, bool]:
+        """The number of rows, and whether it was counted; a large table's is an estimate."""
         with self.database.transaction() as connection:
             known = self.database.dialect.estimate_rows(connection, self)
             if known is not None and known > 10_000:
-                return known
+                return known, False
             counted = connection.exec_driver_sql(
-                f"SELECT count(*) FROM (SELECT 1 FROM {self.quoted_name} LIMIT 100000) AS t"
+                f"SELECT count(*) FROM (SELECT 1 FROM {self.quoted_name} LIMIT {MAX_COUNTED}) AS t"
             )
-            return int(counted.scalar_one())
+            rows = int(counted.scalar_one())
+            return rows, rows < MAX_COUNTED
 
     # -- writing -------------------------------------------------------------------------------
 

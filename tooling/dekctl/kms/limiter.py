@@ -39,6 +39,8 @@ class RateSnapshot:
     ceiling: float | None
     rate: float | None
     throttles: int
+    latency: float | None = None
+    """Seconds that KMS takes to answer, averaged over about the last twenty calls."""
 
     @property
     def paused(self) -> bool:
@@ -67,6 +69,7 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._turnstile = threading.Lock()
         self._throttles = 0
+        self._latency: float | None = None
         self._filled_at = clock()
         self._tokens = 0.0
         self._held_until = -1.0
@@ -160,8 +163,14 @@ class RateLimiter:
             self._raised_at = now + SETTLE_SECONDS
             self._window_from, self._window_calls, self._last_window = now, 0, 0.0
 
-    def succeeded(self) -> None:
-        """Record that KMS answered a call: recover if the rate was cut."""
+    def succeeded(self, seconds: float | None = None) -> None:
+        """Record that KMS answered a call: recover if the rate was cut.
+
+        ``seconds`` is how long it took. Two threads may lose one of them: it is only shown.
+        """
+        if seconds is not None:
+            before = self._latency
+            self._latency = seconds if before is None else before + (seconds - before) / 20
         if self._rate is None or self._rate == self._ceiling:
             return
         with self._lock:
@@ -186,7 +195,7 @@ class RateLimiter:
     def snapshot(self) -> RateSnapshot:
         """Return the limits and how often KMS throttled so far."""
         with self._lock:
-            return RateSnapshot(self._ceiling, self._rate, self._throttles)
+            return RateSnapshot(self._ceiling, self._rate, self._throttles, self._latency)
 
     def _apply(self, rate: float | None) -> None:
         self._rate = rate

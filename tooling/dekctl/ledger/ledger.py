@@ -34,6 +34,7 @@ from dekctl.ledger.tables import parse_time, tables, time_text
 from dekctl.ledger.upgrade import upgrade
 
 LEASE_SECONDS = 20.0
+"""A run on another machine whose heartbeat is older is dead."""
 
 
 class Ledger:
@@ -119,6 +120,7 @@ class Ledger:
         kek_id: str | None,
         version: str,
         takes_over: bool = False,
+        result: Mapping[str, Any] | None = None,
     ) -> Run:
         """Record a new run, unless another one is working on the same rows.
 
@@ -130,6 +132,7 @@ class Ledger:
             kek_id: the KEK that it wraps with, if known.
             version: the version of dekctl.
             takes_over: the ledger need not know the table yet; for ``schema expand``.
+            result: what is known of its result before it begins.
 
         Raises:
             RefusedError: another run is working on the same rows.
@@ -137,6 +140,7 @@ class Ledger:
             ReadOnlyDatabaseError: the database is read-only; a run that writes waits first.
         """
         run = Run(str(uuid.uuid4()), operation, table_name, shard, writes)
+        run.result = dict(result or {})
 
         def enter(connection: Connection) -> None:
             # Runs that start on this table at the same time wait for each other here.
@@ -154,7 +158,7 @@ class Ledger:
             for other in self._running(connection, table_name):
                 if other["run_id"] == run.run_id:
                     return  # an earlier attempt was committed, only the response was lost
-                if self._is_dead(other, now):
+                if is_dead(other, now):
                     self._close(connection, other["run_id"], RunState.ABANDONED, now)
                 elif writes and not other["dry_run"] and not _disjoint(shard, other["shard"]):
                     raise RefusedError(
@@ -178,6 +182,7 @@ class Ledger:
                     heartbeat_at=time_text(now),
                     kek_id=kek_id,
                     dekctl_version=version,
+                    result=json.dumps(run.result) if run.result else None,
                 )
             )
 
@@ -193,7 +198,7 @@ class Ledger:
         with self.database.transaction() as connection:
             now = self.database.now(connection)
             for run in self._running(connection, table_name):
-                if not run["dry_run"] and not self._is_dead(run, now):
+                if not run["dry_run"] and not is_dead(run, now):
                     raise RefusedError(_still_running(run), hint="wait until it ends, or stop it")
 
     def beat(self, run: Run) -> None:
@@ -246,12 +251,6 @@ class Ledger:
 
         self.database.run(close, write=True)
 
-    def history(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The last ``limit`` runs, newest first, as plain values."""
-        return self._read(
-            sa.select(self._runs).order_by(self._runs.c.started_at.desc()).limit(limit)
-        )
-
     def runs_since(self, begins: datetime, ends: datetime) -> list[dict[str, Any]]:
         """This environment's runs that overlap a period (UTC), oldest first."""
         runs = self._runs.c
@@ -280,13 +279,6 @@ class Ledger:
         ).mappings()
         return [dict(row) for row in found]
 
-    def _is_dead(self, run: Mapping[str, Any], now: datetime) -> bool:
-        machine, _, started = str(run["process_started"]).rpartition("/")
-        if run["host"] == socket.gethostname() and machine == this_machine():
-            return process_started(run["pid"]) != started
-        silent = now - parse_time(run["heartbeat_at"])
-        return silent.total_seconds() > LEASE_SECONDS
-
     def _close(
         self, connection: Connection, run_id: str, state: RunState, now: datetime, **values: Any
     ) -> None:
@@ -295,6 +287,15 @@ class Ledger:
             .where(self._runs.c.run_id == run_id)
             .values(state=state.value, ended_at=time_text(now), **values)
         )
+
+
+def is_dead(run: Mapping[str, Any], now: datetime) -> bool:
+    """Whether the process of a run that the ledger calls running is gone."""
+    machine, _, started = str(run["process_started"]).rpartition("/")
+    if run["host"] == socket.gethostname() and machine == this_machine():
+        return process_started(run["pid"]) != started
+    silent = now - parse_time(run["heartbeat_at"])
+    return silent.total_seconds() > LEASE_SECONDS
 
 
 def _still_running(run: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dekctl.config.outputs import Outputs
 from dekctl.db.table import DekTable
 from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
+from dekctl.ledger.history import runs as runs_of
 from dekctl.lifecycle.usage import rows_without_branch_key
 from dekctl.project import Project
 
@@ -35,7 +36,7 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
         }
         for config in project.table_configs(table_name)
     ]
-    runs = ledger.history(5) if ledger else []
+    runs = runs_of(ledger, 5) if ledger else []
     head: dict[str, Any] = {"env": project.env.name}
     # min_generation is about the environment's KEK alone; see RowKeys.from_config.
     configs = project.table_configs(table_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dekctl.db.row import Row
 from dekctl.db.shape import Stage
@@ -51,3 +52,6 @@ class VerifyRows(Prove):
 
     def proved(self, row: Row, key: Unwrapped) -> Verdict:  # noqa: ARG002
         return Proved(row)
+
+    def ledger_facts(self, *, complete: bool) -> dict[str, Any]:  # noqa: ARG002
+        return {"whole": False} if self.both_only else {}

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from dekctl import __version__
 from dekctl.ledger import parse_time
+from dekctl.ledger.history import runs as runs_of
 from dekctl.lifecycle import census
 from dekctl.project import Project
 from dekctl.report.charts import bars, stack
@@ -56,7 +57,7 @@ def page(project: Project) -> str:
     """
     status = census.status(project)
     ledger = project.ledger if project.ledger.exists() else None
-    runs = ledger.history(RUNS) if ledger else []
+    runs = runs_of(ledger, RUNS) if ledger else []
     with project.database.transaction() as connection:
         now = project.database.now(connection)
     title = f"dekctl: {status['env']}"

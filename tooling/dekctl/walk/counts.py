@@ -71,4 +71,5 @@ _SUMMED = (
 )
 
 
-Progress = Callable[[RowCounts], None]
+OnCounts = Callable[[RowCounts], None]
+"""Takes the counts so far."""

@@ -28,7 +28,7 @@ from dekctl.ledger import Heartbeat, Ledger, Run
 from dekctl.operations.base import Operation, Pending, Proved, Rejected, Verdict
 from dekctl.walk.breaker import Breaker
 from dekctl.walk.committing import MAX_REFUSED_FIRST, Writer
-from dekctl.walk.counts import Progress, RowCounts, add_counts
+from dekctl.walk.counts import OnCounts, RowCounts, add_counts
 from dekctl.walk.options import MAX_ROWS_PER_BATCH, WalkOptions
 from dekctl.walk.pacing import Pacing
 from dekctl.walk.quarantine import QuarantinedRows
@@ -66,7 +66,7 @@ class Walk:
         ledger: Ledger | None,
         run: Run | None,
         pacing: Pacing,
-        progress: Progress = lambda _: None,
+        progress: OnCounts = lambda _: None,
         cancel: threading.Event | None = None,
         give_up: threading.Event | None = None,
         heartbeat: bool = True,

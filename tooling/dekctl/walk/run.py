@@ -6,25 +6,28 @@ import contextlib
 import secrets
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dekctl import __version__
 from dekctl.db.database import ReadOnlyDatabaseError
 from dekctl.db.shape import Shard
 from dekctl.db.table import DekTable
-from dekctl.errors import DatabaseError, DekctlError
+from dekctl.errors import DatabaseError, DekctlError, of_table
 from dekctl.kms.limiter import RateLimiter
 from dekctl.kms.router import RoutedKMS
 from dekctl.ledger import Heartbeat, Ledger, Run, RunState
 from dekctl.operations.base import Notify, Operation, Verb
 from dekctl.project import Project
 from dekctl.schema.inspection import refuse, warnings
-from dekctl.walk.counts import Progress, RowCounts, add_counts
+from dekctl.walk.counts import RowCounts, add_counts
 from dekctl.walk.engine import Walk
 from dekctl.walk.estimate import estimate
 from dekctl.walk.options import RowOptions, RunSettings, WalkOptions
 from dekctl.walk.pacing import Pacing, pacing_for
 from dekctl.walk.processes.run import Processes, walk_in_processes
+from dekctl.walk.progress import Moment, Progress
 from dekctl.walk.result import RunResult
 from dekctl.walk.settings import decide
 from dekctl.walk.tables import checked_table, configs_for
@@ -34,13 +37,14 @@ def run_rows(
     project: Project,
     verb: Verb,
     options: RowOptions,
-    progress: Progress = lambda _: None,
+    progress: Progress | None = None,
     notify: Notify = lambda _: None,
 ) -> RunResult:
     """Run a verb over every chosen table.
 
     ``project.cancel`` ends it early: batches in hand are finished, the result says ``interrupted``.
-    ``progress`` is called after every batch, ``notify`` with what else people should know.
+    ``progress`` is called at the start of each table, after every batch and at the end of the table;
+    ``notify`` with what else people should know.
 
     Raises:
         DekctlError: what stopped it, as one of its subclasses; batches written before are kept.
@@ -55,12 +59,17 @@ def run_rows(
     try:
         tables = _tables(project, verb, options, notify)
         with pacing_for(project, settings, kms, limiter, notify) as pacing:
-            run = _TableRun(project, verb, options, settings, kms, pacing, result, progress, notify)
-            for table in tables:
-                counts = run.go(table)
-                add_counts(result.counts, counts)
-                if counts.interrupted:
-                    break
+            run = _TableRun(
+                project, verb, options, settings, kms, pacing, limiter, result, progress, notify
+            )
+            with _told_apart(tables, notify) as done:
+                for table in tables:
+                    with of_table(table.config.name, several=project.has_several_tables):
+                        counts = run.go(table)
+                    add_counts(result.counts, counts)
+                    if counts.interrupted:
+                        break
+                    done.append(table.config.name)
     finally:
         kms.close()
     result.kms_calls += kms.call_counts
@@ -70,6 +79,19 @@ def run_rows(
         result.extra["estimate"] = estimate(result.costs, settings.rate)
     result.seconds = round(time.monotonic() - started, 3)
     return result
+
+
+@contextlib.contextmanager
+def _told_apart(tables: Sequence[DekTable], notify: Notify) -> Iterator[list[str]]:
+    """Tell which of several tables are done, where a run stops before the last one is."""
+    done: list[str] = []
+    try:
+        yield done
+    finally:
+        left = [table.config.name for table in tables[len(done) :]]
+        if left and len(tables) > 1:
+            later = f"; not started: {', '.join(left[1:])}" if left[1:] else ""
+            notify(f"done: {', '.join(done) or 'no table'}; stopped in: {left[0]}{later}")
 
 
 _LOCALLY = {
@@ -108,8 +130,9 @@ class _TableRun:
     settings: RunSettings
     kms: RoutedKMS
     pacing: Pacing
+    limiter: RateLimiter
     result: RunResult
-    progress: Progress
+    progress: Progress | None
     notify: Notify
 
     def go(self, table: DekTable) -> RowCounts:
@@ -128,18 +151,27 @@ class _TableRun:
             run = self._start(ledger, operation, options)
         if run is not None and project.acts_in_roles:
             self.kms.act_for(run.run_id)
+        tell = self._teller(table, options, run)
+
+        def on_counts(counts: RowCounts) -> None:
+            calls = self._calls() - calls_before
+            if run is not None:  # so that a killed run is shown with what it did
+                run.result = _facts(options, counts, calls)
+            tell(counts, calls, False)
+
         walk = Walk(
             self.verb.name,
             operation,
             options,
             ledger=ledger,
             run=run,
-            progress=self.progress,
+            progress=on_counts,
             cancel=project.cancel,
             give_up=project.give_up,
             pacing=self.pacing,
         )
         try:
+            on_counts(walk.counts)
             self._begin(walk)
             counts = self._walk(walk)
         except BaseException as error:
@@ -157,10 +189,43 @@ class _TableRun:
             _record(run, walk, self._calls() - calls_before)
             complete = not (counts.interrupted or counts.quarantined)
             complete = complete and options.limit is None and options.shard is None
+            run.result["whole"] = not counts.interrupted and not (options.limit or options.shard)
             run.result |= operation.ledger_facts(complete=complete)
             state = RunState.INTERRUPTED if counts.interrupted else RunState.FINISHED
             ledger.end(run, state)
+        tell(counts, self._calls() - calls_before, True)
         return counts
+
+    def _teller(
+        self, table: DekTable, options: WalkOptions, run: Run | None
+    ) -> Callable[[RowCounts, Counter[str], bool], None]:
+        """What tells the caller how far the run over a table is; without one, nothing is asked."""
+        progress = self.progress
+        if progress is None:
+            return lambda _counts, _calls, _ended: None
+        rows, counted = table.rows_at_a_glance()
+        if options.shard is not None:
+            rows, counted = rows // options.shard.count, False
+
+        def tell(counts: RowCounts, calls: Counter[str], ended: bool) -> None:
+            now = self.limiter.snapshot()
+            progress(
+                Moment(
+                    self.verb.name,
+                    table.config.name,
+                    run.run_id if run is not None else None,
+                    replace(counts),  # it goes on
+                    rows,
+                    not counted,
+                    options.limit,
+                    calls,
+                    now.latency,
+                    now.throttles,
+                    ended,
+                )
+            )
+
+        return tell
 
     def _start(self, ledger: Ledger, operation: Operation, options: WalkOptions) -> Run | None:
         """Enter the run into the ledger; None on a replica, for a run that only looks.
@@ -177,6 +242,7 @@ class _TableRun:
                 writes=writes,
                 kek_id=operation.kek_id,
                 version=__version__,
+                result={"dry_run": options.dry_run},
             )
         except ReadOnlyDatabaseError:
             if writes:
@@ -233,15 +299,20 @@ def _record(run: Run, walk: Walk, calls: Counter[str]) -> None:
 
     The ``dry_run`` of the entry itself is also true of a verb that only looks.
     """
-    run.result = {
-        **walk.counts.as_json(),
-        "proved": walk.counts.proved,
-        "dry_run": walk.options.dry_run,
-        "incomplete": walk.counts.incomplete,
-        "kms_calls": dict(calls),
-    }
+    run.result = _facts(walk.options, walk.counts, calls)
     keks = walk.operation.counts["keks"]
     if len(keks) == 1:
         run.kek_id = next(iter(keks))
     elif keks:
         run.result["keks"] = dict(keks)
+
+
+def _facts(options: WalkOptions, counts: RowCounts, calls: Counter[str]) -> dict[str, Any]:
+    """What an entry says of the rows, while the run is on and at its end."""
+    return {
+        **counts.as_json(),
+        "proved": counts.proved,
+        "dry_run": options.dry_run,
+        "incomplete": counts.incomplete,
+        "kms_calls": dict(calls),
+    }

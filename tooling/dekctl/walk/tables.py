@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dekctl.config import TableConfig
 from dekctl.db.table import DekTable
-from dekctl.errors import RefusedError
+from dekctl.errors import RefusedError, of_table
 from dekctl.ledger.bindings import record_binding
 from dekctl.operations.base import Verb
 from dekctl.project import Project
@@ -30,6 +30,11 @@ def checked_table(
     Raises:
         RefusedError: it is at the wrong stage, was not expanded by dekctl, or would lose a key.
     """
+    with of_table(config.name, several=project.has_several_tables):
+        return _checked(project, verb, config, options)
+
+
+def _checked(project: Project, verb: Verb, config: TableConfig, options: RowOptions) -> DekTable:
     stages = verb.stages
     if options.dry_run:
         stages += verb.dry_run_stages

@@ -9,6 +9,7 @@ from dekctl.errors import InterruptError, RefusedError
 from dekctl.operations.verify import Verify
 from dekctl.project import Project
 from dekctl.walk.options import RowOptions
+from dekctl.walk.result import RunResult
 from dekctl.workflows.callbacks import RunVerb
 
 
@@ -19,7 +20,7 @@ def prove_wrapped(
     options: RowOptions | None = None,
     *,
     both_only: bool = False,
-) -> None:
+) -> RunResult:
     """Decrypt every wrapped key of an expanded table and compare it with its plaintext.
 
     An application may have issued a new key and left the old plaintext in place. Then the wrapped
@@ -31,6 +32,9 @@ def prove_wrapped(
         run: runs ``verify``.
         options: batch size, rate and the like; ``limit`` and ``shard`` do not apply to a proof.
         both_only: check only the rows that have a plaintext, as the others are yet to be restored.
+
+    Returns:
+        What the verification did.
 
     Raises:
         RefusedError: a wrapped key cannot be decrypted, or differs from its plaintext.
@@ -52,3 +56,4 @@ def prove_wrapped(
             hint="list them, with the reason, with: dekctl verify; where two keys differ, keep "
             "both and let the data decide: dekctl settle --prove PROGRAM (see docs/reliability.md)",
         )
+    return result

@@ -156,9 +156,10 @@ class BotoTransport:
             if self._count is not None:
                 with self._count_lock:
                     self._count(operation)
+            sent = time.monotonic()
             answer, kind = self._attempt(operation, method, request)
             if not isinstance(answer, KMSError):
-                self._limiter.succeeded()
+                self._limiter.succeeded(time.monotonic() - sent)
                 return answer
             if kind is ErrorClass.THROTTLED and batch.until is None:  # see Transport
                 self._limiter.throttled()

@@ -137,6 +137,11 @@ class Handle:
         self._chunks.clear()
         return self.easy.getinfo(pycurl.RESPONSE_CODE), body
 
+    @property
+    def seconds(self) -> float:
+        """How long the last call took, in seconds."""
+        return float(self.easy.getinfo(pycurl.TOTAL_TIME))
+
     def header(self, name: bytes) -> str:
         """Return a header of the last response (``name`` in lower case), or an empty string."""
         for line in reversed(self._headers):

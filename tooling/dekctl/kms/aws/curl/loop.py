@@ -278,7 +278,7 @@ class Loop:
             answer = self._decoder(operation).decode(body)
             request = call.batch.requests[call.index]
             if answer is not None and is_whole(operation, request, answer):
-                self._limiter.succeeded()
+                self._limiter.succeeded(handle.seconds)
                 call.answer(answer)
                 return
             error = error_for(operation, None, NOT_KMS)
