@@ -11,8 +11,8 @@ import pytest
 from dekctl.config import load_config
 from dekctl.errors import ExitCode, InterruptError, RefusedError
 from dekctl.project import Project
-from dekctl.walk.progress import Moment
 from dekctl.walk.options import RowOptions
+from dekctl.walk.progress import Moment
 from dekctl.walk.run import run_rows
 from dekctl.workflows import migrate, plaintext, rollback, schema, status
 from support.app import AppDatabase

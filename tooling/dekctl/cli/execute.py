@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 import click
 
 from dekctl.cli.interrupt import interruptible
+from dekctl.cli.metrics import RunMetrics
+from dekctl.cli.progress import Progress
 from dekctl.cli.state import State
-from dekctl.cli.terminal import ProgressLine
 from dekctl.errors import ExitCode
 from dekctl.operations.base import Verb
 from dekctl.project import Project
@@ -27,13 +28,13 @@ def with_progress(state: State) -> RunVerb:
     """``run_rows`` with a progress line, for the workflows; Ctrl-C ends a run early."""
 
     def run(project: Project, verb: Verb, options: RowOptions, /) -> RunResult:
-        progress = ProgressLine(state.terminal, verb.name)
-        progress.begin()
-        with interruptible(state.cancel, state.give_up, state.terminal), _rare_collections():
-            try:
-                return run_rows(project, verb, options, progress, state.terminal.note)
-            finally:
-                progress.close()
+        metrics = RunMetrics(state.metrics, project, verb.name) if state.metrics else None
+        with (
+            interruptible(state.cancel, state.give_up, state.terminal),
+            _rare_collections(),
+            Progress(state.terminal, verb.name, metrics) as progress,
+        ):
+            return run_rows(project, verb, options, progress, state.terminal.note)
 
     return run
 

@@ -188,6 +188,7 @@ def cli(
         quiet=quiet,
         chosen=_chosen(env_name, config_file, no_assume_role=no_assume_role),
     )
+    terminal.context["command"] = ctx.invoked_subcommand
     ctx.obj = State(terminal, config_file, env_name, assume_role=not no_assume_role)
 
 

@@ -1,4 +1,4 @@
-"""``--metrics FILE``: a command's figures as Prometheus text, for node_exporter's textfile collector.
+"""``--metrics FILE``: a command's figures as Prometheus text, for a textfile collector.
 
 The file is replaced as a whole, so that a collector never reads half of one.
 """
@@ -47,7 +47,9 @@ def write(path: Path, samples: Iterable[Sample]) -> None:
     for name, labels, value in (*samples, ("dekctl_updated_timestamp_seconds", {}, time.time())):
         listed = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         number = "+Inf" if math.isinf(value) else f"{value:.10g}" if value < 1e6 else f"{value:.0f}"
-        by_name.setdefault(name, []).append(f"{name}{{{listed}}} {number}" if listed else f"{name} {number}")
+        by_name.setdefault(name, []).append(
+            f"{name}{{{listed}}} {number}" if listed else f"{name} {number}"
+        )
     lines: list[str] = []
     for name, found in by_name.items():
         lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} gauge", *found]
@@ -119,7 +121,16 @@ class RunMetrics:
         self._project = project
         self._labels = {"env": project.env.name, "operation": operation}
         self._moments: dict[str, Moment] = {}
+        self._look()
         self.write(active=True)
+
+    def _look(self) -> None:
+        """Look when each table was verified last."""
+        self._looked = time.monotonic()
+        try:
+            self._ages = verify_ages(self._project)
+        except DekctlError:
+            self._ages = {}  # the run reports it, if it matters to it
 
     def take(self, moment: Moment) -> None:
         """Take how far the run over a table is."""
@@ -148,13 +159,12 @@ class RunMetrics:
             errors["quarantined"] = errors.get("quarantined", 0.0) + counts.quarantined
         for kind, count in errors.items():
             samples.append(("dekctl_run_errors", {**self._labels, "kind": kind}, count))
-        try:
-            ages = verify_ages(self._project)
-        except DekctlError:
-            ages = {}  # the run reports it, if it matters to it
+        if not active:
+            self._look()
+        since = time.monotonic() - self._looked
         for config in self._project.config.tables:
             labels = {"env": self._labels["env"], "table": config.name}
-            age = ages.get(config.name, math.inf)
+            age = self._ages.get(config.name, math.inf) + since
             samples.append(("dekctl_last_verify_age_seconds", labels, age))
         write(self._path, samples)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from dekctl.cli.metrics import RunMetrics
 from dekctl.cli.terminal import Terminal
+from dekctl.errors import UsageError
 from dekctl.walk.progress import Moment
 from dekctl.wording import counted
 
@@ -53,8 +54,17 @@ class Progress:
         self._stop.set()
         self._thread.join()
         self._terminal.end_live()
-        if self._metrics is not None:
-            self._metrics.write(active=False, failed=error is not None)
+        self._write_metrics(active=False, failed=error is not None)
+
+    def _write_metrics(self, *, active: bool, failed: bool = False) -> None:
+        """Write them; a disk that is full meanwhile is no reason to stop a run."""
+        self._written = time.monotonic()
+        if self._metrics is None:
+            return
+        try:
+            self._metrics.write(active=active, failed=failed)
+        except UsageError as error:
+            self._terminal.note(error.message)
 
     def __call__(self, moment: Moment) -> None:
         with self._lock:
@@ -83,9 +93,8 @@ class Progress:
                     self._terminal.live(self._text(moment, now))
                 elif now - self._shown >= LINE_EVERY_SECONDS:
                     self._say(moment, now)
-                if self._metrics is not None and now - self._written >= METRICS_EVERY_SECONDS:
-                    self._written = now
-                    self._metrics.write(active=True)
+                if now - self._written >= METRICS_EVERY_SECONDS:
+                    self._write_metrics(active=True)
 
     def _say(self, moment: Moment, now: float) -> None:
         self._shown = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dekctl.cli.terminal import Terminal
@@ -20,6 +21,8 @@ class State:
     config_file: str | None
     env_name: str | None
     assume_role: bool = True
+    metrics: Path | None = None
+    """Where a command writes its figures as Prometheus text."""
     cancel: threading.Event = field(default_factory=threading.Event)
     give_up: threading.Event = field(default_factory=threading.Event)
 
@@ -33,6 +36,7 @@ class State:
         from dekctl.project import Project  # noqa: PLC0415
 
         config = load_config(self.config_file, self.env_name)
+        self.terminal.context["env"] = config.env.name
         return Project(
             config, assume_role=self.assume_role, cancel=self.cancel, give_up=self.give_up
         )

@@ -11,12 +11,14 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
 import click
 
@@ -25,12 +27,12 @@ from dekctl.cli.registry import names
 from dekctl.errors import DekctlError, RefusedError
 from dekctl.wording import printable
 
-if TYPE_CHECKING:  # `dekctl --help` needs no database
-    from dekctl.walk.counts import RowCounts
-
 _COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
-LINE_EVERY_SECONDS = 10.0
-"""How often progress is reported if stderr is not a terminal."""
+
+
+_VERDICTS = {"ok": "green", "warn": "yellow", "FAIL": "red", "NO": "red"}
+_VERDICT = re.compile(r"^(?:(?:ok|warn|FAIL)(?=  )|(?<=  )(?:ok|NO)(?=  ))", re.MULTILINE)
+"""How `doctor` and `retire` begin the line of a check."""
 
 
 def take_any_text() -> None:
@@ -67,6 +69,10 @@ class Terminal:
     quiet: bool = False
     chosen: str = ""
     """The given options that choose configuration and environment; hints repeat them."""
+    context: dict[str, Any] = field(default_factory=dict)
+    """What each line of ``--log-format json`` bears: command, env and run_id, as far as known."""
+    _live: str = ""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def result(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result, once.
@@ -76,6 +82,8 @@ class Terminal:
             text: the same for people.
         """
         text = printable(self.exact(text), lines=True)
+        if self.format == DEFAULT:
+            text = _VERDICT.sub(lambda m: _coloured(m[0], _VERDICTS[m[0]], sys.stdout), text)
         echo(FORMATS[self.format](self._exact_hints(value), text))
 
     def note(self, message: str, **fields: Any) -> None:
@@ -109,12 +117,45 @@ class Terminal:
 
     def _line(self, level: str, message: str, fields: dict[str, Any]) -> None:
         if self.log_json:
-            echo(json.dumps({"level": level, "message": message, **fields}), err=True)
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = {"time": now, "level": level, "message": message, **self.context, **fields}
+            echo(json.dumps(line, default=str), err=True)
             return
         message = printable(message, lines=True)
-        echo(f"{level}: {message}" if level == "error" else message, err=True)
-        if fields.get("hint"):
-            echo(f"hint: {printable(fields['hint'], lines=True)}", err=True)
+        with self._lock:
+            self._wipe()
+            if level == "error":
+                message = f"{_coloured('error:', 'red', sys.stderr)} {message}"
+            echo(message, err=True)
+            if fields.get("hint"):
+                hint = printable(fields["hint"], lines=True)
+                echo(f"{_coloured('hint:', 'cyan', sys.stderr)} {hint}", err=True)
+            if self._live:
+                echo(self._live, nl=False, err=True)
+
+    # -- the line that moves ---------------------------------------------------------------------
+
+    @property
+    def is_live(self) -> bool:
+        """Whether stderr is a terminal on which a line can be rewritten."""
+        return sys.stderr.isatty() and not (self.log_json or self.quiet)
+
+    def live(self, text: str) -> None:
+        """Rewrite the moving line; notes are printed above it. Only where :attr:`is_live`."""
+        with self._lock:
+            self._wipe()
+            self._live = printable(text)[: shutil.get_terminal_size().columns - 1]
+            echo(self._live, nl=False, err=True)
+
+    def end_live(self) -> None:
+        """Remove the moving line."""
+        with self._lock:
+            self._wipe()
+            self._live = ""
+
+    def _wipe(self) -> None:
+        if self._live:
+            echo(f"\r{' ' * len(self._live)}\r", nl=False, err=True)
 
     def asks(self, question: str, *, yes: bool) -> Callable[[], None] | None:
         """How a workflow asks before it destroys something; None with ``--yes``."""
@@ -129,47 +170,7 @@ class Terminal:
         return sys.stdin.isatty() and click.confirm(printable(question), err=True)
 
 
-@dataclass(slots=True)
-class ProgressLine:
-    """Shows progress: on a terminal one line that is rewritten, else a line every 10 seconds.
-
-    Called from the engine's threads, one call at a time.
-    """
-
-    terminal: Terminal
-    operation: str
-    started: float = field(default_factory=time.monotonic)
-    shown: float = 0.0
-    length: int = 0
-
-    def begin(self) -> None:
-        """Print that the run has started, before its first batch is done."""
-        self.terminal.note(f"{self.operation}: started")
-
-    def __call__(self, counts: RowCounts) -> None:
-        if self.terminal.quiet:
-            return
-        now = time.monotonic()
-        live = sys.stderr.isatty() and not self.terminal.log_json
-        if self.shown and now - self.shown < (0.1 if live else LINE_EVERY_SECONDS):
-            return
-        self.shown = now
-        seconds = max(now - self.started, 0.001)
-        handled = counts.changed + counts.proved + counts.quarantined
-        text = (
-            f"{self.operation}: {counts.scanned:,} rows read, {handled:,} handled, "
-            f"{handled / seconds:,.0f} per second"
-        )
-        if counts.quarantined:
-            text += f", {counts.quarantined:,} quarantined"
-        if live:
-            echo("\r" + text.ljust(self.length), nl=False, err=True)
-            self.length = len(text)
-        else:
-            self.terminal.note(text, scanned=counts.scanned, handled=handled)
-
-    def close(self) -> None:
-        """End the live line."""
-        if self.length:
-            echo("", err=True)
-            self.length = 0
+def _coloured(text: str, colour: str, stream: TextIO) -> str:
+    """A text in colour, where a terminal shows it and NO_COLOR is not set (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    return text if plain else click.style(text, fg=colour, bold=True)

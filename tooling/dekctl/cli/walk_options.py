@@ -38,6 +38,21 @@ class ShardType(click.ParamType[Shard]):
 
 
 table_option = click.option("--table", metavar="NAME", help="Use only this [[table]].")
+
+
+def _set_metrics(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.find_root().obj.metrics = value
+
+
+metrics_option = click.option(
+    "--metrics",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    expose_value=False,
+    callback=_set_metrics,
+    help="Write the figures to FILE as Prometheus text, while the command runs and at its end.",
+)
 _WALK_OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Write nothing; show what would be done."),
     click.option(
@@ -95,6 +110,7 @@ _WALK_OPTIONS = (
         metavar="SQL",
         help="Pause while this query returns true, or a number above hold_back_above.",
     ),
+    metrics_option,
     table_option,
 )
 

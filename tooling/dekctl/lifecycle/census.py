@@ -13,6 +13,7 @@ from dekctl.db.table import DekTable
 from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
 from dekctl.ledger.history import runs as runs_of
+from dekctl.ledger.history import unfinished
 from dekctl.lifecycle.usage import rows_without_branch_key
 from dekctl.project import Project
 
@@ -89,7 +90,7 @@ def table_status(
                         "kek_id": kek_id,
                         "version": row_version,
                         "rows": rows,
-                        "generation": outputs.generation_name(kek_id) if outputs else None,
+                        **_generation(kek_id, outputs),
                         "oldest_wrap": _time(first),
                         "newest_wrap": _time(last),
                     }
@@ -110,8 +111,18 @@ def table_status(
         **counts,
         "quarantined": quarantined,
         "quarantine": listed,
+        "ledger": ledger is not None,
+        "unfinished": unfinished(ledger, name) if ledger is not None else [],
         "keks": _together(keks),
     }
+
+
+def _generation(kek_id: str | None, outputs: Outputs | None) -> dict[str, str | None]:
+    """The generation of a KEK and its state in Terraform; None where Terraform does not know it."""
+    name = outputs.generation_name(kek_id) if outputs else None
+    known = outputs.all_generations if outputs else ()
+    state = next((generation.state for generation in known if generation.name == name), None)
+    return {"generation": name, "generation_state": state}
 
 
 def _branch_keys(
@@ -123,7 +134,7 @@ def _branch_keys(
         {
             "kek_id": kek_id,
             "keys": keys,
-            "generation": outputs.generation_name(kek_id) if outputs else None,
+            **_generation(kek_id, outputs),
         }
         for kek_id, keys in sorted(found.items(), key=lambda entry: -entry[1])
     ]

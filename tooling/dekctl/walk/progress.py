@@ -1,4 +1,4 @@
-"""How far a run is, as its caller is told: once at each table's start, after each batch, at its end."""
+"""How far a run is, as its caller is told: at each table's start, after each batch, at its end."""
 
 from __future__ import annotations
 

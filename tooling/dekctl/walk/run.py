@@ -43,8 +43,8 @@ def run_rows(
     """Run a verb over every chosen table.
 
     ``project.cancel`` ends it early: batches in hand are finished, the result says ``interrupted``.
-    ``progress`` is called at the start of each table, after every batch and at the end of the table;
-    ``notify`` with what else people should know.
+    ``progress`` is called at the start and the end of each table and after every batch, ``notify``
+    with what else people should know.
 
     Raises:
         DekctlError: what stopped it, as one of its subclasses; batches written before are kept.

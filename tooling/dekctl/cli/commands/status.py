@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from dekctl.cli import metrics
+from dekctl.cli.execute import end
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
-from dekctl.cli.walk_options import table_option
+from dekctl.cli.walk_options import metrics_option, table_option
+from dekctl.errors import ExitCode
+from dekctl.ledger import RunState
 from dekctl.schema.row_trigger import TriggerState, advice
 from dekctl.wording import counted, printable
 from dekctl.workflows import status as workflow
@@ -17,17 +24,54 @@ PLACE = Section.CHECK, 2
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: pause between two looks; each one counts every row.",
+)
+@metrics_option
 @table_option
 @click.pass_obj
-def status(state: State, table: str | None) -> None:
-    """Show the stage, the rows by state, and how many rows each KEK wraps."""
+def status(state: State, watch: bool, every: float, table: str | None) -> None:
+    """Show the stage, the rows by state, how many rows each KEK wraps, and the runs at work.
+
+    Exit code 5 if KMS does not report the state of a KEK; everything else is shown all the same.
+    """
     with state.project() as project:
-        value = workflow.status(project, table)
+        try:
+            while True:
+                value = workflow.status(project, table)
+                if state.metrics is not None:
+                    metrics.write(
+                        state.metrics, metrics.of_status(value, metrics.verify_ages(project))
+                    )
+                if not watch:
+                    break
+                if sys.stdout.isatty():
+                    click.clear()
+                state.terminal.result(value, f"{datetime.now(UTC):%H:%M:%S} UTC\n{_whole(value)}")
+                time.sleep(every)
+        except KeyboardInterrupt:  # how a watch ends
+            raise click.exceptions.Exit(int(_code(value))) from None
+    end(state, value, _whole(value), _code(value))
+
+
+def _code(value: dict[str, Any]) -> ExitCode:
+    entries = value.get("tables", [value])
+    keks = [kek for entry in entries for kek in (*entry["keks"], *entry["branch_keys"])]
+    return ExitCode.KMS if any(kek["state_problem"] for kek in keks) else ExitCode.OK
+
+
+def _whole(value: dict[str, Any]) -> str:
     parts = [_text(each) for each in value.get("tables", [value])]
     if "min_generation" in value:
         parts.append(_min_generation(value["min_generation"]))
         parts += _without_context(value["without_context"])
-    state.terminal.result(value, "\n\n".join(parts))
+    return "\n\n".join(parts)
 
 
 def _min_generation(found: dict[str, Any]) -> str:
@@ -83,15 +127,15 @@ def _text(table: dict[str, Any]) -> str:
         f"  quarantined     {table['quarantined']:>12,}",
     ]
     for kek in table["keks"]:
-        name = f" ({kek['generation']})" if kek["generation"] else ""
+        name = _generation(kek)
         lines.append(f"  {kek['rows']:>12,} rows {kek['version']} under {kek['kek_id']}{name}")
         if kek["oldest_wrap"]:
             lines.append(f"{'':>15}wrapped {kek['oldest_wrap']} to {kek['newest_wrap']}")
-        lines += _key_state(kek)
+        lines += _key_state(kek) + _left_behind(kek)
     for kek in table["branch_keys"]:
-        name = f" ({kek['generation']})" if kek["generation"] else ""
+        name = _generation(kek)
         lines.append(f"  {kek['keys']:>12,} branch keys under {kek['kek_id']}{name}")
-        lines += _key_state(kek)
+        lines += _key_state(kek) + _left_behind(kek)
     if lost := table["rows_without_branch_key"]:
         lines.append(
             f"  {lost:>12,} rows V3 without their branch key: they cannot be decrypted; restore "
@@ -106,6 +150,9 @@ def _text(table: dict[str, Any]) -> str:
         lines.append(f"  {table['plaintext_problem']}")
     if table["trigger"] and (problem := advice(TriggerState(table["trigger"]))):
         lines.append(f"  {problem}")
+    lines += [f"  {run_line(run)}" for run in table["unfinished"]]
+    if not table["ledger"] and table["stage"] != "legacy":
+        lines.append("  there is no ledger: what ran, and what is in quarantine, is not known")
     if table["quarantine"]:
         lines.append("  quarantined rows (once corrected, repeat with --retry-quarantined):")
     for row in table["quarantine"]:
@@ -113,6 +160,36 @@ def _text(table: dict[str, Any]) -> str:
             f"  quarantined by {row['operation']}: {printable(row['pk'])}: {row['reason']}"
         )
     return "\n".join(lines)
+
+
+def _generation(kek: dict[str, Any]) -> str:
+    state = kek["generation_state"]
+    what = f", {state} in Terraform" if state in ("retired", "disabled") else ""
+    return f" ({kek['generation']}{what})" if kek["generation"] else ""
+
+
+def _left_behind(kek: dict[str, Any]) -> list[str]:
+    """What to do about rows under a generation that is no longer active."""
+    if kek["generation_state"] not in ("retired", "disabled"):
+        return []
+    return [f"{'':>15}move them to the active KEK with: dekctl rewrap --from {kek['generation']}"]
+
+
+def run_line(run: dict[str, Any]) -> str:
+    """A run that is at work or did not finish, on one line."""
+    dry = " (dry run)" if run["rehearsed"] else ""
+    part = f" {run['shard']}" if run["shard"] else ""
+    text = (
+        f"{run['state']}: {run['operation']}{dry}{part} of {run['who']}@{run['host']}, started "
+        f"{run['started_at'][:19]} UTC, {counted(run['rows'], 'row')}"
+    )
+    if run["state"] == RunState.RUNNING.value:
+        return f"{text} so far, last heartbeat {run['heartbeat_at'][11:19]}"
+    if run["state"] == RunState.ABANDONED.value:
+        text += f" until its last heartbeat at {run['heartbeat_at'][11:19]}; its process is gone"
+    if run["error"]:
+        text += f", {run['error']}"
+    return f"{text}; to resume: dekctl {run['operation']}"
 
 
 def _key_state(kek: dict[str, Any]) -> list[str]:
