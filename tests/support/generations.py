@@ -61,6 +61,7 @@ class Generations:
             "region": self.standin.region,
             "endpoint_url": self.standin.endpoint_url,
             "terraform_outputs": self.file.name,
+            "administrators": [f"arn:aws:iam::{self.standin.account}:user/standin-admin"],
         }
 
     def roll(self) -> str:

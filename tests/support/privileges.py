@@ -168,6 +168,7 @@ WITHOUT_A_KEY: dict[str, dict[str, str]] = {
         "s3:ListBucket": "`audit` finds the trail's files",
         "s3:GetObject": "`audit` reads them",
         "cloudtrail:GetTrailStatus": "`audit` asks whether the trail records",
+        "cloudtrail:ListPublicKeys": "`audit` verifies the signatures of the digest files",
         "cloudtrail:GetTrail": f"{BY_HAND}: is the trail multi-Region, signed and encrypted?",
         "cloudtrail:GetEventSelectors": f"{BY_HAND}: does it record reads, and KMS?",
         "cloudtrail:LookupEvents": f"{BY_HAND}: the last minutes, before a file is delivered",

@@ -191,6 +191,8 @@ def open_on_record(project: Project, file: Path) -> list[bytes]:
         run = project.ledger.start(
             "residue", context_name, shard=None, writes=False, kek_id=None, version=__version__
         )
+        if project.acts_in_roles:
+            kms.act_for(run.run_id)
         state, error = RunState.FAILED, None
         try:
             keys = open_sample(file, kms)

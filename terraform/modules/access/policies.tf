@@ -164,7 +164,7 @@ data "aws_iam_policy_document" "role" {
 
     content {
       sid       = "LookUpEvents"
-      actions   = ["cloudtrail:LookupEvents"]
+      actions   = ["cloudtrail:ListPublicKeys", "cloudtrail:LookupEvents"]
       resources = ["*"]
     }
   }

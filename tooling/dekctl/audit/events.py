@@ -1,22 +1,26 @@
-"""One KMS event of CloudTrail, reduced to what the audit needs.
+"""One event of CloudTrail, reduced to what the audit needs.
 
-Source: AWS KMS Developer Guide, "Logging AWS KMS API calls"; AWS CloudTrail User Guide, "CloudTrail
-record contents".
+Sources: AWS KMS Developer Guide, "Logging AWS KMS API calls" and "ReEncrypt" (``resources`` names
+the source key, then the destination key); AWS CloudTrail User Guide, "CloudTrail record contents".
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from dekctl.kek_id import is_same_kek
+from dekctl.kek_id import is_alias
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
-KMS_SOURCE = "kms.amazonaws.com"
+KMS = "kms.amazonaws.com"
+CLOUDTRAIL = "cloudtrail.amazonaws.com"
+S3 = "s3.amazonaws.com"
+IAM = "iam.amazonaws.com"
+SOURCES = frozenset({KMS, CLOUDTRAIL, S3, IAM})
+"""Services whose events may concern the keys, the trail, its bucket and the roles."""
 DENIALS = frozenset({"AccessDenied", "AccessDeniedException"})
 CRYPTOGRAPHY = frozenset(
     {
@@ -37,68 +41,102 @@ CRYPTOGRAPHY = frozenset(
 """KMS's cryptographic operations on a key."""
 _NEXT = re.compile(rf",\s*(?=(?:{TABLE}|{PRIMARY_KEY})=)")
 """Before the next part of a context as text. A primary key may hold a comma."""
+_KEY_PARAMETERS = ("keyId", "sourceKeyId", "destinationKeyId", "targetKeyId")
+_SUBJECTS = {CLOUDTRAIL: ("name", "trailName"), S3: ("bucketName",), IAM: ("roleName",)}
+"""Parameters that name the trail, the bucket or the role that an event is about."""
+_NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class TrailEvent:
-    """A call to KMS. ``principal`` is the role's ARN where a role was assumed, else the caller's.
+class TrailEvent(NamedTuple):
+    """A call. ``principal`` is the role's ARN where a role was assumed, else the caller's.
 
-    ``table`` and ``pk`` are those of the encryption context; None where it has none.
+    ``table`` and ``pk`` are those of the encryption context; None where it has none. ``moved_from``
+    is the table and primary key that a ReEncrypt took the key from, where they are others.
+    ``writes_under`` is the KEK that a new wrapped key is under. ``subject`` is the trail, bucket or
+    role that a call to another service than KMS is about. ``by_service`` is whether AWS itself did
+    it, as it rotates key material.
     """
 
     event_id: str
     time: datetime
+    source: str
     api: str
     principal: str
     session: str
+    account: str
+    region: str
     keks: tuple[str, ...]
+    writes_under: str | None
     alias: str | None
     table: str | None
     pk: str | None
+    moved_from: str | None
     error: str | None
+    subject: str | None
+    by_service: bool
 
     @property
     def is_cryptography(self) -> bool:
         """Whether the call used a key, and did not only manage or describe it."""
-        return self.api in CRYPTOGRAPHY
+        return self.source == KMS and self.api in CRYPTOGRAPHY
 
     @property
     def is_denied(self) -> bool:
-        """Whether KMS refused it for lack of permission."""
+        """Whether it was refused for lack of permission."""
         return self.error in DENIALS
 
-    def concerns(self, keks: Collection[str], aliases: Collection[str], tables: Any) -> bool:
-        """Whether it is about one of these KEKs or aliases, or a row of one of these tables."""
-        return (
-            self.table in tables
-            or (self.alias is not None and self.alias in aliases)
-            or any(is_same_kek(named, kek) for named in self.keks for kek in keks)
-        )
 
-
-def kms_event(record: Mapping[str, Any]) -> TrailEvent | None:
-    """Read a CloudTrail record; None if it is not about KMS.
+def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
+    """Read a CloudTrail record; None if it is of a service that the audit does not look at.
 
     Raises:
         ValueError: it is not a CloudTrail record.
     """
     try:
-        if record["eventSource"] != KMS_SOURCE:
+        source = record["eventSource"]
+        if source not in SOURCES:
             return None
+        api = str(record["eventName"])
         asked = _mapping(record.get("requestParameters"))
-        context = _context(record["eventName"], asked)
-        principal, session = _caller(record.get("userIdentity") or {})
+        resources = [str(r["ARN"]) for r in record.get("resources") or () if r.get("ARN")]
+        keks: tuple[str, ...] = ()
+        context = origin = _NOTHING
+        writes_under = alias = subject = None
+        if source == KMS:
+            named = [asked[name] for name in _KEY_PARAMETERS if asked.get(name)]
+            keks = tuple(dict.fromkeys(map(str, (*resources, *named))))
+            alias = asked.get("aliasName") or next(filter(is_alias, keks), None)
+            if api == "ReEncrypt":
+                context = _mapping(asked.get("destinationEncryptionContext"))
+                origin = _mapping(asked.get("sourceEncryptionContext"))
+                writes_under = resources[1] if len(resources) > 1 else asked.get("destinationKeyId")
+            else:
+                context = _mapping(asked.get("encryptionContext"))
+                if api != "Decrypt":
+                    writes_under = keks[0] if keks else None
+        else:
+            names = (asked.get(name) for name in _SUBJECTS[source])
+            subject = next((str(name) for name in names if name), None)
+        identity = record.get("userIdentity") or _NOTHING
+        principal, session = _caller(identity)
         return TrailEvent(
-            event_id=str(record["eventID"]),
-            time=_time(record["eventTime"]),
-            api=str(record["eventName"]),
-            principal=principal,
-            session=session,
-            keks=_keks(record, asked),
-            alias=asked.get("aliasName"),
-            table=context.get(TABLE),
-            pk=context.get(PRIMARY_KEY),
-            error=record.get("errorCode"),
+            str(record["eventID"]),
+            _time(record["eventTime"]),
+            source,
+            api,
+            principal,
+            session,
+            str(record.get("recipientAccountId") or identity.get("accountId") or ""),
+            str(record.get("awsRegion") or ""),
+            keks,
+            writes_under,
+            alias,
+            context.get(TABLE),
+            context.get(PRIMARY_KEY),
+            _origin(origin, context) if origin else None,
+            record.get("errorCode"),
+            subject,
+            record.get("eventType") == "AwsServiceEvent" or identity.get("type") == "AWSService",
         )
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a CloudTrail record: {type(error).__name__}") from None
@@ -110,16 +148,18 @@ def _time(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _context(api: str, asked: Mapping[str, Any]) -> Mapping[str, str]:
-    # ReEncrypt has two; readers will use the destination's.
-    name = "destinationEncryptionContext" if api == "ReEncrypt" else "encryptionContext"
-    return _mapping(asked.get(name))
+def _origin(source: Mapping[str, Any], target: Mapping[str, Any]) -> str | None:
+    if source.get(TABLE) == target.get(TABLE) and source.get(PRIMARY_KEY) == target.get(
+        PRIMARY_KEY
+    ):
+        return None
+    return f"{source.get(TABLE)} {source.get(PRIMARY_KEY)}"
 
 
 def _mapping(found: Any) -> Mapping[str, Any]:
     """An object, which exports of CloudTrail's events give as a text: JSON, or ``{a=1, b=2}``."""
     if not isinstance(found, str):
-        return found or {}
+        return found or _NOTHING
     try:
         return dict(json.loads(found))
     except ValueError:
@@ -127,16 +167,11 @@ def _mapping(found: Any) -> Mapping[str, Any]:
         return {key.strip(): value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _keks(record: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, ...]:
-    resources = [entry.get("ARN") for entry in record.get("resources") or ()]
-    parameters = [asked.get(p) for p in ("keyId", "sourceKeyId", "destinationKeyId", "targetKeyId")]
-    return tuple(dict.fromkeys(str(name) for name in (*resources, *parameters) if name))
-
-
 def _caller(identity: Mapping[str, Any]) -> tuple[str, str]:
     """Who called: the principal's ARN, and the session's name where a role was assumed."""
     arn = str(identity.get("arn") or identity.get("invokedBy") or identity.get("type") or "unknown")
-    issuer = (identity.get("sessionContext") or {}).get("sessionIssuer") or {}
+    context = identity.get("sessionContext")
+    issuer = (context.get("sessionIssuer") if context else None) or _NOTHING
     if issuer.get("arn"):
         return str(issuer["arn"]), arn.rpartition("/")[2]
     return arn, ""

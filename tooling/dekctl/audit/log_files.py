@@ -1,30 +1,38 @@
-"""Reads CloudTrail's log files: from the trail's bucket, or from files that were downloaded.
+"""Where CloudTrail's files come from: the trail's bucket, or files that were downloaded.
 
-Only the KMS events of a file are kept: a day of a busy account is gigabytes.
+Only the events of a file that concern the environment are kept: a day of a busy account is
+gigabytes. Nothing grows with the number of events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dekctl.audit.events import TrailEvent, kms_event
-from dekctl.audit.trail_file import MAX_BYTES, NoLogError, Skipped, records_of
+from dekctl.audit.digests import FOLDER, base_name, delivery_time
+from dekctl.audit.trail_file import MAX_BYTES
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, UsageError
-from dekctl.wording import counted
 
-LATE = timedelta(hours=1)
+LATE = timedelta(hours=2)
 """A file is stored under its delivery day; an event may be in the next day's files."""
 SUFFIXES = (".json", ".json.gz")
 
 
+class TrailFile(NamedTuple):
+    """A file as it was read; ``signature`` is a digest's, in hexadecimal, if known."""
+
+    name: str
+    content: bytes
+    signature: str | None = None
+
+
 class Source(Protocol):
-    """Where log files come from."""
+    """Where the files come from."""
 
     @property
     def name(self) -> str:
@@ -32,12 +40,16 @@ class Source(Protocol):
         ...
 
     @property
-    def must_have_logs(self) -> bool:
-        """Whether it is a mistake if there is no log at all."""
+    def is_copy(self) -> bool:
+        """Whether somebody copied the files: then there must be a log, and only names are sure."""
         ...
 
-    def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:
-        """Name and content of every file that may hold an event between the two (UTC)."""
+    def digests(self, since: datetime, until: datetime) -> Iterator[TrailFile]:
+        """Every digest file that may name a log file of the time between the two (UTC)."""
+        ...
+
+    def logs(self, since: datetime, until: datetime) -> Iterator[TrailFile]:
+        """Every other file that may hold an event between the two (UTC), the oldest first."""
         ...
 
 
@@ -46,56 +58,90 @@ class Folder:
     """Downloaded CloudTrail files, named as in the bucket."""
 
     paths: Sequence[Path]
-    must_have_logs = True
+    is_copy = True
 
     @property
     def name(self) -> str:
         return ", ".join(map(str, self.paths))
 
-    def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:  # noqa: ARG002 - the user chose the files
-        inside = [
-            file
+    def digests(self, since: datetime, until: datetime) -> Iterator[TrailFile]:  # noqa: ARG002 - the user chose the files
+        for file in self._inside():
+            if _is_digest(str(file)):
+                signature = file.with_name(f"{file.name}.signature")
+                text = _read(signature).decode("ascii", "replace") if signature.is_file() else None
+                yield TrailFile(str(file), _read(file), text.strip() if text else None)
+
+    def logs(self, since: datetime, until: datetime) -> Iterator[TrailFile]:  # noqa: ARG002 - as above
+        for file in self._inside():
+            if not _is_digest(str(file)):
+                yield TrailFile(str(file), _read(file))
+
+    def _inside(self) -> list[Path]:
+        inside = {
+            file: None
             for path in self.paths
-            for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+            for file in (path.rglob("*") if path.is_dir() else [path])
             if file.is_file() and (file == path or file.name.endswith(SUFFIXES))
-        ]
-        for file in dict.fromkeys(inside):
-            try:
-                # One byte more than is taken: enough to refuse it.
-                with file.open("rb") as opened:
-                    yield str(file), opened.read(MAX_BYTES + 1)
-            except OSError as error:
-                raise UsageError(
-                    f"cannot read {file}: {error.strerror}",
-                    hint="--events takes CloudTrail's files, or a folder of them",
-                ) from None
+        }
+        return sorted(inside, key=_age)
+
+
+def _age(file: Path) -> tuple[float, str, str]:
+    """Two copies of one file come together, so that their events are known to be the same."""
+    moment = delivery_time(file.name)
+    return moment.timestamp() if moment else 0.0, base_name(file.name), str(file)
+
+
+def _is_digest(name: str) -> bool:
+    return FOLDER in name
+
+
+def _read(file: Path) -> bytes:
+    try:
+        # One byte more than is taken: enough to refuse it.
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {file}: {error.strerror}",
+            hint="--events takes CloudTrail's files, or a folder of them",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """The trail's bucket, read with the auditor's rights.
 
-    Files are under ``AWSLogs/ACCOUNT/CloudTrail/REGION/YYYY/MM/DD/`` (AWS CloudTrail User Guide,
-    "Finding your CloudTrail log files").
+    Files are under ``PREFIX/AWSLogs/ORGANIZATION/ACCOUNT/CloudTrail/REGION/YYYY/MM/DD/``, where the
+    first and the third are often absent (AWS CloudTrail User Guide, "Finding your CloudTrail log
+    files"). ``root`` is all up to the account.
     """
 
     s3: Any
     bucket: str
-    account_id: str
-    must_have_logs = False
+    root: str
+    is_copy = False
 
     @property
     def name(self) -> str:
         return f"s3://{self.bucket}"
 
-    def files(self, since: datetime, until: datetime) -> Iterator[tuple[str, bytes]]:
-        root = f"AWSLogs/{self.account_id}/CloudTrail/"
+    def digests(self, since: datetime, until: datetime) -> Iterator[TrailFile]:
+        yield from self._files(FOLDER, since, until)
+
+    def logs(self, since: datetime, until: datetime) -> Iterator[TrailFile]:
+        yield from self._files("CloudTrail", since, until)
+
+    def _files(self, kind: str, since: datetime, until: datetime) -> Iterator[TrailFile]:
         try:
-            for region in self._folders(root):
-                for day in _days(since.date(), (until + LATE).date()):
+            regions = list(self._folders(f"{self.root}/{kind}/"))
+            for day in _days(since.date(), (until + LATE).date()):
+                for region in regions:
                     for key in self._keys(f"{region}{day:%Y/%m/%d}/"):
-                        body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"]
-                        yield f"{self.name}/{key}", body.read(MAX_BYTES + 1)
+                        found = self.s3.get_object(Bucket=self.bucket, Key=key)
+                        content = found["Body"].read(MAX_BYTES + 1)
+                        signature = found.get("Metadata", {}).get("signature")
+                        yield TrailFile(f"{self.name}/{key}", content, signature)
         except ClientError as error:
             detail = error.response["Error"]
             raise KMSRefusedError(
@@ -129,75 +175,3 @@ class Bucket:
 def _days(first: date, last: date) -> Iterator[date]:
     for number in range((last - first).days + 1):
         yield first + timedelta(days=number)
-
-
-@dataclass(slots=True)
-class Reading:
-    """What has been read so far."""
-
-    files: int = 0
-    newest: datetime | None = None
-    skipped: dict[Skipped, list[str]] = field(default_factory=dict)
-    """The files that are no log, or damaged, by what they are."""
-
-    def skip(self, why: Skipped, name: str) -> None:
-        """Note a file once."""
-        names = self.skipped.setdefault(why, [])
-        if name not in names[-1:]:
-            names.append(name)
-
-    def skipped_text(self) -> str:
-        """What was stepped over, for people."""
-        return "; ".join(
-            f"{why.value}: {counted(len(names), 'file')} ({names[0]}{', …' * (len(names) > 1)})"
-            for why, names in self.skipped.items()
-        )
-
-
-def read_events(
-    source: Source,
-    since: datetime,
-    until: datetime,
-    wanted: Callable[[TrailEvent], bool],
-    reading: Reading,
-) -> Iterator[TrailEvent]:
-    """Yield every wanted KMS event between two times once. CloudTrail may deliver one twice.
-
-    Other files than logs are stepped over, and noted in ``reading``.
-
-    Raises:
-        UsageError: a file is too large, or the person's own files hold no log at all.
-        KMSError: the bucket cannot be read.
-    """
-    seen: set[str] = set()
-    for name, content in source.files(since, until):
-        try:
-            records = records_of(name, content)
-        except NoLogError as error:
-            reading.skip(error.why, name)
-            continue
-        reading.files += 1
-        for record in records:
-            try:
-                event = kms_event(record)
-            except ValueError:
-                reading.skip(Skipped.RECORD, name)
-                continue
-            if event is None or not since <= event.time <= until:
-                continue
-            reading.newest = max(event.time, reading.newest or event.time)
-            if wanted(event) and event.event_id not in seen:
-                seen.add(event.event_id)
-                yield event
-    if not reading.files and source.must_have_logs:
-        found = reading.skipped_text()
-        raise UsageError(
-            f"there is no log file of CloudTrail in {source.name}"
-            + (f": {found}" if found else ""),
-            hint="--events takes CloudTrail's log files (*.json.gz), or a folder of them",
-        )
-
-
-def utc(moment: datetime) -> datetime:
-    """A time from the ledger or the command line (both UTC) with its time zone."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

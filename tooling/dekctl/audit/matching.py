@@ -1,4 +1,4 @@
-"""Compares CloudTrail's KMS events with the run ledger and the roles.
+"""Compares CloudTrail's events with the run ledger and the roles.
 
 The two records are independent: dekctl writes the ledger into the database, AWS writes the trail,
 which neither dekctl nor the application can change. What appears in only one of them is a finding.
@@ -7,177 +7,179 @@ which neither dekctl nor the application can change. What appears in only one of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
+from dekctl.audit.administration import Administrators, changes_something
 from dekctl.audit.events import TrailEvent
-from dekctl.audit.work_windows import WorkWindow
-from dekctl.config.outputs import Outputs
-from dekctl.config.roles import Role
+from dekctl.audit.findings import AuditFinding, AuditFindings, AuditKind
+from dekctl.audit.hot_rows import RowReads
+from dekctl.audit.runs import AuditedRun
+from dekctl.audit.scope import Scope
+from dekctl.config.roles import ROW_ROLES, Role
 from dekctl.doctor import PROBE_PRIMARY_KEY
+from dekctl.kms.aws.session_name import run_id_of
 
-ACTIONS: dict[Role, frozenset[str]] = {
+ACTIONS: Mapping[Role, frozenset[str]] = {
     Role.APP: frozenset({"Decrypt", "GenerateDataKey"}),
     Role.WRAPPER: frozenset({"Encrypt", "GenerateDataKey"}),
     Role.REWRAPPER: frozenset({"ReEncrypt"}),
     Role.VERIFIER: frozenset({"Decrypt"}),
 }
 """What each role may use a KEK for; the other roles use none."""
-WORKERS = frozenset(ACTIONS) - {Role.APP}
-"""Roles that dekctl assumes during a run. The application may read at any time."""
-DELIVERY = timedelta(minutes=15)
-"""CloudTrail delivers within this time (its User Guide: about 5 minutes on average)."""
-LISTED = 100
-"""AuditFindings of one kind that are listed one by one; all are counted."""
-READS = ("Describe", "Get", "List")
-"""Prefixes of the names of APIs that change nothing."""
-
-
-class AuditKind(StrEnum):
-    """A kind of difference between the two records."""
-
-    UNKNOWN_PRINCIPAL = "unknown-principal"
-    """A principal that is none of the roles used a KEK."""
-    WRONG_ROLE = "wrong-role"
-    """A role used a KEK for something other than its task."""
-    NO_CONTEXT = "context"
-    """A KEK was used without a row's encryption context, or with another table's."""
-    UNEXPLAINED = "unexplained"
-    """A role of dekctl used a KEK while the ledger has no run."""
-    SURPLUS = "surplus"
-    """More calls succeeded than the runs at that time made."""
-    MISSING = "missing"
-    """Rows were changed, but the trail does not contain the calls."""
-    DENIED = "denied"
-    """KMS refused a call for lack of permission."""
-    TRAIL = "trail"
-    """The trail is not recording, or cannot deliver."""
+LISTED_CHANGES = 10_000
+"""Changes to keys, trail and roles that are listed; all that are findings are counted."""
+KEPT_CALLERS = 10_000
+"""Kinds of calls (principal, API, error) that are counted one by one."""
 
 
 @dataclass(frozen=True, slots=True)
-class AuditFinding:
-    """One thing to look into. It names rows by primary key and holds no key material."""
+class Rules:
+    """What events are judged by.
 
-    kind: AuditKind
-    detail: str
-    time: datetime | None = None
-    event_id: str | None = None
+    ``allows_v1`` is whether a role may decrypt without an encryption context. A row is hot that is
+    read ``hot_row_factor`` times as often as the average one; 0 looks for none.
+    """
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "kind": self.kind.value,
-            "time": f"{self.time:%Y-%m-%dT%H:%M:%SZ}" if self.time else None,
-            "event_id": self.event_id,
-            "detail": self.detail,
-        }
-
-
-@dataclass(slots=True)
-class AuditFindings:
-    """All findings, counted; the first of each kind are kept."""
-
-    kept: list[AuditFinding] = field(default_factory=list)
-    counts: Counter[AuditKind] = field(default_factory=Counter)
-
-    def add(self, finding: AuditFinding) -> None:
-        """Count a finding, and keep it unless its kind has LISTED already."""
-        self.counts[finding.kind] += 1
-        if self.counts[finding.kind] <= LISTED:
-            self.kept.append(finding)
+    roles: Mapping[str, Role]
+    scope: Scope
+    administrators: Administrators
+    allows_v1: bool
+    hot_row_factor: float
 
 
 @dataclass(slots=True)
 class Matched:
     """The result. ``calls`` counts by principal (a role's name or an ARN), API and error code."""
 
+    findings: AuditFindings
     events: int = 0
     calls: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
     administration: list[dict[str, Any]] = field(default_factory=list)
-    findings: AuditFindings = field(default_factory=AuditFindings)
+    reads: dict[str, RowReads] = field(default_factory=dict)
 
 
 def match(
     events: Iterable[TrailEvent],
-    work: Sequence[WorkWindow],
-    outputs: Outputs,
-    tables: Sequence[str],
+    runs: Mapping[str, AuditedRun],
+    rules: Rules,
+    findings: AuditFindings,
     now: datetime,
 ) -> Matched:
-    """Compare every event with the roles and the ledger's work windows.
+    """Compare every event with the roles and the ledger's runs.
 
     Args:
-        events: the KMS events of the period, each once.
-        work: the work windows of the same period.
-        outputs: Terraform's outputs, for the roles.
-        tables: the context names of the configured tables.
-        now: the current time; CloudTrail may not have delivered all events of recent windows.
+        events: the events of the period that concern the environment, each once, in any order.
+        runs: the runs of the same period, by id.
+        rules: what belongs to the environment, and who may do what.
+        findings: takes what is found.
+        now: the current time; CloudTrail may not have delivered all events of recent runs.
     """
-    matched = Matched()
-    roles = {arn: name for name, arn in outputs.roles.items()}
+    matched = Matched(findings)
+    roles = rules.roles
     for event in events:
         matched.events += 1
         role = roles.get(event.principal)
-        matched.calls[role or event.principal, event.api, event.error] += 1
-        if event.is_denied:
-            _find(matched, AuditKind.DENIED, event, role, event.error or "")
-        elif not event.is_cryptography:
-            _administration(matched, event, role)
+        caller = role or event.principal, event.api, event.error
+        if caller in matched.calls or len(matched.calls) < KEPT_CALLERS:
+            matched.calls[caller] += 1
         else:
-            _cryptography(matched, event, role, work, outputs, tables)
-    for window in work:
-        _balance(matched.findings, window, now)
+            matched.calls["others", event.api, event.error] += 1
+        if event.is_cryptography:
+            _cryptography(matched, event, role, runs, rules)
+        elif changes_something(event):
+            _administration(matched, event, role, rules)
+        elif event.is_denied:
+            _find(matched, AuditKind.DENIED, event, role, event.error or "")
+    for table, reads in matched.reads.items():
+        for pk, count, average in reads.hot(rules.hot_row_factor):
+            text = (
+                f"{table} {pk} was decrypted {count:,} times, the average row {average:,.1f} times"
+            )
+            findings.add(AuditFinding(AuditKind.HOT_ROW, text, subject=f"{table} {pk} {count}"))
+    for run in runs.values():
+        run.judge(findings, now)
     return matched
 
 
-def _administration(matched: Matched, event: TrailEvent, role: Role | None) -> None:
-    if event.api.startswith(READS):
-        return
-    matched.administration.append(
-        {
-            "time": f"{event.time:%Y-%m-%dT%H:%M:%SZ}",
-            "api": event.api,
-            "principal": role or event.principal,
-            "session": event.session,
-            "key": event.alias or (event.keks[0] if event.keks else None),
-            "error": event.error,
-            "event_id": event.event_id,
-        }
-    )
+def _administration(matched: Matched, event: TrailEvent, role: Role | None, rules: Rules) -> None:
+    about = event.subject or event.alias or (event.keks[0] if event.keks else None)
+    if len(matched.administration) < LISTED_CHANGES:
+        matched.administration.append(
+            {
+                "time": f"{event.time:%Y-%m-%dT%H:%M:%SZ}",
+                "api": event.api,
+                "principal": role or event.principal,
+                "session": event.session,
+                "key": about,
+                "error": event.error,
+                "event_id": event.event_id,
+            }
+        )
+    kind = rules.administrators.judge(event)
+    if kind is not None:
+        error = f", which failed with {event.error}" if event.error else ""
+        why = f"of {about}, not by the key administrator{error}"
+        if event.principal in rules.administrators.principals:
+            why = f"of {about}{error}: from then on there is no evidence"
+        _find(matched, AuditKind.DENIED if event.is_denied else kind, event, role, why)
+    elif event.is_denied:
+        _find(matched, AuditKind.DENIED, event, role, event.error or "")
 
 
 def _cryptography(
     matched: Matched,
     event: TrailEvent,
     role: Role | None,
-    work: Sequence[WorkWindow],
-    outputs: Outputs,
-    tables: Sequence[str],
+    runs: Mapping[str, AuditedRun],
+    rules: Rules,
 ) -> None:
     if event.pk == PROBE_PRIMARY_KEY and role in ACTIONS:
+        if event.is_denied:
+            _find(matched, AuditKind.DENIED, event, role, event.error or "")
         return  # `dekctl doctor` asks what each role may do
-    window = next((s for s in work if s.covers(event.table, event.time)), None)
-    if event.error is not None:
-        if window is not None:
-            window.failed += 1
-        return
+    run = runs.get(run_id_of(event.session) or "") if role in ROW_ROLES else None
+    kind = _misuse(event, role, run, rules)
+    if kind is not None:
+        _find(matched, kind[0], event, role, kind[1])
+    if role is Role.APP and kind is None and event.error is None:
+        if event.api == "Decrypt" and event.table and event.pk and rules.hot_row_factor:
+            reads = matched.reads.get(event.table)
+            if reads is None:
+                reads = matched.reads[event.table] = RowReads()
+            reads.add(event.pk)
+    elif run is not None:
+        run.count(event)
+    elif role in ROW_ROLES and kind is None:
+        named = run_id_of(event.session)
+        why = f"the ledger has no run {named}" if named else "its session is of no run"
+        _find(matched, AuditKind.UNEXPLAINED, event, role, f"{why} in this period")
+
+
+def _misuse(
+    event: TrailEvent, role: Role | None, run: AuditedRun | None, rules: Rules
+) -> tuple[AuditKind, str] | None:
+    """What is wrong with a use of a key, whichever run it belongs to."""
+    if event.is_denied:
+        return AuditKind.DENIED, event.error or ""
+    failed = f"; it failed with {event.error}" if event.error else ""
     if role is None:
-        _find(matched, AuditKind.UNKNOWN_PRINCIPAL, event, role, "not one of the roles")
-        return
+        return AuditKind.UNKNOWN_PRINCIPAL, f"not one of the roles{failed}"
     if event.api not in ACTIONS.get(role, ()):
-        _find(matched, AuditKind.WRONG_ROLE, event, role, "this is not the role's task")
-        return
-    if event.table not in tables and not (event.table is None and outputs.allows_v1 is not False):
-        _find(matched, AuditKind.NO_CONTEXT, event, role, f"table {event.table or 'not given'}")
-    if role not in WORKERS:
-        return
-    if window is None:
-        _find(matched, AuditKind.UNEXPLAINED, event, role, "the ledger has no run at that time")
-    else:
-        window.seen[event.api] += 1
+        return AuditKind.WRONG_ROLE, f"this is not the role's task{failed}"
+    scope, under = rules.scope, event.writes_under
+    known = under is None or scope.has_kek(under) or scope.has_alias(event)
+    if not known:
+        return AuditKind.FOREIGN_KEY, f"under {under}, which is none of the KEKs{failed}"
+    if event.table not in scope.tables and not (event.table is None and rules.allows_v1):
+        return AuditKind.NO_CONTEXT, f"table {event.table or 'not given'}{failed}"
+    if event.moved_from is not None and not (run is not None and run.rebinds):
+        return AuditKind.NO_CONTEXT, f"its key was taken from {event.moved_from}{failed}"
+    if run is not None and event.table not in (None, run.table):
+        return AuditKind.UNEXPLAINED, f"{run.name} is not on this table{failed}"
+    return None
 
 
 def _find(
@@ -187,24 +189,3 @@ def _find(
     session = f" ({event.session})" if event.session else ""
     text = f"{event.api}{row} by {role or event.principal}{session}: {why}"
     matched.findings.add(AuditFinding(kind, text, event.time, event.event_id))
-
-
-def _balance(findings: AuditFindings, window: WorkWindow, now: datetime) -> None:
-    name = f"{', '.join(window.operations)} on {window.table} at {window.begins:%Y-%m-%d %H:%M}"
-    for api, count in window.surplus.items():
-        findings.add(
-            AuditFinding(
-                AuditKind.SURPLUS,
-                f"{name}: {count:,} more {api} calls than its runs made (a worker that was lost "
-                "leaves such calls too)",
-                window.begins,
-            )
-        )
-    if window.missing and window.ends + DELIVERY < now:
-        findings.add(
-            AuditFinding(
-                AuditKind.MISSING,
-                f"{name}: {window.missing:,} of {window.least:,} calls are not in the trail",
-                window.begins,
-            )
-        )

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from dekctl.audit.log_files import Bucket, Folder, Reading, Source, read_events, utc
-from dekctl.audit.matching import DELIVERY, AuditFinding, AuditKind, Matched, match
+from dekctl.audit.acceptance import accepted_findings
+from dekctl.audit.administration import Administrators
+from dekctl.audit.cloudtrail import Trail
+from dekctl.audit.digests import Integrity, PublicKeys, load_public_keys
+from dekctl.audit.findings import AuditFinding, AuditFindings, AuditKind
+from dekctl.audit.log_files import Folder, Source
+from dekctl.audit.matching import Matched, Rules, match
+from dekctl.audit.reading import Reading, read_digests, read_events, utc
+from dekctl.audit.runs import CLOCKS, DELIVERY, AuditedRun, audited_runs
+from dekctl.audit.scope import Scope
 from dekctl.audit.trail_file import DAMAGES
-from dekctl.audit.work_windows import CLOCKS, WorkWindow, work_windows
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
-from dekctl.kms.aws.botocore_private import botocore_session
-from dekctl.kms.aws.session import credentials_of, frozen
 from dekctl.project import Project
-
-NAMED = 100
-"""How many skipped files of a kind the result names."""
 
 
 @dataclass(slots=True)
@@ -34,21 +34,24 @@ class Audit:
     since: datetime
     until: datetime
     reading: Reading
+    integrity: Integrity
     matched: Matched
-    work: list[WorkWindow]
+    work: list[AuditedRun]
     trail: dict[str, Any] | None = None
     pending: list[str] = field(default_factory=list)
     """Runs so recent that CloudTrail may not have delivered all their events."""
+    expired: list[str] = field(default_factory=list)
+    """Ids of findings whose acceptance has expired."""
 
     @property
     def clean(self) -> bool:
-        """Whether there are no findings, and nothing of the trail was damaged."""
-        return not self.matched.findings.counts and not self.damaged
+        """Whether there are no findings but accepted ones."""
+        return not self.matched.findings.counts
 
     @property
     def damaged(self) -> int:
         """Files that are damaged or hold damaged records: what they held was not looked at."""
-        return sum(len(self.reading.skipped.get(why, ())) for why in DAMAGES)
+        return self.reading.damaged
 
     def as_json(self) -> dict[str, Any]:
         """The public form."""
@@ -61,9 +64,10 @@ class Audit:
             "until": f"{self.until:%Y-%m-%dT%H:%M:%SZ}",
             "files": self.reading.files,
             "skipped": [
-                {"kind": why.value, "count": len(names), "files": names[:NAMED]}
-                for why, names in self.reading.skipped.items()
+                {"kind": why.value, "count": skips.count, "files": skips.names}
+                for why, skips in self.reading.skipped.items()
             ],
+            "integrity": self.integrity.as_json(),
             "events": self.matched.events,
             "trail": self.trail,
             "calls": [
@@ -72,11 +76,13 @@ class Audit:
                     self.matched.calls.items(), key=lambda entry: (-entry[1], entry[0][:2])
                 )
             ],
-            "work": [window.as_json() for window in self.work],
+            "work": [run.as_json() for run in self.work],
             "pending": self.pending,
             "administration": self.matched.administration,
             "findings": [finding.as_json() for finding in findings.kept],
             "counts": {kind.value: count for kind, count in sorted(findings.counts.items())},
+            "accepted": findings.accepted_json(),
+            "expired": self.expired,
         }
 
 
@@ -85,23 +91,30 @@ def audit(
     since: datetime,
     until: datetime | None = None,
     paths: Sequence[Path] = (),
+    accept: Path | None = None,
+    public_keys: Path | None = None,
 ) -> Audit:
-    """Compare CloudTrail's KMS events of a period with the ledger's runs and the roles.
+    """Compare CloudTrail's events of a period with the ledger's runs and the roles.
 
     Args:
         project: the environment; its provider is ``aws`` and Terraform's outputs name the roles.
         since: start of the period, UTC.
         until: end of the period, UTC; now if None.
         paths: CloudTrail's files, or folders of them; the trail's bucket if none.
+        accept: the file of accepted findings; the configured one if None.
+        public_keys: CloudTrail's public keys; it is asked for them if None.
 
     Raises:
-        UsageError: there are no roles or no trail to compare with, or a file is not CloudTrail's.
+        UsageError: there are no roles or no trail to compare with, or a file is not what it must
+            be.
         RefusedError: there is no ledger yet.
         KMSError: the bucket cannot be read.
         DatabaseError: the ledger cannot be read.
     """
     outputs = _outputs(project)
-    source: Source = Folder(paths) if paths else _bucket(project, outputs)
+    trail = Trail(project, outputs)
+    source: Source = Folder(paths) if paths else trail.bucket()
+    known_keys = load_public_keys(public_keys) if public_keys else None
     if not project.ledger.exists():
         raise RefusedError(
             "there is no ledger to compare the trail with",
@@ -112,38 +125,78 @@ def audit(
     begins, ends = utc(since), min(utc(until), now) if until else now
     if begins >= ends:
         raise UsageError("--since is not before --until", hint="see: dekctl audit --help")
-    work = [
-        window
-        for window in work_windows(project.ledger.runs_since(begins, ends), now)
-        if window.least or window.expected or not window.closed
-    ]
-    tables = [table.context_name for table in project.config.tables]
-    keks = [*project.known_keks(), outputs.kek_arn]
-    reading = Reading()
-    # Read all of the first and the last window; otherwise their sums would be wrong.
-    first = min([begins, *(window.begins - CLOCKS for window in work)])
-    last = max([ends, *(window.ends + CLOCKS for window in work)])
-    events = read_events(
-        source, first, last, lambda e: e.concerns(keks, [outputs.kek_alias], tables), reading
+    file = accept or project.env.accepted_findings
+    accepted, expired = accepted_findings(file, now.date()) if file else ({}, [])
+    findings = AuditFindings(accepted)
+    runs = audited_runs(project.ledger, begins, ends, now, findings)
+    # Read all of the first and the last run; otherwise their sums would be wrong.
+    first = min([begins, *(run.begins - CLOCKS for run in runs.values())])
+    last = max([ends, *(run.ends + CLOCKS for run in runs.values())])
+
+    reading, integrity = Reading(), Integrity(findings, by_base_name=source.is_copy)
+
+    def keys(since: datetime, until: datetime, region: str) -> PublicKeys:
+        return trail.public_keys(since, until, region) if known_keys is None else known_keys
+
+    read_digests(source, first, last, integrity, keys)
+    rules = _rules(project, outputs)
+    events = read_events(source, first, last, rules.scope, integrity, reading)
+    matched = match(events, runs, rules, findings, now)
+    integrity.conclude(begins, ends, now)
+    for why in DAMAGES:
+        for name in reading.skipped[why].names if why in reading.skipped else ():
+            text = f"{name} is {why.value}: what it held was not looked at"
+            findings.add(AuditFinding(AuditKind.UNCHECKED, text))
+    result = Audit(
+        project.env.name,
+        source.name,
+        begins,
+        ends,
+        reading,
+        integrity,
+        matched,
+        list(runs.values()),
+        expired=expired,
+        pending=[run.run_id for run in runs.values() if run.is_pending(now)],
     )
-    matched = match(events, work, outputs, tables, now)
-    result = Audit(project.env.name, source.name, begins, ends, reading, matched, work)
-    result.pending = [
-        run
-        for window in work
-        if window.missing and window.ends + DELIVERY >= now
-        for run in window.runs
-    ]
     if not paths:
-        result.trail = _trail(project, outputs)
-        if result.trail["logging"] is False:
-            matched.findings.add(
-                AuditFinding(AuditKind.TRAIL, f"{outputs.audit['trail_arn']} is stopped")
-            )
-        if result.trail["delivery_error"]:
-            text = f"the trail cannot deliver: {result.trail['delivery_error']}"
-            matched.findings.add(AuditFinding(AuditKind.TRAIL, text))
+        result.trail = trail.status()
+        _judge_trail(result, outputs, findings, now)
     return result
+
+
+def _rules(project: Project, outputs: Outputs) -> Rules:
+    tables = [table.context_name for table in project.config.tables]
+    return Rules(
+        roles={arn: role for role, arn in outputs.roles.items()},
+        scope=Scope.of(outputs, project.known_keks(), tables),
+        administrators=Administrators(
+            frozenset({outputs.roles[Role.KEY_ADMIN], *project.env.administrators})
+        ),
+        allows_v1=outputs.allows_v1 is not False,
+        hot_row_factor=project.env.hot_row_factor,
+    )
+
+
+def _judge_trail(result: Audit, outputs: Outputs, findings: AuditFindings, now: datetime) -> None:
+    """Report that the trail does not record, or that it has nothing to show for the period."""
+    trail: Mapping[str, Any] = result.trail or {}
+    arn = outputs.audit["trail_arn"]
+    if trail["logging"] is False:
+        findings.add(AuditFinding(AuditKind.TRAIL, f"{arn} is stopped"))
+    if trail["logging"] is None:
+        findings.add(AuditFinding(AuditKind.UNCHECKED, f"{arn} does not report its state"))
+    if trail["delivery_error"]:
+        text = f"the trail cannot deliver: {trail['delivery_error']}"
+        findings.add(AuditFinding(AuditKind.TRAIL, text))
+    started = datetime.fromisoformat(trail["started"]) if trail["started"] else result.since
+    recorded = min(result.until, now) - max(result.since, started)
+    what = f"{result.source} of {result.since:%Y-%m-%d %H:%M} to {result.until:%Y-%m-%d %H:%M}"
+    if not result.reading.files and recorded > timedelta(hours=1) + DELIVERY:
+        findings.add(AuditFinding(AuditKind.UNCHECKED, f"there is no log file in {what}"))
+    if not result.integrity.digests and recorded > timedelta(hours=3):
+        text = f"there is no digest file in {what}: whether log files were removed is not known"
+        findings.add(AuditFinding(AuditKind.UNCHECKED, text))
 
 
 def _outputs(project: Project) -> Outputs:
@@ -161,37 +214,3 @@ def _outputs(project: Project) -> Outputs:
             hint='add terraform = "terraform/environments/…" or terraform_outputs to it',
         )
     return outputs
-
-
-def _bucket(project: Project, outputs: Outputs) -> Bucket:
-    bucket = outputs.audit.get("bucket")
-    if not bucket:
-        raise UsageError(
-            f"the audit trail is off in {project.env.name}",
-            hint="set `audit` in Terraform and run make apply, or pass files of another trail: "
-            "dekctl audit --events FOLDER",
-        )
-    return Bucket(_client(project, "s3"), bucket, outputs.account_id)
-
-
-def _client(project: Project, service: str) -> Any:
-    # botocore's own session: boto3's types know only the services that are installed for them.
-    session = botocore_session(project.session(Role.AUDITOR))
-    frozen(credentials_of(session))
-    return session.create_client(
-        service, region_name=project.region, endpoint_url=project.env.endpoint_url
-    )
-
-
-def _trail(project: Project, outputs: Outputs) -> dict[str, Any]:
-    """Whether the trail is recording, and since when its newest file is there."""
-    try:
-        status = _client(project, "cloudtrail").get_trail_status(Name=outputs.audit["trail_arn"])
-    except (ClientError, BotoCoreError):
-        return {"logging": None, "delivered": None, "delivery_error": None}
-    delivered = status.get("LatestDeliveryTime")
-    return {
-        "logging": bool(status.get("IsLogging")),
-        "delivered": f"{utc(delivered):%Y-%m-%dT%H:%M:%SZ}" if delivered else None,
-        "delivery_error": status.get("LatestDeliveryError") or None,
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -47,21 +48,61 @@ _CATEGORIES = {"Insight": Skipped.INSIGHTS, "NetworkActivity": Skipped.NETWORK}
 """Event categories that are no calls: kept in files of their own."""
 
 
-def records_of(name: str, content: bytes) -> list[Any]:
-    """The records in a file: CloudTrail's log, or what ``lookup-events`` printed.
+_HEAD = b'{"Records":['
+_BETWEEN = b'},{"eventVersion":'
+_FIRST = _BETWEEN[2:]
+"""How CloudTrail writes a file: one line, each record begins with its version. A text in JSON can
+hold no bare quotation mark, so these bytes stand between objects only; where they do so within a
+record, its parts are no JSON, and the file is parsed as a whole."""
+
+
+def records_of(
+    name: str, content: bytes, may_concern: Callable[[bytes], bool] = lambda _: True
+) -> tuple[bytes, list[Any]]:
+    """A file's content without compression, and the records in it.
+
+    It is CloudTrail's log, or what ``lookup-events`` printed. Of a packed log, whose checksum says
+    that it is whole, only records are parsed of which ``may_concern`` is true.
 
     Raises:
         NoLogError: it is something else, or damaged.
         UsageError: it is too large, or nested too deeply.
     """
     try:
-        document = json.loads(unpack(name, content))
-        if isinstance(document, dict) and isinstance(document.get("Events"), list):
-            return [json.loads(event["CloudTrailEvent"]) for event in document["Events"]]
+        unpacked = unpack(name, content)
+        if content.startswith(_GZIP) and unpacked.startswith(_HEAD + _FIRST):
+            try:
+                return unpacked, list(_relevant(unpacked, may_concern))
+            except ValueError:
+                pass  # not written as CloudTrail does
+        return unpacked, _all_records(json.loads(unpacked))
     except RecursionError:
         raise _refused(name, "is nested too deeply for a log file of CloudTrail") from None
     except (zlib.error, EOFError, ValueError, KeyError, TypeError):
         raise NoLogError(Skipped.DAMAGED) from None
+
+
+def _relevant(unpacked: bytes, may_concern: Callable[[bytes], bool]) -> Iterator[Any]:
+    """Parse the records that may concern the environment, and no others.
+
+    Raises:
+        ValueError: the file is not written as CloudTrail does, or holds other things than calls.
+    """
+    if not unpacked.endswith(b"}]}") or any(kind in unpacked for kind in _OTHER_KINDS):
+        raise ValueError
+    decode = json.loads
+    parts = unpacked[len(_HEAD) + len(_FIRST) : -3].split(_BETWEEN)
+    for part in parts:
+        if may_concern(part):
+            yield decode(_FIRST + part + b"}")
+
+
+_OTHER_KINDS = (b'"eventCategory":"Insight"', b'"eventCategory":"NetworkActivity"')
+
+
+def _all_records(document: Any) -> list[Any]:
+    if isinstance(document, dict) and isinstance(document.get("Events"), list):
+        return [json.loads(event["CloudTrailEvent"]) for event in document["Events"]]
     if not isinstance(document, dict):
         raise NoLogError(Skipped.STRAY)
     records = document.get("Records")

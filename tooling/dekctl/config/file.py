@@ -263,7 +263,7 @@ def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str])
         raise UsageError(
             f"{where} names its KEK twice: {' and '.join(named)}", hint="keep one of them"
         )
-    for key in ("terraform", "terraform_outputs"):
+    for key in ("terraform", "terraform_outputs", "accepted_findings"):
         if key in values:  # relative to the file, so that any working directory will do
             values[key] = file.parent / values[key]
     return EnvConfig(name=name, **values)

@@ -201,6 +201,19 @@ class EnvConfig:
     statement_timeout_seconds: float = setting(
         60.0, "how long a statement may run", above_zero=True
     )
+    administrators: tuple[str, ...] = setting(
+        (),
+        "ARNs of principals that may change KEKs, the trail and the roles beside the role "
+        "`key_admin`, such as the role that runs Terraform; `audit` reports what others change",
+    )
+    accepted_findings: Path | None = setting(
+        None, "the file of findings of `audit` that were accepted (see [audit](audit.md))"
+    )
+    hot_row_factor: float = setting(
+        50.0,
+        "`audit` reports a row that the application decrypted so many times as often as the "
+        "average row; 0 turns this off",
+    )
     hold_back_query: str | None = setting(
         None, "SQL, for example a replica's lag; the run pauses while it returns true"
     )

@@ -37,7 +37,8 @@ class Outputs:
     """The Terraform output ``dekctl`` of the contract. It holds no secret.
 
     ``generations`` are sorted by name, the oldest first: a new one gets a name that sorts after the
-    others (g1, g2, … g10). ``tenants`` are the generations of single tenants' KEKs.
+    others (g1, g2, … g10). ``tenants`` are the generations of single tenants' KEKs,
+    ``tenant_aliases`` their aliases.
     ``context_names`` are the tables for which the roles may use the KEKs; empty if the outputs do
     not say. ``allows_v1`` is whether the roles may decrypt rows without an encryption context; None
     if the outputs do not say. ``source_identity`` is whether the roles let their sessions have a
@@ -54,6 +55,7 @@ class Outputs:
     audit: dict[str, str | None]
     context_names: tuple[str, ...] = ()
     tenants: tuple[Generation, ...] = ()
+    tenant_aliases: tuple[str, ...] = ()
     allows_v1: bool | None = None
     source_identity: bool = False
 
@@ -209,6 +211,7 @@ def _outputs(value: dict[str, Any]) -> Outputs:
         audit=dict(value["audit"]),
         context_names=tuple(value.get("context_names", ())),
         tenants=tuple(tenants),
+        tenant_aliases=tuple(own["alias"] for own in value.get("tenants", {}).values()),
         allows_v1=value.get("allow_rows_without_context"),
         source_identity=value.get("source_identity") is True,
     )

@@ -147,7 +147,9 @@ class RoutedKMS(KMSInterface):
     def call_counts(self) -> Counter[str]:
         """KMS calls of all providers together, by API name."""
         with self._lock:
-            return sum((provider.calls for provider in self._made.values()), self._past_calls)
+            # Copies: calls are being counted meanwhile.
+            made = self._made.values()
+            return sum((provider.calls.copy() for provider in made), self._past_calls)
 
     @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:

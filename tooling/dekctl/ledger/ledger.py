@@ -209,6 +209,8 @@ class Ledger:
             DatabaseError: the database refused or cannot be reached.
         """
 
+        result = run.progress() if run.progress is not None else run.result
+
         def renew(connection: Connection) -> int:
             now = self.database.now(connection)
             return connection.execute(
@@ -219,7 +221,7 @@ class Ledger:
                 .values(
                     heartbeat_at=time_text(now),
                     position=key_name(run.position) if run.position else None,
-                    result=json.dumps(run.result),
+                    result=json.dumps(result),
                 )
             ).rowcount
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -33,5 +34,7 @@ class Run:
     writes: bool
     position: PrimaryKey | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    progress: Callable[[], dict[str, Any]] | None = None
+    """What each heartbeat records as the result so far."""
     kek_id: str | None = None
     """Set where the KEK is known only at the end; otherwise the one given at the start stays."""

@@ -170,6 +170,8 @@ class _TableRun:
             give_up=project.give_up,
             pacing=self.pacing,
         )
+        if run is not None:
+            self._note_progress(run, walk, calls_before)
         try:
             on_counts(walk.counts)
             self._begin(walk)
@@ -255,9 +257,27 @@ class _TableRun:
         self.result.run_ids.append(run.run_id)
         return run
 
+    def _note_progress(self, run: Run, walk: Walk, calls_before: Counter[str]) -> None:
+        """Let each heartbeat note rows and calls so far: all that is left of a run once it is
+        killed, so that `dekctl audit` can say which calls it explains.
+        """
+        rows = walk.table.estimate_rows()
+
+        def so_far() -> dict[str, Any]:
+            counts = walk.counts
+            return {
+                **counts.as_json(),
+                "proved": counts.proved,
+                "dry_run": walk.options.dry_run,
+                "rows": rows,
+                "kms_calls": dict(self._calls() - calls_before),
+            }
+
+        run.progress = so_far
+
     def _calls(self) -> Counter[str]:
         """KMS calls so far, those of workers included."""
-        return self.kms.call_counts + self.result.kms_calls
+        return self.kms.call_counts + self.result.kms_calls.copy()  # a heartbeat asks meanwhile
 
     def _walk_options(self, table: DekTable) -> WalkOptions:
         o = self.options

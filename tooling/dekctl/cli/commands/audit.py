@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,22 +39,39 @@ SHOWN = 20
     metavar="PATH",
     help="Read CloudTrail files from this file or folder instead of the trail's bucket.",
 )
+@click.option(
+    "--accept",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Findings that are accepted, each with a reason (default: accepted_findings).",
+)
+@click.option(
+    "--public-keys",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Output of aws cloudtrail list-public-keys (default: ask CloudTrail).",
+)
 @click.pass_obj
 def audit(
     state: State,
     since: datetime | None,
     until: datetime | None,
     paths: tuple[Path, ...],
+    accept: Path | None,
+    public_keys: Path | None,
 ) -> None:
-    """Compare CloudTrail's KMS events with the run ledger and the roles.
+    """Compare CloudTrail's events with the run ledger and the roles.
 
-    Exit code 4 if there are findings: a KEK used by an unknown principal or for a task that is not
-    the role's, calls that belong to no run, rows without their calls in the trail, denied calls.
-    Also if files of the trail are damaged, since what they held was not looked at.
+    Verifies the trail's files by CloudTrail's signed digests.
+
+    Exit code 4 if there are findings that are not accepted: a KEK used by an unknown principal or
+    for a task that is not the role's, calls that no run explains, runs whose calls are not in the
+    trail, denied calls, changes to keys, trail or roles by anyone but the key administrator, files
+    of the trail that were removed or altered, and whatever could not be checked.
     """
     begins = since or datetime.now(UTC) - timedelta(days=DAYS)
     with state.project() as project:
-        result = run_audit(project, begins, until, paths)
+        result = run_audit(project, begins, until, paths, accept, public_keys)
     if result.pending:
         state.terminal.note(
             f"{len(result.pending)} of the runs ended less than 15 minutes ago, so CloudTrail may "
@@ -61,6 +79,13 @@ def audit(
         )
     if result.reading.skipped:
         state.terminal.note(f"skipped, no part of the audit: {result.reading.skipped_text()}")
+    if paths and not result.integrity.digests:
+        state.terminal.note(
+            "there are no digest files beside the logs, so whether log files were removed or "
+            "altered was not checked; copy CloudTrail-Digest/ of the bucket, too"
+        )
+    if result.expired:
+        state.terminal.note(f"no longer accepted, expired: {', '.join(result.expired)}")
     code = ExitCode.OK if result.clean else ExitCode.ROWS_LEFT
     end(state, result.as_json(), _text(result), code)
 
@@ -82,28 +107,49 @@ def _text(result: Audit) -> str:
     for call in value["calls"]:
         error = f" ({call['error']})" if call["error"] else ""
         lines.append(f"  {call['events']:>12,} {call['api']}{error} by {call['principal']}")
-    for window in result.work:
-        sums = ", ".join(
-            f"{window.seen[api]:,} of {count:,} {api}" for api, count in window.expected.items()
-        )
-        state = sums if window.closed else "killed or still running: its calls cannot be counted"
-        lines.append(
-            f"  work {', '.join(window.operations)} on {window.table}, "
-            f"{window.begins:%Y-%m-%d %H:%M:%S}: {state or 'no KMS call'}"
-        )
+    lines += _work(result)
     for change in value["administration"][-SHOWN:]:
         lines.append(
             f"  changed {change['time']} {change['api']} {change['key']} by {change['principal']}"
         )
-    counts = value["counts"]
+    if result.integrity.digests:
+        checked = value["integrity"]
+        lines.append(
+            f"  {counted(checked['log_files'], 'log file')} as delivered, by "
+            f"{counted(checked['digests'], 'digest')} with "
+            f"{counted(checked['signatures'], 'signature')} of CloudTrail"
+        )
     if result.damaged:
         lines.append(f"NOT COMPLETE: {counted(result.damaged, 'file')} of the trail damaged")
-    if not counts:
-        lines.append("no findings" + (" so far" if result.pending else ""))
+    return "\n".join(lines + _findings(result, value))
+
+
+def _work(result: Audit) -> list[str]:
+    lines = []
+    for run in result.work:
+        sums = ", ".join(
+            f"{run.seen[api]:,} of {count:,} {api}" for api, count in run.noted.items()
+        )
+        state = " (killed)" if run.killed else " (running)" if run.running else ""
+        lines.append(f"  run {run.name}{state}: {sums or 'no KMS call'}")
+    if len(lines) > SHOWN:
+        lines[SHOWN:] = [f"  … and {len(lines) - SHOWN:,} more runs; --json lists all"]
+    return lines
+
+
+def _findings(result: Audit, value: dict[str, Any]) -> list[str]:
+    counts = value["counts"]
+    lines = [] if counts else ["no findings" + (" so far" if result.pending else "")]
     for kind, count in counts.items():
         lines.append(f"{kind}: {count:,} finding{'' if count == 1 else 's'}")
         shown = [f for f in value["findings"] if f["kind"] == kind][:SHOWN]
-        lines += [f"  {f['time'] or ''} {f['detail']}".rstrip() for f in shown]
+        lines += [f"  {f['id']} {f['time'] or ''} {f['detail']}".rstrip() for f in shown]
         if count > len(shown):
             lines.append(f"  … and {count - len(shown):,} more; --json lists the first 100")
-    return "\n".join(lines)
+    for finding in value["accepted"]:
+        until = f" until {finding['expires']}" if finding["expires"] else ""
+        lines.append(
+            f"accepted{until}: {finding['id']} {finding['kind']} {finding['detail']}: "
+            f"{finding['reason']}"
+        )
+    return lines

@@ -1,0 +1,181 @@
+"""Reads the events of a period out of CloudTrail's files, and checks the files by their digests."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from dekctl.audit.digests import Digest, Integrity, PublicKeys, read_digest
+from dekctl.audit.events import TrailEvent, trail_event
+from dekctl.audit.findings import AuditKind
+from dekctl.audit.log_files import Source
+from dekctl.audit.scope import Scope
+from dekctl.audit.trail_file import DAMAGES, NoLogError, Skipped, records_of, unpack
+from dekctl.errors import UsageError
+from dekctl.wording import counted
+
+REMEMBERED = 250_000
+"""Event ids that are remembered at least. CloudTrail may deliver an event twice, soon after."""
+NAMED = 100
+"""Files of a kind that are named; all are counted."""
+
+
+@dataclass(slots=True)
+class Skips:
+    """Files that are no log, or damaged."""
+
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reading:
+    """What has been read so far."""
+
+    files: int = 0
+    skipped: dict[Skipped, Skips] = field(default_factory=dict)
+    duplicates: int = 0
+
+    def skip(self, why: Skipped, name: str) -> None:
+        """Note a file."""
+        skips = self.skipped.setdefault(why, Skips())
+        skips.count += 1
+        if len(skips.names) < NAMED:
+            skips.names.append(name)
+
+    @property
+    def damaged(self) -> int:
+        """Files that are damaged or hold damaged records: what they held was not looked at."""
+        return sum(self.skipped[why].count for why in DAMAGES if why in self.skipped)
+
+    def skipped_text(self) -> str:
+        """What was stepped over, for people."""
+        return "; ".join(
+            f"{why.value}: {counted(skips.count, 'file')} "
+            f"({skips.names[0]}{', …' * (skips.count > 1)})"
+            for why, skips in self.skipped.items()
+        )
+
+
+def read_digests(
+    source: Source,
+    since: datetime,
+    until: datetime,
+    integrity: Integrity,
+    keys: Callable[[datetime, datetime, str], PublicKeys],
+) -> None:
+    """Read and verify the digest files of a period.
+
+    Args:
+        source: where they are.
+        since: start of the period.
+        until: its end.
+        integrity: takes them, and what is wrong with them.
+        keys: CloudTrail's public keys between two times, in a Region; none if they cannot be had.
+
+    Raises:
+        UsageError: a file is too large.
+        KMSError: the bucket cannot be read.
+    """
+    for name, content, signature in source.digests(since, until):
+        try:
+            integrity.add(read_digest(name, unpack(name, content), signature))
+        except (ValueError, zlib.error, EOFError):
+            integrity.report(AuditKind.ALTERED, name, "is damaged or no digest file")
+    if not integrity.digests:
+        return
+    found: dict[str, PublicKeys] = {}
+    first = min(digest.begins for digest in integrity.digests.values())
+    last = max(digest.ends for digest in integrity.digests.values())
+
+    def key_of(digest: Digest) -> RSAPublicKey | None:
+        for region in ("", digest.region):
+            if region not in found:
+                found[region] = keys(first, last, region)
+            if digest.fingerprint in found[region]:
+                return found[region][digest.fingerprint]
+        return None
+
+    integrity.verify(key_of)
+
+
+def read_events(
+    source: Source,
+    since: datetime,
+    until: datetime,
+    scope: Scope,
+    integrity: Integrity,
+    reading: Reading,
+) -> Iterator[TrailEvent]:
+    """Yield every event between two times that concerns the environment, once.
+
+    Other files than logs are stepped over, and noted in ``reading``.
+
+    Raises:
+        UsageError: a file is too large, or the person's own files hold no log at all.
+        KMSError: the bucket cannot be read.
+    """
+    once = _Once()
+    may_concern = scope.filter()
+    for name, content, _ in source.logs(since, until):
+        try:
+            unpacked, records = records_of(name, content, may_concern)
+        except NoLogError as error:
+            reading.skip(error.why, name)
+            if error.why in DAMAGES:
+                integrity.see_damaged(name)
+            continue
+        reading.files += 1
+        integrity.see(name, unpacked)
+        del unpacked
+        damaged = False
+        for record in records:
+            try:
+                event = trail_event(record)
+            except ValueError:
+                damaged = True
+                continue
+            if event is None or not since <= event.time <= until or not scope.concerns(event):
+                continue
+            if once.is_new(event.event_id):
+                yield event
+            else:
+                reading.duplicates += 1
+        if damaged:
+            reading.skip(Skipped.RECORD, name)
+    if not reading.files and source.is_copy:
+        found = reading.skipped_text()
+        raise UsageError(
+            f"there is no log file of CloudTrail in {source.name}"
+            + (f": {found}" if found else ""),
+            hint="--events takes CloudTrail's log files (*.json.gz), or a folder of them",
+        )
+
+
+class _Once:
+    """Recognizes event ids that came before; the oldest are forgotten, so memory is bounded.
+
+    Files come in the order of their delivery. An event that is delivered again much later counts
+    twice, which shows as a surplus: never as nothing.
+    """
+
+    def __init__(self) -> None:
+        self._recent: set[str] = set()
+        self._older: set[str] = set()
+
+    def is_new(self, event_id: str) -> bool:
+        if event_id in self._recent or event_id in self._older:
+            return False
+        self._recent.add(event_id)
+        if len(self._recent) >= REMEMBERED:
+            self._older, self._recent = self._recent, set()
+        return True
+
+
+def utc(moment: datetime) -> datetime:
+    """A time from the ledger or the command line (both UTC) with its time zone."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
