@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from pathlib import Path
@@ -15,31 +14,12 @@ from dekctl.config import load_config
 from dekctl.config.json_schema import json_schema
 from dekctl.errors import UsageError
 from support.cli import Dekctl
+from support.outputs import outputs
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "docs" / "dekctl.schema.json"
 
 THIN = '[env.only]\ndatabase_url = "sqlite:///app.db"\nprovider = "env"\n'
-
-
-def outputs(**changes: Any) -> str:
-    """Terraform outputs, as ``terraform output -json`` prints them."""
-    arn = "arn:aws:kms:eu-central-1:111122223333:key/11111111-2222-3333-4444-555555555555"
-    roles = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
-    value = {
-        "schema_version": 1,
-        "region": "eu-central-1",
-        "account_id": "111122223333",
-        "context_name": "encrypted_files",
-        "kek": {
-            "arn": arn,
-            "alias": "alias/app",
-            "generations": {"g1": {"arn": arn, "state": "active"}},
-        },
-        "roles": {role: f"arn:aws:iam::111122223333:role/{role}" for role in roles},
-        "audit": {},
-    }
-    return json.dumps({"dekctl": {"value": value | changes}})
 
 
 def test_show_says_where_each_value_comes_from(dekctl: Dekctl) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from dekctl import __version__
+from dekctl.cli import completion
 from dekctl.cli.formats import DEFAULT, FORMATS
 from dekctl.cli.registry import by_section, load, names
 from dekctl.cli.state import State
@@ -65,6 +67,16 @@ class Group(click.Group):
                         for name, text in commands.items()
                     ]
                 )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands with their help, without importing any; options as Click has them."""
+        found = [
+            CompletionItem(name, help=click.Command(name, help=text).get_short_help_str(80))
+            for commands in by_section().values()
+            for name, text in commands.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -145,12 +157,14 @@ changed; 4 finished, but rows are quarantined or there are findings; 5 KMS or AW
     "--env",
     "env_name",
     metavar="NAME",
+    shell_complete=completion.environments,
     help="Environment, [env.NAME] (default: $DEKCTL_ENV, then the only one in the file).",
 )
 @click.option(
     "--config",
     "config_file",
     metavar="FILE",
+    shell_complete=completion.files,
     help="Configuration file (default: $DEKCTL_CONFIG, then dekctl.toml here or above).",
 )
 @format_options
@@ -195,4 +209,4 @@ def cli(
 def main() -> None:
     """Entry point of the console script."""
     take_any_text()
-    sys.exit(cli.main(standalone_mode=True))
+    sys.exit(cli.main(standalone_mode=True, prog_name="dekctl"))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from dekctl.cli import completion
 from dekctl.db.shape import Shard
 from dekctl.kms.interface import DEFAULT_CONCURRENCY
 from dekctl.walk.options import (
@@ -37,7 +38,9 @@ class ShardType(click.ParamType[Shard]):
         return Shard(int(index), int(count))
 
 
-table_option = click.option("--table", metavar="NAME", help="Use only this [[table]].")
+table_option = click.option(
+    "--table", metavar="NAME", shell_complete=completion.tables, help="Use only this [[table]]."
+)
 
 
 def _set_metrics(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dekctl.cli.completion import generations
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
 from dekctl.lifecycle.retire import Verdict, examine_retirement
@@ -12,7 +13,7 @@ PLACE = Section.ROTATE, 2
 
 
 @click.command()
-@click.argument("kek", metavar="KEK")
+@click.argument("kek", metavar="KEK", shell_complete=generations)
 @click.option(
     "--erase",
     metavar="VALUE",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dekctl.cli.completion import generations
 from dekctl.cli.execute import run_verb
 from dekctl.cli.registry import Section
 from dekctl.cli.state import State
@@ -21,9 +22,19 @@ PLACE = Section.ROTATE, 1
 @click.command()
 @hierarchical_option
 @click.option(
-    "--from", "source", metavar="KEK", help="Only rows under this KEK (ARN or generation)."
+    "--from",
+    "source",
+    metavar="KEK",
+    shell_complete=generations,
+    help="Only rows under this KEK (ARN or generation).",
 )
-@click.option("--to", "target", metavar="KEK", help="The KEK to move to (default: the active one).")
+@click.option(
+    "--to",
+    "target",
+    metavar="KEK",
+    shell_complete=generations,
+    help="The KEK to move to (default: the active one).",
+)
 @click.option(
     "--version", "row_version", type=click.Choice(VERSIONS), help="Only rows of this version."
 )
