@@ -260,14 +260,3 @@ def test_text_that_is_no_utf8_in_sqlite_is_set_aside_and_not_shown(
         assert_hidden(error or "", dekctl.hidden, "dekctl_runs")
     lost = "SELECT count(*) FROM encrypted_files WHERE encryption_key IS NULL"
     assert sqlite_database.sql(lost) == [(0,)]
-
-
-def test_a_primary_key_that_is_no_utf8_in_sqlite_ends_the_run_and_skips_nothing(
-    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    app = make_app(sqlite_database, key="text", rows=5)
-    dekctl("schema", "expand").expect(0)
-    name = "UPDATE encrypted_files SET id = CAST(x'30ff' AS TEXT) WHERE id = :pk"
-    sqlite_database.sql(name, pk=next(iter(app.rows()))[0])
-    for size in ("1", "100"):
-        assert "not UTF-8" in dekctl("wrap", "--batch-size", size).expect(6).stderr

@@ -8,7 +8,6 @@ for granted.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 
 from dekctl.audit.events import CRYPTOGRAPHY, TrailEvent
 from dekctl.audit.findings import AuditFinding, AuditFindings, AuditKind
-from dekctl.ledger import Ledger, RunState, parse_time, tables
+from dekctl.ledger import Ledger, RunState, parse_result, parse_time, tables
 from dekctl.ledger.ledger import LEASE_SECONDS
 
 CLOCKS = timedelta(seconds=60)
@@ -210,7 +209,9 @@ def _read(entry: Mapping[str, Any], now: datetime) -> AuditedRun | None:
     ends = _time(entry["ended_at"]) if state in _ENDED else heartbeat
     if not begins <= ends <= now + CLOCKS or begins > heartbeat:
         raise ValueError("its times contradict one another")
-    result = json.loads(entry["result"] or "{}")
+    result = parse_result(entry["result"] or "{}")
+    if result is None:
+        raise ValueError("its result is none")
     alive = now - heartbeat <= timedelta(seconds=LEASE_SECONDS)
     running = state is RunState.RUNNING and alive
     run = AuditedRun(
@@ -235,7 +236,10 @@ def _read(entry: Mapping[str, Any], now: datetime) -> AuditedRun | None:
 
 
 def _time(text: str) -> datetime:
-    return parse_time(text).replace(tzinfo=UTC)
+    moment = parse_time(text)
+    if moment is None:
+        raise ValueError("no time of the ledger's")
+    return moment.replace(tzinfo=UTC)
 
 
 def _count(value: Any) -> int:

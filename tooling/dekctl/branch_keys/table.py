@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from dekctl.db.stored import StoredBlob, StoredText
 from dekctl.kms.branch_key import BranchKey
 
 NAME = "dekctl_branch_keys"
@@ -33,15 +34,15 @@ def branch_keys_table(schema: str | None) -> sa.Table:
     return sa.Table(
         NAME,
         sa.MetaData(schema=schema),
-        sa.Column("branch_id", sa.String(32), primary_key=True),
-        sa.Column("context_name", sa.String(255), nullable=False),
+        sa.Column("branch_id", StoredText(32), primary_key=True),
+        sa.Column("context_name", StoredText(255), nullable=False),
         sa.Column(
             "wrapped",
-            sa.LargeBinary().with_variant(sa.VARBINARY(6144), "mysql", "mariadb"),
+            StoredBlob().with_variant(sa.VARBINARY(6144), "mysql", "mariadb"),
             nullable=False,
         ),
-        sa.Column("kek_id", sa.String(2048), nullable=False),
-        sa.Column("created_at", sa.String(32), nullable=False),
+        sa.Column("kek_id", StoredText(2048), nullable=False),
+        sa.Column("created_at", StoredText(32), nullable=False),
         sa.Column("max_uses", sa.BigInteger, nullable=False),
     )
 

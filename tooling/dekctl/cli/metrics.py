@@ -103,8 +103,9 @@ def verify_ages(project: Project) -> dict[str, float]:
         now = project.database.now(connection)
     for config in project.config.tables:
         run = last_verified(project.ledger, config.context_name)
-        if run is not None:
-            ages[config.name] = (now - parse_time(run["ended_at"])).total_seconds()
+        ended = parse_time(run["ended_at"]) if run is not None else None
+        if ended is not None:
+            ages[config.name] = (now - ended).total_seconds()
     return ages
 
 

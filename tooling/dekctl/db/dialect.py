@@ -189,6 +189,13 @@ class Dialect(ABC):
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
 
+    def parameter(self, name: str, value: Any) -> str:  # noqa: ARG002
+        """SQL of a parameter (its name with the colon) that is equal to the value as it was read.
+
+        The driver may not be able to send it back as what it is.
+        """
+        return name
+
     def compare_keys(self, key: Sequence[str], operator: str, values: Sequence[str]) -> str:
         """SQL that compares the primary key with values, ``>`` or ``<=``, using its index."""
         if len(key) == 1:

@@ -63,8 +63,8 @@ class Lineage:
         """The revision of the database: ``base`` before the first; None without version table."""
         if not sa.inspect(connection).has_table(self.version_table, schema=self.schema):
             return None
-        found = connection.execute(sa.select(self.versions.c.version_num)).scalar_one_or_none()
-        return BASE if found is None else str(found)
+        found = connection.execute(sa.select(self.versions.c.version_num)).scalars().all()
+        return ", ".join(map(str, found)) or BASE  # of two, no step is called that
 
     def run(
         self, connection: Connection, direction: Direction, revision: str, plan: object

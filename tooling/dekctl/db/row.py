@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dekctl.errors import DatabaseError
 from dekctl.kms.branch_key import BranchKey
+from dekctl.kms.context import NoText
 
 PrimaryKey = tuple[Any, ...]
 
@@ -27,10 +27,6 @@ KEY_COLUMNS = ("plaintext", "wrapped", "version", "kek")
 _KEY = frozenset((bytes, str, type(None)))
 _BLOB = frozenset((bytes, type(None)))
 _TEXT = frozenset((str, type(None)))
-
-
-class NoText(bytes):
-    """A text in SQLite that is not valid UTF-8; one such value must not end a run."""
 
 
 @dataclass(slots=True)
@@ -51,15 +47,13 @@ class Row:
     due: bool = field(default=True, repr=False)
     kek_by: Any = field(default=None, repr=False)
 
-    def malformed_column(self) -> str | None:
-        """The key column whose value has a wrong type; None where all are right.
+    def malformed(self) -> str | None:
+        """Why no key of this row can be right, or no statement can name the row; None where all is.
 
-        SQLite stores a number or a text in any column.
-
-        Raises:
-            DatabaseError: no statement can name the row.
+        SQLite stores a number or a text in any column, and any bytes as a text.
         """
-        refuse_unnameable(self.pk)
+        if any(type(part) is NoText for part in self.pk):
+            return "its primary key is text that is not UTF-8; correct it"
         if (
             type(self.plaintext) in _KEY
             and type(self.wrapped) in _BLOB
@@ -73,26 +67,12 @@ class Row:
             ("version", self.version, _TEXT),
         ):
             if type(value) not in kinds:
-                return name
-        return "KEK id"
+                return f"its {name} has a type that no key has; correct the row"
+        return "its KEK id has a type that no key has; correct the row"
 
     def fingerprint(self) -> bytes:
         """SHA-256 (32 bytes) over the four key columns."""
         return fingerprint(self.plaintext, self.wrapped, self.version, self.kek)
-
-
-def refuse_unnameable(pk: PrimaryKey) -> None:
-    """Refuse a primary key that would be sent back differently from how it was read.
-
-    Raises:
-        DatabaseError: a part of it is text that is not valid UTF-8.
-    """
-    for part in pk:
-        if type(part) is NoText:
-            raise DatabaseError(
-                "a primary key is text that is not UTF-8",
-                hint="correct it, then run the same command again",
-            )
 
 
 @dataclass(slots=True)

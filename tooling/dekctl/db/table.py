@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from dekctl.config import TableConfig
 from dekctl.db.database import Database
 from dekctl.db.inspection import inspect_table
-from dekctl.db.row import Change, PrimaryKey, Row, refuse_unnameable
+from dekctl.db.row import Change, PrimaryKey, Row
 from dekctl.db.shape import Shard, TableShape
 from dekctl.errors import RefusedError
 
@@ -232,10 +232,9 @@ class DekTable(TableShape):
             parameters: dict[str, Any] = {}
             alternatives = []
             for i, key in enumerate(keys[start : start + 500]):
-                names = [f"k{i}_{j}" for j in range(len(key))]
-                parameters.update(zip(names, key, strict=True))
-                equal = zip(self.quoted_key, names, strict=True)
-                alternatives.append(" AND ".join(f"{column} = :{name}" for column, name in equal))
+                named = self._named(key, f"k{i}_", parameters)
+                equal = zip(self.quoted_key, named, strict=True)
+                alternatives.append(" AND ".join(f"{column} = {value}" for column, value in equal))
             yield " OR ".join(f"({a})" for a in alternatives), parameters
 
     def _rows(
@@ -268,12 +267,16 @@ class DekTable(TableShape):
         self, key: PrimaryKey, operator: str, prefix: str, parameters: dict[str, Any]
     ) -> str:
         """SQL for ``primary key > key`` (or ``<=``) that an index on the key can serve."""
-        refuse_unnameable(key)
+        return self.database.dialect.compare_keys(
+            self.quoted_key, operator, self._named(key, prefix, parameters)
+        )
+
+    def _named(self, key: PrimaryKey, prefix: str, parameters: dict[str, Any]) -> list[str]:
+        """SQL of the values of a primary key, which are added to the parameters."""
         names = [f"{prefix}{i}" for i in range(len(key))]
         parameters.update(zip(names, key, strict=True))
-        return self.database.dialect.compare_keys(
-            self.quoted_key, operator, [f":{name}" for name in names]
-        )
+        sql = self.database.dialect.parameter
+        return [sql(f":{name}", value) for name, value in zip(names, key, strict=True)]
 
     def estimate_rows(self) -> int:
         """Estimate the number of rows without counting a large table."""

@@ -48,11 +48,19 @@ class Unbindable(str):
     __slots__ = ()
 
 
+class NoText(bytes):
+    """A text in SQLite that is not valid UTF-8; one such value must not end a run."""
+
+    def __str__(self) -> str:
+        return self.decode(errors="backslashreplace")
+
+
 def key_part_text(value: Any) -> str:
     """Write one primary-key value as text, the same on every database that stores it.
 
     Raises:
-        RowRejectedError: the value has no defined text (``infinity``, NaN), others of its type do.
+        RowRejectedError: the value has no defined text (``infinity``, NaN, a text that is not
+            UTF-8), others of its type do.
         UsageError: the value's type has no defined text (for example a float or a JSON document).
     """
     kind = type(value)
@@ -63,8 +71,8 @@ def key_part_text(value: Any) -> str:
     match value:
         case bool():
             pass
-        case Unbindable():
-            raise _unbindable(value)
+        case Unbindable() | NoText():
+            raise _unbindable(str(value))
         case str():
             return value
         case int() | UUID():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 
 from dekctl.ledger.ledger import Ledger, is_dead
 from dekctl.ledger.run import RunState
-from dekctl.ledger.tables import parse_time, tables, time_text
+from dekctl.ledger.tables import parse_result, parse_time, tables, time_text
 
 READS_ONLY = ("verify", "prove")
 """Operations that never write; an entry of theirs is no dry run."""
@@ -102,7 +101,7 @@ def last_verified(ledger: Ledger, table_name: str) -> dict[str, Any] | None:
 
 
 def _shown(run: dict[str, Any], now: datetime) -> dict[str, Any]:
-    run["result"] = result = json.loads(run["result"]) if run["result"] else None
+    run["result"] = result = parse_result(run["result"])
     if run["state"] == RunState.RUNNING.value and is_dead(run, now):
         run["state"] = RunState.ABANDONED.value
     counts = result or {}
@@ -113,6 +112,7 @@ def _shown(run: dict[str, Any], now: datetime) -> dict[str, Any]:
     # Nobody knows when a process died; its last heartbeat is the last that is known of it.
     died = run["state"] == RunState.ABANDONED.value
     ended = run["heartbeat_at"] if died else run["ended_at"]
-    took = (parse_time(ended) if ended else now) - parse_time(run["started_at"])
-    run["seconds"] = round(max(took.total_seconds(), 0.0), 3)
+    begins, ends = parse_time(run["started_at"]), parse_time(ended) if ended else now
+    took = (ends - begins).total_seconds() if begins and ends else 0.0
+    run["seconds"] = round(max(took, 0.0), 3)
     return run

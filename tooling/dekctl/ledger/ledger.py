@@ -30,7 +30,7 @@ from dekctl.ledger.metadata import parse_metadata
 from dekctl.ledger.process import process_started, this_machine
 from dekctl.ledger.quarantine import Quarantine
 from dekctl.ledger.run import Run, RunState
-from dekctl.ledger.tables import parse_time, tables, time_text
+from dekctl.ledger.tables import parse_result, parse_time, tables, time_text
 from dekctl.ledger.upgrade import upgrade
 
 LEASE_SECONDS = 20.0
@@ -269,7 +269,7 @@ class Ledger:
     def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self.database.transaction() as connection:
             return [
-                {**row, "result": json.loads(row["result"]) if row["result"] else None}
+                {**row, "result": parse_result(row["result"])}
                 for row in connection.execute(query).mappings()
             ]
 
@@ -296,8 +296,9 @@ def is_dead(run: Mapping[str, Any], now: datetime) -> bool:
     machine, _, started = str(run["process_started"]).rpartition("/")
     if run["host"] == socket.gethostname() and machine == this_machine():
         return process_started(run["pid"]) != started
-    silent = now - parse_time(run["heartbeat_at"])
-    return silent.total_seconds() > LEASE_SECONDS
+    beat = parse_time(run["heartbeat_at"])
+    # Nobody who lives writes a time of tomorrow, by this very clock, or none.
+    return beat is None or abs((now - beat).total_seconds()) > LEASE_SECONDS
 
 
 def _still_running(run: Mapping[str, Any]) -> str:
@@ -310,8 +311,8 @@ def _still_running(run: Mapping[str, Any]) -> str:
 def _disjoint(mine: Shard | None, other: str | None) -> bool:
     if mine is None or not other:
         return False
-    index, count = map(int, other.split("/"))
-    return count == mine.count and index != mine.index
+    index, _, count = other.partition("/")
+    return count == str(mine.count) and index.isdecimal() and int(index) != mine.index
 
 
 def _user() -> str:

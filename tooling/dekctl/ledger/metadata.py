@@ -37,7 +37,7 @@ def parse_metadata(table_name: str, text: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     problem = _problem(found)
     if problem is not None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dekctl.db.database import Database
 from dekctl.db.row import PrimaryKey
-from dekctl.kms.context import key_name
+from dekctl.kms.context import NoText, key_name
 from dekctl.ledger.run import Run
 from dekctl.ledger.tables import tables, time_text
 
@@ -115,5 +115,9 @@ class Quarantine:
 
 
 def pk_hash(pk: PrimaryKey) -> str:
-    """The key of an entry: a primary key may be longer than an index allows."""
-    return hashlib.sha256(key_name(pk).encode()).hexdigest()
+    """The key of an entry: a primary key may be longer than an index allows.
+
+    A key that cannot be written as text is told from one that reads like its name.
+    """
+    odd = (b"\xff" + part for part in pk if isinstance(part, NoText))
+    return hashlib.sha256(key_name(pk).encode() + b"".join(odd)).hexdigest()

@@ -8,7 +8,6 @@ record what it moved (it was killed, for example) restarts the window.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ import sqlalchemy as sa
 
 from dekctl import __version__
 from dekctl.kek_id import could_be, is_same_kek
-from dekctl.ledger import Ledger, RunState, parse_time, tables
+from dekctl.ledger import Ledger, RunState, parse_result, parse_time, tables
 from dekctl.operations.rewrap import Rewrap
 from dekctl.project import Project
 
@@ -126,10 +125,10 @@ def past_runs(ledger: Ledger, context_name: str, *operations: str) -> list[PastR
             PastRun(
                 row.operation,
                 row.kek_id,
-                parse_time(row.ended_at) if row.ended_at else None,
+                parse_time(row.ended_at),
                 # What a run did between its last heartbeat and being killed is not in its result.
                 row.state in {RunState.FINISHED, RunState.INTERRUPTED},
-                json.loads(row.result or "{}"),
+                parse_result(row.result) or {},
             )
             for row in connection.execute(query)
             if not row.dry_run or row.operation == RETIRE

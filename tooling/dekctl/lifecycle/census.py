@@ -9,6 +9,7 @@ from typing import Any
 
 from dekctl.config import TableConfig
 from dekctl.config.outputs import Outputs
+from dekctl.db.stored import text_of
 from dekctl.db.table import DekTable
 from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
@@ -87,10 +88,10 @@ def table_status(
             if not no_wrapped:
                 keks.append(
                     {
-                        "kek_id": kek_id,
-                        "version": row_version,
+                        "kek_id": (named := text_of(kek_id)),
+                        "version": text_of(row_version),
                         "rows": rows,
-                        **_generation(kek_id, outputs),
+                        **_generation(named, outputs),
                         "oldest_wrap": _time(first),
                         "newest_wrap": _time(last),
                     }
@@ -157,10 +158,13 @@ def _together(keks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _time(value: Any) -> str | None:
-    """A time of wrapping as ISO 8601, UTC, to the second."""
-    if value is None:
+    """A time of wrapping as ISO 8601, UTC, to the second; None for what is no time (SQLite)."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
         return None
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(moment, datetime):
+        return None
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

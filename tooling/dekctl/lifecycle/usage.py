@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dekctl.branch_keys.table import branch_keys_table
 from dekctl.config import TableConfig
 from dekctl.db.sql import literal
+from dekctl.db.stored import text_of
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.kek_id import could_be, is_same_kek
@@ -152,7 +153,10 @@ def _uses_of(table: DekTable) -> list[Use]:
     with table.database.transaction(patient=True) as connection:
         found = connection.exec_driver_sql(query).all()
     config = table.config
-    return [Use(config.name, config.context_name, k, v or V1, rows) for k, v, rows in found]
+    return [
+        Use(config.name, config.context_name, text_of(k), text_of(v) or V1, rows)
+        for k, v, rows in found
+    ]
 
 
 def _uses_of_branch_keys(project: Project) -> list[Use]:

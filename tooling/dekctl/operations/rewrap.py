@@ -20,6 +20,7 @@ from dekctl.config.roles import Role
 from dekctl.db.row import Change, Row
 from dekctl.db.shape import Stage
 from dekctl.db.sql import literal
+from dekctl.db.stored import text_of
 from dekctl.db.table import DekTable
 from dekctl.errors import RowRejectedError, UsageError
 from dekctl.kek_id import alias_spellings, could_be, is_same_kek, key_id_of, replica_suffix
@@ -165,7 +166,7 @@ class RewrapRows(Operation):
             f"WHERE {self.table.has_value('wrapped')}"
         )
         with self.table.database.transaction(patient=True) as connection:
-            return connection.exec_driver_sql(query).scalars().all()
+            return [text_of(kek_id) for kek_id in connection.exec_driver_sql(query).scalars()]
 
     def _moment(self, moment: datetime) -> str:
         zone = getattr(self.table.column("wrapped_at").type, "timezone", False)

@@ -84,6 +84,9 @@ class BranchOpener:
             stored |= (yield InDatabase(work, each.row, each.kind)) if missing else {}
             for branch_id in missing - stored.keys():
                 found[branch_id] = RowRejectedError(f"its branch key {branch_id.hex()} is missing")
+        for branch_id in [branch_id for branch_id, key in stored.items() if not key.wrapped]:
+            del stored[branch_id]
+            found[branch_id] = RowRejectedError(f"its branch key {branch_id.hex()} is damaged")
         for part in parts(list(stored)):
             found |= yield from self._unwrap({branch_id: stored[branch_id] for branch_id in part})
         return found

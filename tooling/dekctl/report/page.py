@@ -207,10 +207,8 @@ def _history(runs: list[dict[str, Any]]) -> list[Element]:
 
 
 def _run(run: dict[str, Any]) -> list[str]:
-    seconds = ""
-    if run["ended_at"]:
-        took = parse_time(run["ended_at"]) - parse_time(run["started_at"])
-        seconds = f"{took.total_seconds():,.1f}"
+    begun, ended = parse_time(run["started_at"]), parse_time(run["ended_at"])
+    seconds = f"{(ended - begun).total_seconds():,.1f}" if begun and ended else ""
     calls = (run["result"] or {}).get("kms_calls") or {}
     what = f"{run['operation']} {run['table_name']}"
     if run["shard"]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine
 from dekctl.db.database import Database
 from dekctl.db.lineage import BASE, Lineage
 from dekctl.db.shape import Stage
+from dekctl.errors import RefusedError
 
 REVISIONS = {Stage.LEGACY: BASE, Stage.EXPANDED: "table_0001", Stage.CONTRACTED: "table_0002"}
 
@@ -20,10 +21,21 @@ SINGLE_LINEAGE = {
 
 
 def current(database: Database, lineage: Lineage) -> str | None:
-    """The revision of a table; ``base`` once it is back at legacy, None if it never left it."""
+    """The revision of a table; ``base`` once it is back at legacy, None if it never left it.
+
+    Raises:
+        RefusedError: it is none that this dekctl has.
+    """
     with database.transaction() as connection:
         found = lineage.current(connection)
-    return SINGLE_LINEAGE.get(found or "", found)
+    revision = SINGLE_LINEAGE.get(found or "", found)
+    if revision is not None and revision not in REVISIONS.values():
+        raise RefusedError(
+            f"{lineage.version_table} has the revision {revision}, which this dekctl does not know",
+            hint="did a newer dekctl make it? Then install that; if somebody changed it, drop "
+            f"{lineage.version_table} and run: dekctl schema expand",
+        )
+    return revision
 
 
 def rename(connection: Connection, lineage: Lineage) -> None:

@@ -241,16 +241,14 @@ class Walk:
     # -- KMS -----------------------------------------------------------------------------------
 
     def _work(self, rows: list[Row]) -> list[Verdict]:
-        malformed = [row.malformed_column() for row in rows]
+        malformed = [row.malformed() for row in rows]
         if not any(malformed):
             return self._decide(rows)
-        sound = [row for row, column in zip(rows, malformed, strict=True) if not column]
+        sound = [row for row, reason in zip(rows, malformed, strict=True) if not reason]
         decided = iter(self._decide(sound))
         return [
-            Rejected(row, f"its {column} has a type that no key has; correct the row")
-            if column
-            else next(decided)
-            for row, column in zip(rows, malformed, strict=True)
+            Rejected(row, reason) if reason else next(decided)
+            for row, reason in zip(rows, malformed, strict=True)
         ]
 
     def _decide(self, rows: list[Row]) -> list[Verdict]:

@@ -18,8 +18,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
 from dekctl.db.dialect import Dialect, ResiduePlace
-from dekctl.db.row import Change, NoText, fingerprint
+from dekctl.db.row import Change, fingerprint
 from dekctl.db.shape import TableShape
+from dekctl.kms.context import NoText
 
 _FUNCTION = "dekctl_fingerprint"
 _HASH = "dekctl_hash"
@@ -139,7 +140,12 @@ class SQLite(Dialect):
         return f"{_FUNCTION}({', '.join('NULL' if c is None else c[0] for c in columns)})"
 
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
-        return key[0] if is_integer else f"{_HASH}({', '.join(key)})"
+        # As blobs: the driver calls no function with a text that is not UTF-8.
+        blobs = (f"CAST({column} AS BLOB)" for column in key)
+        return key[0] if is_integer else f"{_HASH}({', '.join(blobs)})"
+
+    def parameter(self, name: str, value: Any) -> str:
+        return f"CAST({name} AS TEXT)" if isinstance(value, NoText) else name
 
     def ambiguous_key(self, connection: Connection, table: TableShape) -> tuple[str, str] | None:
         if _is_rowid(connection, table):

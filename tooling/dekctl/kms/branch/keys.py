@@ -20,20 +20,18 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
 from dekctl.config.model import ROWS_PER_BRANCH_KEY
 from dekctl.errors import (
-    BranchKeyMissingError,
     KMSRefusedError,
     KMSUnavailableError,
     RowRejectedError,
 )
-from dekctl.kek_id import is_same_kek
-from dekctl.kms.branch.store import BranchRewrapResult, BranchStore
+from dekctl.kms.branch.rewrap import BranchRewraps
+from dekctl.kms.branch.store import BranchRewrapResult, BranchStore, damaged, missing
 from dekctl.kms.branch.supply import V3_FORMAT, BranchScope, BranchSupply, OpenedBranch
 from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import (
@@ -63,7 +61,6 @@ KEY_BYTES = 32
 KEEP_SECONDS = 3600.0
 """How long a branch key is kept in memory; then KMS is asked again, and may refuse."""
 KEEP_KEYS = 1000
-REWRAP_BATCH = 500
 
 
 class BranchKeys:
@@ -92,6 +89,7 @@ class BranchKeys:
         self._clock = clock
         self._supply = BranchSupply(self._make, clock)
         self._opened: OrderedDict[str, tuple[float, OpenedBranch]] = OrderedDict()
+        self._rewraps = BranchRewraps(kms, store)
         self._new_locks()
         reset_after_fork(self)
 
@@ -184,7 +182,7 @@ class BranchKeys:
             if isinstance(branch, RowRejectedError):
                 answers.append(branch)
             elif branch is None:
-                answers.append(_missing(branch_id))
+                answers.append(missing(branch_id))
             else:
                 answers.append(_unwrap(branch, request))
         return answers
@@ -250,6 +248,8 @@ class BranchKeys:
             # Another table's branch key could not be unwrapped here: report it as missing.
             if (wanted[key.branch_id] or {}).get(TABLE) == key.context_name
         ]
+        found |= {key.branch_id: damaged(key.branch_id) for key in stored if not key.wrapped}
+        stored = [key for key in stored if key.wrapped]
         since = self._clock()
         answers = self._kms.unwrap_many([_request(key) for key in stored])
         for key, answer in zip(stored, answers, strict=True):
@@ -277,28 +277,10 @@ class BranchKeys:
         *,
         include_current: bool = False,
     ) -> BranchRewrapResult:
-        """Rewrap the branch keys of a table. A damaged one does not stop the others.
-
-        Args:
-            context_name: the table's.
-            source: only those under this KEK; by default all.
-            new_kek: the KEK to move them to; by default the one that wraps.
-            include_current: re-encrypt those that are under it already, too.
-
-        Raises:
-            KMSError: KMS refused.
-            DatabaseError: the store refused.
-        """
-        after, result = "", BranchRewrapResult()
-        while page := self._store.page(context_name, after, REWRAP_BATCH):
-            after = page[-1].branch_id
-            chosen = [key for key in page if source is None or is_same_kek(key.kek_id, source)]
-            for answer in self._rewrap(chosen, new_kek, include_current=include_current).values():
-                if isinstance(answer, RowRejectedError):
-                    result.failed.append(answer)
-                else:
-                    result.rewrapped += 1
-        return result
+        """Rewrap the branch keys of a table; see :meth:`.BranchRewraps.rewrap_all`."""
+        return self._rewraps.rewrap_all(
+            context_name, source, new_kek, include_current=include_current
+        )
 
     @hides_keys
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
@@ -310,80 +292,24 @@ class BranchKeys:
         """
         ids = [_branch_id(request.wrapped) for request in requests]
         stored = self._store.get({branch_id for branch_id in ids if branch_id is not None})
-        rewrapped = self._rewrap(stored.values(), requests[0].new_kek)
+        table = (requests[0].context or {}).get(TABLE)  # one call never mixes tables
+        own = [key for key in stored.values() if key.context_name == table]
+        rewrapped = self._rewraps.moved(own, requests[0].new_kek)
         answers: list[Wrapped | RowRejectedError] = []
         for branch_id, request in zip(ids, requests, strict=True):
             answer = rewrapped.get(branch_id) if branch_id is not None else _NO_BLOB
             if isinstance(answer, RowRejectedError):
                 answers.append(answer)
             elif answer is None:
-                answers.append(_missing(branch_id))
+                answers.append(missing(branch_id))
             else:
                 answers.append(Wrapped(request.wrapped, answer.kek_id, branch_key=answer))
         return answers
-
-    def _rewrap(
-        self, keys: Iterable[BranchKey], new_kek: str | None, *, include_current: bool = False
-    ) -> dict[str, BranchKey | RowRejectedError]:
-        """Rewrap branch keys. Returns each as it is stored now, or why it was not rewrapped."""
-        target = new_kek or self._kms.kek_id
-        now: dict[str, BranchKey | RowRejectedError] = {}
-        old: list[BranchKey] = []
-        for key in keys:
-            if key.kek_id == target and not include_current:
-                now[key.branch_id] = key
-            else:
-                old.append(key)
-        requests = []
-        for key in old:
-            context = branch_context(key.context_name, key.branch_id)
-            requests.append(RewrapRequest(key.wrapped, key.kek_id, context, context, new_kek))
-        answers = self._prove(requests, self._kms.rewrap_many(requests) if requests else [])
-        for key, answer in zip(old, answers, strict=True):
-            if isinstance(answer, RowRejectedError):
-                now[key.branch_id] = answer.after(
-                    f"its branch key {key.branch_id} cannot be rewrapped"
-                )
-            elif self._store.replace(key, answer.blob, answer.kek_id):
-                now[key.branch_id] = replace(key, wrapped=answer.blob, kek_id=answer.kek_id)
-            else:  # another process was first: what it stored counts
-                stored = self._store.get([key.branch_id]).get(key.branch_id)
-                now[key.branch_id] = stored or _missing(key.branch_id)
-        return now
-
-    def _prove(
-        self, requests: Sequence[RewrapRequest], answers: Sequence[Wrapped | RowRejectedError]
-    ) -> list[Wrapped | RowRejectedError]:
-        """Have KMS decrypt each new copy before it replaces the one that thousands of keys need.
-
-        It is re-encrypted once more, because the rewrapper may not Decrypt. The context names the
-        branch key, so a copy that decrypts with it is that key.
-        """
-        proved = list(answers)
-        indexes: list[int] = []
-        copies: list[RewrapRequest] = []
-        for i, (request, answer) in enumerate(zip(requests, answers, strict=True)):
-            if isinstance(answer, Wrapped):
-                context = request.new_context
-                indexes.append(i)
-                copies.append(
-                    RewrapRequest(answer.blob, answer.kek_id, context, context, request.new_kek)
-                )
-        for i, proof in zip(indexes, self._kms.rewrap_many(copies) if copies else [], strict=True):
-            if isinstance(proof, RowRejectedError):
-                proved[i] = proof
-        return proved
 
 
 _NO_BLOB = RowRejectedError(
     "its wrapped key is not a V3 blob", hint="was wrapped_key_version changed by hand?"
 )
-
-
-def _missing(branch_id: str | None) -> BranchKeyMissingError:
-    return BranchKeyMissingError(
-        f"its branch key {branch_id} is missing", hint="restore dekctl_branch_keys from a backup"
-    )
 
 
 def _branch_id(blob: bytes) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dekctl.errors import RowRejectedError
+from dekctl.errors import BranchKeyMissingError, RowRejectedError
 from dekctl.kms.branch_key import BranchKey
 
 
@@ -35,3 +35,18 @@ class BranchStore(Protocol):
 
     def replace(self, old: BranchKey, wrapped: bytes, kek_id: str) -> bool:
         """Store a branch key under another KEK, unless another process did so meanwhile."""
+
+
+def missing(branch_id: str | None) -> BranchKeyMissingError:
+    """The error of a row whose branch key is not stored."""
+    return BranchKeyMissingError(
+        f"its branch key {branch_id} is missing", hint="restore dekctl_branch_keys from a backup"
+    )
+
+
+def damaged(branch_id: str) -> RowRejectedError:
+    """The error of a row whose branch key is stored as something that is no wrapped key."""
+    return RowRejectedError(
+        f"its branch key {branch_id} is damaged: what is stored is no wrapped key",
+        hint="restore dekctl_branch_keys from a backup",
+    )
