@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from dekctl.kms import EnvKMS
 from support.app import AppDatabase, Application
@@ -27,6 +28,7 @@ def test_status_and_retire_count_rows_whose_branch_key_is_not_stored(
 ) -> None:
     app = migrated(make_app, app_database, dekctl)
     assert dekctl.json("status")["rows_without_branch_key"] == 0
+    assert "2 branch keys; every V3 row has its own stored" in dekctl("doctor").expect(0).stdout
     old = EnvKMS(dekctl.environ).kek_id
     first = bytes(app.rows()[1,]["wrapped_key"])[1:17].hex()
     app_database.sql("DELETE FROM dekctl_branch_keys WHERE branch_id = :id", id=first)
@@ -36,6 +38,12 @@ def test_status_and_retire_count_rows_whose_branch_key_is_not_stored(
 
     assert dekctl.json("status")["rows_without_branch_key"] == PER_KEY
     assert "4 rows V3 without their branch key" in dekctl("status").expect(0).stdout
+    doctor = dekctl("doctor").expect(3).stdout
+    assert "branch keys encrypted_files: 4 rows (V3) without their branch key" in doctor
+    dekctl("report", "--output", str(dekctl.folder / "report.html")).expect(0)
+    report = (dekctl.folder / "report.html").read_text()
+    assert "4 rows (V3) without their branch key cannot be decrypted" in report
+    assert "restore dekctl_branch_keys from a backup" in report
     refused = dekctl("retire", old).expect(3)
     assert "4 rows (V3) without their branch key" in refused.stderr
     assert "restore dekctl_branch_keys from a backup" in refused.stderr
@@ -61,6 +69,24 @@ def test_a_dropped_table_of_branch_keys_is_not_an_empty_one(
     assert sqlite_database.sql("SELECT count(*) FROM encrypted_files WHERE encryption_key IS NULL")[
         0
     ] == (0,)
+
+
+def test_printed_sql_makes_a_dropped_table_of_branch_keys_again(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    migrated(make_app, app_database, dekctl)
+    made = columns(app_database)
+    app_database.sql("DROP TABLE dekctl_branch_keys")
+    sql = dekctl("schema", "upgrade", "--sql").expect(0).stdout
+    app_database.script(sql)
+    assert columns(app_database) == made
+    assert "Nothing to do" in dekctl("schema", "upgrade", "--sql").expect(0).stdout
+    dekctl.json("wrap", "--dry-run")
+
+
+def columns(database: AppDatabase) -> list[tuple[str, str, bool]]:
+    found = sa.inspect(database.engine).get_columns("dekctl_branch_keys")
+    return [(c["name"], str(c["type"]), c["nullable"]) for c in found]
 
 
 def test_tables_that_changed_places_in_the_file_do_not_hide_the_ledger(

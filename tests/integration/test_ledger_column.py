@@ -36,8 +36,8 @@ def upgrade(plan: LedgerPlan) -> None:
 def downgrade(plan: LedgerPlan) -> None:
     """Never run: an older dekctl refuses a newer ledger."""
 '''
-BEFORE = '            sa.Column("error", sa.Text),\n'
-COLUMN = '            sa.Column("ticket", sa.String(64)),\n'
+BEFORE = '            sa.Column("error", StoredText()),\n'
+COLUMN = '            sa.Column("ticket", StoredText(64)),\n'
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from dekctl.kms.context import row_context
 from dekctl.ledger.shared_context import default_name_note, refuse_shared_name
 from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
 from dekctl.lifecycle.rotation import rotation
+from dekctl.lifecycle.usage import BRANCH_KEY_HINT, rows_without_branch_key
 from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.project import Project
 from dekctl.schema import steps as schema
@@ -27,6 +28,7 @@ from dekctl.schema.inspection import inspect
 from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
 from dekctl.schema.row_trigger import TriggerState, advice, trigger_state
+from dekctl.wording import counted
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
 """Takes the place of a row's primary key in the encryption context of a probe."""
@@ -42,6 +44,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield _run(f"table {config.name}", partial(_table, project, config))
         yield from _oddities(project, config)
         yield _run(f"binding {config.name}", partial(_binding, project, config))
+        yield from _branch_keys(project, config)
     if project.uses_aws:
         yield _run("endpoint", lambda: _endpoint(project))
         yield _run("KEK", lambda: _kek(project))
@@ -131,6 +134,21 @@ def _binding(project: Project, config: TableConfig) -> str:
     return default_name_note(table) or (
         f"context name {config.context_name!r}, primary key {Binding.of(table).shown_key()}"
     )
+
+
+def _branch_keys(project: Project, config: TableConfig) -> Iterator[Check]:
+    """Whether every V3 row has its branch key; nothing for a table that has neither."""
+    try:
+        keys = sum(project.branch_table.keks(config.context_name).values())
+        lost = rows_without_branch_key(project, project.table(config))
+    except DekctlError:
+        return  # a check before this one reports why
+    name = f"branch keys {config.name}"
+    if lost:
+        text = f"{counted(lost, 'row')} (V3) without their branch key cannot be decrypted"
+        yield Check(name, False, text, BRANCH_KEY_HINT, ExitCode.REFUSED)
+    elif keys:
+        yield Check(name, True, f"{counted(keys, 'branch key')}; every V3 row has its own stored")
 
 
 def _endpoint(project: Project) -> str:

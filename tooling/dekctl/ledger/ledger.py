@@ -30,7 +30,7 @@ from dekctl.ledger.metadata import parse_metadata
 from dekctl.ledger.process import process_started, this_machine
 from dekctl.ledger.quarantine import Quarantine
 from dekctl.ledger.run import Run, RunState
-from dekctl.ledger.tables import parse_result, parse_time, tables, time_text
+from dekctl.ledger.tables import parse_time, tables, time_text
 from dekctl.ledger.upgrade import upgrade
 
 LEASE_SECONDS = 20.0
@@ -252,26 +252,6 @@ class Ledger:
             )
 
         self.database.run(close, write=True)
-
-    def runs_since(self, begins: datetime, ends: datetime) -> list[dict[str, Any]]:
-        """This environment's runs that overlap a period (UTC), oldest first."""
-        runs = self._runs.c
-        return self._read(
-            sa.select(self._runs)
-            .where(
-                runs.env == self.env,
-                runs.started_at <= time_text(ends),
-                sa.or_(runs.ended_at.is_(None), runs.ended_at >= time_text(begins)),
-            )
-            .order_by(runs.started_at)
-        )
-
-    def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        with self.database.transaction() as connection:
-            return [
-                {**row, "result": parse_result(row["result"])}
-                for row in connection.execute(query).mappings()
-            ]
 
     def _running(self, connection: Connection, table_name: str) -> list[dict[str, Any]]:
         found = connection.execute(

@@ -118,7 +118,7 @@ def upgrade(database: Database, schema: str | None, *, create: bool) -> LedgerVe
 
 
 def upgrade_sql(database: Database, schema: str | None) -> str:
-    """The SQL that makes or upgrades the ledger; empty where it is current.
+    """The SQL that makes or upgrades the ledger; empty where it is current and complete.
 
     Raises:
         RefusedError: a newer dekctl made it.
@@ -128,7 +128,11 @@ def upgrade_sql(database: Database, schema: str | None) -> str:
     with database.transaction() as connection:
         version = ledger_version(connection, schema)
         if version.is_current:
-            return ""
+            if sa.inspect(connection).has_table(BRANCH_KEYS, schema=schema):
+                return ""
+            create = sa.schema.CreateTable(branch_keys_table(schema))
+            text = str(create.compile(dialect=database.engine.dialect)).strip()
+            return f"{text.expandtabs(4)};\n\n"
         plan, dialect = _plan(connection, schema), database.dialect.name
         found = lineage.current(connection)
     text = ""

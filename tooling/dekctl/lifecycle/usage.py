@@ -24,6 +24,9 @@ from dekctl.kms.context import V1, V3
 from dekctl.ledger import tables
 from dekctl.project import Project
 
+BRANCH_KEY_HINT = "restore dekctl_branch_keys from a backup of this database"
+"""What to do about V3 rows whose branch key is not stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

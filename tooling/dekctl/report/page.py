@@ -10,6 +10,7 @@ from dekctl import __version__
 from dekctl.ledger import parse_time
 from dekctl.ledger.history import runs as runs_of
 from dekctl.lifecycle import census
+from dekctl.lifecycle.usage import BRANCH_KEY_HINT
 from dekctl.project import Project
 from dekctl.report.charts import bars, stack
 from dekctl.report.html import document, table, tag
@@ -132,6 +133,9 @@ def _table(entry: dict[str, Any]) -> list[Element]:
                 {2},
             )
         )
+    if lost := entry["rows_without_branch_key"]:
+        text = f"{counted(lost, 'row')} (V3) without their branch key cannot be decrypted"
+        parts.append(tag("p", f"{text}: {BRANCH_KEY_HINT}."))
     if entry["quarantine"]:
         shown = len(entry["quarantine"])
         parts += [
