@@ -19,7 +19,7 @@ VENV := .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # Options for the dekctl command of a target: make scrub ARGS=--yes
 ARGS ?=
-DEKCTL = $(CLOUD_ENV) DEKCTL_ENDPOINT=$(DEKCTL_ENDPOINT) $(VENV)/bin/dekctl --env $(ENV)
+DEKCTL = $(CLOUD_ENV) DEKCTL_ENDPOINT=$(DEKCTL_ENDPOINT) DEKCTL_MAKE_ENV=$(ENV) $(VENV)/bin/dekctl --env $(ENV)
 TOOL = PYTHONPATH=tooling $(VENV)/bin/python
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
@@ -229,6 +229,10 @@ endif
 .PHONY: migrate
 migrate: outputs ## Run schema expand, wrap and verify; plaintext keys stay in place
 	@$(DEKCTL) migrate $(ARGS)
+
+.PHONY: dekctl
+dekctl: outputs ## Run any other command: make dekctl ENV=staging ARGS='schema expand'
+	@$(DEKCTL) $(ARGS)
 
 .PHONY: retire
 retire: outputs ## Check whether a KEK can be retired: make retire KEK=g1

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import pytest
 
+from dekctl.cli.hints import Place
 from dekctl.cli.terminal import Terminal
 from support.app import AppDatabase
 from support.cli import Dekctl
@@ -48,7 +49,58 @@ def test_every_hint_and_note_repeats_the_options_that_were_given(
 
 def test_prose_is_no_command() -> None:
     text = "use the Terraform modules and the dekctl of one release, then: dekctl wrap --stale"
-    assert Terminal(chosen="--env x").exact(text) == text.replace("dekctl w", "dekctl --env x w")
+    shown = text.replace("dekctl w", "dekctl --env x w")
+    assert Terminal(place=Place("--env x")).exact(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "shown"),
+    [
+        (
+            "move them with: dekctl rewrap --from g1; then: dekctl retire g1",
+            Place(table="files"),
+            "move them with: dekctl rewrap --from g1 --table files; then: dekctl retire g1",
+        ),
+        (
+            "dekctl verify; where they differ, keep both: dekctl settle --prove PROGRAM (see x)",
+            Place("--env x", table="a b"),
+            "dekctl --env x verify --table 'a b'; where they differ, keep both: "
+            "dekctl --env x settle --prove PROGRAM --table 'a b' (see x)",
+        ),
+        (
+            "then: dekctl rewrap --from g1 and wait, dekctl retire g1, dekctl schema contract.",
+            Place("--env staging", make_env="staging"),
+            "then: make rewrap ENV=staging ARGS='--from g1' and wait, make retire ENV=staging "
+            "KEK=g1, make contract ENV=staging.",
+        ),
+        (
+            "dekctl schema expand --adopt 'BLOB NOT NULL'; or dekctl report --output FILE",
+            Place("--env staging --no-assume-role", make_env="staging"),
+            "make dekctl ENV=staging ARGS='schema expand --adopt '\"'\"'BLOB NOT NULL'\"'\"' "
+            "--no-assume-role'; or make report ENV=staging REPORT=FILE ARGS=--no-assume-role",
+        ),
+        ("run: make apply", Place(make_env="staging"), "run: make apply ENV=staging"),
+        (
+            "set it in terraform/environments/prod, then: make apply ENV=prod",
+            Place(terraform="infra/keys", env="prod"),
+            "set it in infra/keys, then: terraform -chdir=infra/keys apply",
+        ),
+        (
+            "run: make apply ENV=prod",
+            Place(outputs="/srv/out.json", env="prod"),
+            "run: terraform apply && terraform output -json > /srv/out.json",
+        ),
+        (
+            "accept it: --allow x (make apply ALLOW=x)",
+            Place(terraform="infra", env="prod"),
+            "accept it: --allow x",
+        ),
+    ],
+)
+def test_a_command_is_written_for_where_the_person_stands(
+    text: str, place: Place, shown: str
+) -> None:
+    assert place.runnable(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -165,17 +165,12 @@ class Project:
         return BranchTable(self.database.run, self.config.table.schema)
 
     def tables_left(self, name: str | None, past: Stage) -> list[TableConfig]:
-        """The chosen tables that are not at stage ``past`` yet, or all if each one is.
-
-        With several tables, one on which a command has no work left does not block the others.
+        """The chosen tables that are not at stage ``past`` yet: those with work left.
 
         Raises:
             UsageError: there is no such table.
         """
-        chosen = self.table_configs(name)
-        if len(chosen) == 1:
-            return chosen
-        return [c for c in chosen if self.table(c).stage is not past] or chosen
+        return [c for c in self.table_configs(name) if self.table(c).stage is not past]
 
     def table(self, config: TableConfig, *, known: bool = True) -> DekTable:
         """Inspect a table as it is now.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import sys
 import traceback
@@ -15,11 +16,14 @@ from click.shell_completion import CompletionItem
 from dekctl import __version__
 from dekctl.cli import completion
 from dekctl.cli.formats import DEFAULT, FORMATS
-from dekctl.cli.registry import by_section, load, names
+from dekctl.cli.hints import Place
+from dekctl.cli.registry import by_section, load, manual_epilog, names, refuse_unknown_command
 from dekctl.cli.state import State
 from dekctl.cli.terminal import Terminal, echo, take_any_text
 from dekctl.errors import DekctlError, ExitCode, InterruptError, UsageError
 
+MAKE_VARIABLE = "DEKCTL_MAKE_ENV"
+"""Set by the Makefile to its ENV. Its own exit status says nothing, so that is printed."""
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -29,9 +33,10 @@ class Group(click.Group):
     def main(  # type: ignore[override]  # click tells the modes apart by overloads
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
+        given = global_options_first(self, list(sys.argv[1:] if args is None else args))
         # For errors before the options are parsed, or after the command has ended.
-        fallback = Terminal(log_json=_asks_for_json(given))
+        place = Place(_among(given), make_env=os.environ.get(MAKE_VARIABLE))
+        fallback = Terminal(log_json=_asks_for_json(given), place=place)
         try:
             code = super().main(given, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -40,12 +45,14 @@ class Group(click.Group):
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "dekctl"
-            hint = f"run: {path} --help"
+            hint = getattr(error, "dekctl_hint", None) or f"run: {path} --help"
             usage = UsageError(error.format_message(), hint=hint)
             code = _report(_terminal(context, fallback), usage)
         except click.Abort:  # Ctrl-C at a question, or while no row was being processed
             stopped = InterruptError("interrupted", hint="run the same command again")
             code = _report(fallback, stopped)
+        if isinstance(code, int) and code and os.environ.get(MAKE_VARIABLE):
+            fallback.note(f"exit code {code} of dekctl; see: dekctl --help", exit_code=code)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -55,6 +62,16 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         return load(cmd_name) if cmd_name in names() else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        refuse_unknown_command(ctx, args[0], list(names()))
+        return super().resolve_command(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.epilog = manual_epilog("")
+        super().format_epilog(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands in the order of a migration, each with a whole sentence."""
@@ -99,6 +116,33 @@ class Group(click.Group):
             return _end(ctx, error, said)
 
 
+def global_options_first(group: click.Group, arguments: list[str]) -> list[str]:
+    """Put dekctl's own options first, so that they may stand anywhere on the line.
+
+    Arguments after ``--`` stay where they are.
+    """
+    options = {
+        name: param.is_flag or param.count
+        for param in group.params
+        if isinstance(param, click.Option)
+        for name in param.opts
+        if name != "--version"
+    }
+    first: list[str] = []
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            rest += [argument, *left]
+        elif argument.partition("=")[0] not in options:
+            rest.append(argument)
+        elif options[argument.partition("=")[0]] or "=" in argument:
+            first.append(argument)
+        else:
+            first += [argument, *itertools.islice(left, 1)]
+    return first + rest
+
+
 def _end(ctx: click.Context, error: Exception, said: DekctlError) -> NoReturn:
     """Show an error, with --debug where it happened, and end with its exit code."""
     _terminal(ctx).error(said)
@@ -123,6 +167,17 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
     return "--log-format=json" in arguments or ("--log-format", "json") in pairs
 
 
+def _among(arguments: Sequence[str]) -> str:
+    """The same as :func:`_chosen`, of arguments that were not parsed; global options are first."""
+    values = {
+        name: value
+        for name, value in itertools.pairwise(arguments)
+        if name in ("--env", "--config") and not value.startswith("-")
+    }
+    own = "--no-assume-role" in arguments
+    return _chosen(values.get("--env"), values.get("--config"), no_assume_role=own)
+
+
 def _chosen(env: str | None, config: str | None, *, no_assume_role: bool) -> str:
     """The given options that choose configuration and environment, as a shell needs them."""
     options = [*(["--env", env] if env else []), *(["--config", config] if config else [])]
@@ -144,14 +199,7 @@ def format_options(command: Command) -> Command:
     return command
 
 
-EXIT_CODES = """\
-Exit codes: 0 done; 1 error in dekctl; 2 wrong usage or configuration; 3 refused, nothing was
-changed; 4 finished, but rows are quarantined or there are findings; 5 KMS or AWS; 6 database;
-130 interrupted.
-"""
-
-
-@click.group(cls=Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dekctl")
 @click.option(
     "--env",
@@ -200,7 +248,10 @@ def cli(
         format=output,
         log_json=log_format == "json",
         quiet=quiet,
-        chosen=_chosen(env_name, config_file, no_assume_role=no_assume_role),
+        place=Place(
+            _chosen(env_name, config_file, no_assume_role=no_assume_role),
+            make_env=os.environ.get(MAKE_VARIABLE),
+        ),
     )
     terminal.context["command"] = ctx.invoked_subcommand
     ctx.obj = State(terminal, config_file, env_name, assume_role=not no_assume_role)

@@ -8,6 +8,7 @@ needs; for ``dekctl --help`` the sources of the others are read instead.
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import pkgutil
 from enum import StrEnum
@@ -33,8 +34,57 @@ _PACKAGE = f"{__package__}.commands"
 _FOLDER = Path(__file__).with_name("commands")
 
 
+def manual_epilog(path: str) -> str:
+    """Examples and exit codes of a command; imported when a help is shown."""
+    from dekctl.cli.manual import epilog  # noqa: PLC0415
+
+    return epilog(path)
+
+
+def refuse_unknown_command(ctx: click.Context, name: str, known: list[str]) -> None:
+    """Refuse a name that is no command, and say which one may be meant, in whatever group.
+
+    Raises:
+        click.UsageError: there is no such command.
+    """
+    if name in known or name.startswith("-"):
+        return
+    error = click.UsageError(f"there is no command {name!r}", ctx)
+    everywhere = {each: each for each in names()}
+    everywhere |= {name: f"schema {name}" for name in ("expand", "contract")}
+    here = {each: each for each in known}
+    for meant, prefix in ((here, ctx.command_path), (everywhere, "dekctl")):
+        if near := difflib.get_close_matches(name, meant, n=1):
+            error.dekctl_hint = f"did you mean: {prefix} {meant[near[0]]}"  # type: ignore[attr-defined]
+            break
+    raise error
+
+
+class Documented(click.Command):
+    """A command whose help ends with its examples and exit codes."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write them."""
+        self.epilog = manual_epilog(ctx.command_path.partition(" ")[2])
+        super().format_epilog(ctx, formatter)
+
+
 class InOrder(click.Group):
     """A group that lists its commands in the order of its file."""
+
+    command_class = Documented
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write examples and exit codes."""
+        self.epilog = manual_epilog(ctx.command_path.partition(" ")[2])
+        super().format_epilog(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which one may be meant."""
+        refuse_unknown_command(ctx, args[0], list(self.commands))
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The names of the commands."""

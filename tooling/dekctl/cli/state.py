@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dekctl.cli.hints import works_with_make
 from dekctl.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from dekctl.config import Config
     from dekctl.project import Project
 
 
@@ -37,6 +39,16 @@ class State:
 
         config = load_config(self.config_file, self.env_name)
         self.terminal.context["env"] = config.env.name
+        self._settle(config)
         return Project(
             config, assume_role=self.assume_role, cancel=self.cancel, give_up=self.give_up
         )
+
+    def _settle(self, config: Config) -> None:
+        """Tell the hints which environment, and whose Terraform, this is."""
+        place, env = self.terminal.place, config.env
+        place.env = env.name
+        if works_with_make(config.path, env.name):
+            return
+        place.terraform = str(env.terraform) if env.terraform else None
+        place.outputs = str(env.terraform_outputs.absolute()) if env.terraform_outputs else None

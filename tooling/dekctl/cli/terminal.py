@@ -23,12 +23,9 @@ from typing import Any, TextIO
 import click
 
 from dekctl.cli.formats import DEFAULT, FORMATS
-from dekctl.cli.registry import names
+from dekctl.cli.hints import Place
 from dekctl.errors import DekctlError, RefusedError
 from dekctl.wording import printable
-
-_COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
-
 
 _VERDICTS = {"ok": "green", "warn": "yellow", "FAIL": "red", "NO": "red"}
 _VERDICT = re.compile(r"^(?:(?:ok|warn|FAIL)(?=  )|(?<=  )(?:ok|NO)(?=  ))", re.MULTILINE)
@@ -67,8 +64,8 @@ class Terminal:
     format: str = DEFAULT
     log_json: bool = False
     quiet: bool = False
-    chosen: str = ""
-    """The given options that choose configuration and environment; hints repeat them."""
+    place: Place = field(default_factory=Place)
+    """From where the person runs dekctl; hints are written for it."""
     context: dict[str, Any] = field(default_factory=dict)
     """What each line of ``--log-format json`` bears: command, env and run_id, as far as known."""
     _live: str = ""
@@ -94,14 +91,15 @@ class Terminal:
     def error(self, error: DekctlError) -> None:
         """Print the error that ended the command, and the next command."""
         code = int(error.exit_code)
-        hint = self.exact(error.hint) if error.hint else None
-        self._line("error", error.message, {"hint": hint, "exit_code": code})
+        hint = self.place.runnable(error.hint, error.table) if error.hint else None
+        message = error.message
+        if error.table is not None and error.table not in message:
+            message = f"[[table]] {error.table}: {message}"
+        self._line("error", message, {"hint": hint, "exit_code": code})
 
     def exact(self, text: str) -> str:
-        """Make the commands in a text runnable as printed: with the options given to this one."""
-        if not self.chosen:
-            return text
-        return _COMMAND.sub(lambda _: f"dekctl {self.chosen} ", text)
+        """Make the commands in a text runnable as printed, from where the person stands."""
+        return self.place.runnable(text)
 
     def _exact_hints(self, value: Any) -> Any:
         if isinstance(value, list):

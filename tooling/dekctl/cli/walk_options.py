@@ -38,8 +38,19 @@ class ShardType(click.ParamType[Shard]):
         return Shard(int(index), int(count))
 
 
+def _set_table(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    state = ctx.find_root().obj
+    if value is not None and state is not None:
+        state.terminal.place.table = value  # hints repeat it
+    return value
+
+
 table_option = click.option(
-    "--table", metavar="NAME", shell_complete=completion.tables, help="Use only this [[table]]."
+    "--table",
+    metavar="NAME",
+    callback=_set_table,
+    shell_complete=completion.tables,
+    help="Use only this [[table]].",
 )
 
 

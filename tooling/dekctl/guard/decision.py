@@ -107,7 +107,7 @@ class Inspection:
         first = self.refused[0]
         cure = "correct the Terraform change"
         if first.risk.if_needed:
-            cure = "move the rows first (dekctl rewrap, dekctl retire)"
+            cure = "move the rows first (dekctl rewrap), until nothing holds it (dekctl retire KEK)"
         accept = f"or accept a single finding: --allow {first.id} (make apply ALLOW={first.id})"
         return RefusedError(
             f"this plan is refused:\n  {listed}",
@@ -237,7 +237,7 @@ class _Counts:
             window = backup_window(self.project, kek)
             if not window.over:
                 until = f"until {window.ends:%Y-%m-%d %H:%M} UTC" if window.ends else "of its rows"
-                more = f", and backups {until} need it (see: dekctl retire)"
+                more = f", and backups {until} need it (see: dekctl retire KEK)"
                 return self._finding(risk, 0, more, "backups")
         return None
 

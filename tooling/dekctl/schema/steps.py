@@ -70,11 +70,17 @@ def plan_for(
 
 
 def plans_left(
-    project: Project, step: str, table_name: str | None, *, offline: bool = False
+    project: Project,
+    step: str,
+    table_name: str | None,
+    *,
+    offline: bool = False,
+    adopting: bool = False,
 ) -> list[SchemaPlan]:
-    """The plans of the chosen tables on which a step has work left, or all where none has.
+    """The plans of the chosen tables on which a step has work left.
 
-    With several tables, those that are done already are skipped.
+    A table that is to be adopted always has; offline, where no table has, all are returned, so that
+    each says why.
 
     Raises:
         UsageError: there is no such table.
@@ -83,7 +89,8 @@ def plans_left(
         plan_for(project.database, project.config, config, offline=offline)
         for config in project.table_configs(table_name)
     ]
-    return [plan for plan in plans if not plan.is_past(step)] or plans
+    left = [plan for plan in plans if adopting or not plan.is_past(step)]
+    return left or (plans if offline else [])
 
 
 def expand(

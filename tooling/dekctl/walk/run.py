@@ -12,7 +12,7 @@ from typing import Any
 
 from dekctl import __version__
 from dekctl.db.database import ReadOnlyDatabaseError
-from dekctl.db.shape import Shard
+from dekctl.db.shape import Shard, Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, DekctlError, of_table
 from dekctl.kms.limiter import RateLimiter
@@ -107,7 +107,8 @@ def _tables(project: Project, verb: Verb, options: RowOptions, notify: Notify) -
     for config in project.table_configs(options.table):
         if config not in configs:
             assert verb.done_at is not None
-            notify(f"{verb.name}: skipping {config.name}: already {verb.done_at.value}")
+            where = "at the legacy schema" if verb.done_at is Stage.LEGACY else verb.done_at.value
+            notify(f"{verb.name}: {config.name} is already {where}, nothing to do")
     tables = [checked_table(project, verb, config, options) for config in configs]
     if options.dry_run:
         for table in tables:

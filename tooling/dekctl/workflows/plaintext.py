@@ -82,6 +82,8 @@ def _ask(project: Project, verb: Verb, options: RowOptions, confirm: Confirm | N
     """Guards first, then the question; where nobody is asked, the run itself has the guards."""
     if confirm is None or options.dry_run:
         return
-    for config in configs_for(project, verb, options):
+    configs = configs_for(project, verb, options)
+    for config in configs:
         checked_table(project, verb, config, options)
-    confirm()
+    if configs:
+        confirm()

@@ -49,7 +49,7 @@ def run_step(
     notify: Notify = lambda _: None,
     adoption: Adoption | None = None,
 ) -> list[TableStage]:
-    """Run one step on every chosen table that is not past it.
+    """Run one step on every chosen table that is not past it; where none is left, change nothing.
 
     Before a rollback to the legacy schema, which drops the wrapped keys, each of them is decrypted
     and compared with its plaintext. ``trigger`` and ``adoption`` are for expand; see
@@ -61,7 +61,9 @@ def run_step(
         KMSError: KMS refused or cannot be reached during the proof.
         DatabaseError: the database refused or cannot be reached.
     """
-    plans = steps.plans_left(project, step, table)
+    plans = steps.plans_left(project, step, table, adopting=adoption is not None)
+    if not plans:
+        return current(project, table)
     told = [warnings(plan.table) if step == "expand" else [] for plan in plans]
     for warning in (text for texts in told for text in texts):
         notify(warning)

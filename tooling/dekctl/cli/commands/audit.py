@@ -11,7 +11,7 @@ import click
 from dekctl.audit.run import Audit
 from dekctl.audit.run import audit as run_audit
 from dekctl.cli.execute import end
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.errors import ExitCode
 from dekctl.wording import counted
@@ -21,7 +21,7 @@ DAYS = 7
 SHOWN = 20
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option(
     "--since",
     type=click.DateTime(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 
 PLACE = Section.CHECK, 4
@@ -13,7 +13,7 @@ _VARIABLE = "_DEKCTL_COMPLETE"
 """By this variable Click tells a completion from a command."""
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dekctl.cli.execute import end
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.doctor import examine
 from dekctl.errors import ExitCode
@@ -13,7 +13,7 @@ from dekctl.errors import ExitCode
 PLACE = Section.CHECK, 1
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.pass_obj
 def doctor(state: State) -> None:
     """Check configuration, Terraform outputs, database, KEKs and each role's permissions."""

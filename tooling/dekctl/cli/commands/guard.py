@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.guard.decision import Inspection, inspect_plan
 
 PLACE = Section.ROTATE, 3
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option(
     "--plan",
     "plan",

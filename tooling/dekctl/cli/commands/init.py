@@ -12,7 +12,7 @@ from typing import get_args
 
 import click
 
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.config import Encoding, EnvConfig, TableConfig
 from dekctl.db.connect import database_of
@@ -36,7 +36,7 @@ from dekctl.workflows.init import (
 PLACE = Section.CHECK, 0
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option("--table", metavar="NAME", help="The table with the data keys.")
 @click.option(
     "--primary-key",

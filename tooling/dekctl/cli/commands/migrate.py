@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import end, text_of, with_progress
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, walk_options
 from dekctl.walk.options import RowOptions
@@ -17,7 +17,7 @@ from dekctl.workflows.schema import default_names
 PLACE = Section.MIGRATE, 1
 
 
-@click.command()
+@click.command(cls=Documented)
 @hierarchical_option
 @walk_options
 @click.pass_obj

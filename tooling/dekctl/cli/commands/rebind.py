@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import finish, with_progress
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import walk_options
 from dekctl.walk.options import RowOptions
@@ -16,7 +16,7 @@ from dekctl.workflows import rebind as workflow
 PLACE = Section.ROTATE, 4
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option(
     "--old-context-name",
     metavar="NAME",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.errors import UsageError
 from dekctl.report.page import page
@@ -15,7 +15,7 @@ from dekctl.report.page import page
 PLACE = Section.EVIDENCE, 2
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option(
     "--output",
     required=True,

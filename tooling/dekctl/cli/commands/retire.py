@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from dekctl.cli.completion import generations
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.lifecycle.retire import Verdict, examine_retirement
 
 PLACE = Section.ROTATE, 2
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.argument("kek", metavar="KEK", shell_complete=generations)
 @click.option(
     "--erase",

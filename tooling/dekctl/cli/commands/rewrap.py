@@ -9,7 +9,7 @@ import click
 
 from dekctl.cli.completion import generations
 from dekctl.cli.execute import run_verb
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, walk_options
 from dekctl.kms.context import VERSIONS
@@ -19,7 +19,7 @@ from dekctl.walk.options import RowOptions
 PLACE = Section.ROTATE, 1
 
 
-@click.command()
+@click.command(cls=Documented)
 @hierarchical_option
 @click.option(
     "--from",

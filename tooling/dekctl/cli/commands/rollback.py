@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import finish, with_progress
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import accept_logging_option, walk_options, yes_option
 from dekctl.walk.options import RowOptions
@@ -16,7 +16,7 @@ from dekctl.workflows import rollback as workflow
 PLACE = Section.UNDO, 2
 
 
-@click.command()
+@click.command(cls=Documented)
 @walk_options
 @accept_logging_option
 @yes_option

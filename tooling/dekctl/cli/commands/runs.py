@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import end
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import table_option
 from dekctl.errors import ExitCode
@@ -18,7 +18,7 @@ from dekctl.ledger.history import runs as runs_of
 PLACE = Section.CHECK, 3
 
 
-@click.command()
+@click.command(cls=Documented)
 @table_option
 @click.option("--operation", metavar="NAME", help="Only runs of this command, for example wrap.")
 @click.option(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import finish, with_progress
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import walk_options, yes_option
 from dekctl.schema.plaintext_use import before_scrub
@@ -17,7 +17,7 @@ from dekctl.workflows import plaintext
 PLACE = Section.MIGRATE, 5
 
 
-@click.command()
+@click.command(cls=Documented)
 @walk_options
 @click.option(
     "--accept-history",
@@ -53,7 +53,8 @@ def scrub(state: State, /, yes: bool, accept_history: bool, **options: Any) -> N
                 [
                     "copies of the removed keys may remain in:",
                     *dict.fromkeys(places),
-                    "search files for known keys with: dekctl residue search",
+                    "search files for keys that were sampled before, with: dekctl residue search "
+                    "--sample FILE FOLDER",
                 ]
             )
         )

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import run_verb
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import walk_options
 from dekctl.operations.settle import Settle
@@ -16,7 +16,7 @@ from dekctl.walk.options import RowOptions
 PLACE = Section.MIGRATE, 6
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option(
     "--prove",
     "program",

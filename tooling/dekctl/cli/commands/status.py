@@ -11,7 +11,7 @@ import click
 
 from dekctl.cli import metrics
 from dekctl.cli.execute import end
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import metrics_option, table_option
 from dekctl.errors import ExitCode
@@ -23,7 +23,7 @@ from dekctl.workflows import status as workflow
 PLACE = Section.CHECK, 2
 
 
-@click.command()
+@click.command(cls=Documented)
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option(
     "--every",

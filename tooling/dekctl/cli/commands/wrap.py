@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dekctl.cli.execute import run_verb
-from dekctl.cli.registry import Section
+from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.cli.walk_options import hierarchical_option, walk_options
 from dekctl.operations.wrap import Wrap
@@ -16,7 +16,7 @@ from dekctl.walk.options import RowOptions
 PLACE = Section.MIGRATE, 3
 
 
-@click.command()
+@click.command(cls=Documented)
 @hierarchical_option
 @click.option(
     "--stale",

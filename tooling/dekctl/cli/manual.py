@@ -1,0 +1,297 @@
+"""What each long help ends with: examples and exit codes. One entry for each command.
+
+Imported only where a help is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dekctl.errors import ExitCode
+
+EXIT_CODES: Mapping[ExitCode, str] = {
+    ExitCode.OK: "done, nothing left behind",
+    ExitCode.ERROR: "error in dekctl itself, or a broken machine",
+    ExitCode.USAGE: "wrong usage or configuration",
+    ExitCode.REFUSED: "refused by a guard; nothing was changed",
+    ExitCode.ROWS_LEFT: "finished, but rows are quarantined, or there are findings",
+    ExitCode.KMS: "KMS or AWS refused, or cannot be reached",
+    ExitCode.DATABASE: "the database refused, or cannot be reached",
+    ExitCode.INTERRUPTED: "interrupted; finished batches are kept, and the same command resumes",
+}
+"""What every command means by them; docs/exit-codes.md is made of it."""
+_LOCAL = (ExitCode.OK, ExitCode.ERROR, ExitCode.USAGE)
+"""Exit codes of a command that connects to nothing."""
+_LOOKS = (*_LOCAL, ExitCode.REFUSED, ExitCode.KMS, ExitCode.DATABASE)
+"""Exit codes of a command that looks and changes nothing."""
+_ALL = tuple(EXIT_CODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The end of one command's help. Each example is a command and what it is for."""
+
+    examples: tuple[tuple[str, str], ...]
+    codes: tuple[ExitCode, ...] = _ALL
+
+
+MANUAL: Mapping[str, Entry] = {
+    "": Entry(
+        (
+            ("dekctl doctor", "Check everything before the first change."),
+            ("dekctl migrate --dry-run", "See what the migration would do and cost."),
+            ("dekctl --env staging status --json", "Show where a table stands, for a script."),
+        )
+    ),
+    "audit": Entry(
+        (
+            ("dekctl audit", "Compare the last seven days."),
+            ("dekctl audit --since 2026-01-01 --until 2026-02-01", "Compare one month."),
+            ("dekctl audit --events trail/", "Read downloaded CloudTrail files."),
+        ),
+        (*_LOOKS[:4], ExitCode.ROWS_LEFT, *_LOOKS[4:]),
+    ),
+    "completion": Entry(
+        (
+            ("dekctl completion bash", "Print the script for bash."),
+            ("dekctl completion zsh > _dekctl", "Save the one for zsh."),
+            ("dekctl completion fish > dekctl.fish", "Save the one for fish."),
+        ),
+        _LOCAL,
+    ),
+    "config": Entry(
+        (
+            ("dekctl config show", "Show every setting and where it comes from."),
+            ("dekctl config check", "Check the file and the variables it reads."),
+            ("dekctl config schema > dekctl.schema.json", "Let an editor check the file."),
+        ),
+        _LOCAL,
+    ),
+    "config show": Entry(
+        (
+            ("dekctl config show", "Show the settings of the only environment."),
+            ("dekctl --env staging config show", "Show those of another one."),
+            ("dekctl config show --json", "Print them for a script."),
+        ),
+        _LOCAL,
+    ),
+    "config check": Entry(
+        (
+            ("dekctl config check", "Check every environment in the file."),
+            ("dekctl --env staging config check", "Check one of them."),
+            ("dekctl --config other.toml config check", "Check another file."),
+        ),
+        _LOCAL,
+    ),
+    "config schema": Entry(
+        (
+            ("dekctl config schema", "Print the schema."),
+            ("dekctl config schema > dekctl.schema.json", "Save it beside dekctl.toml."),
+            ("dekctl --quiet config schema", "Print it without any note."),
+        ),
+        _LOCAL,
+    ),
+    "doctor": Entry(
+        (
+            ("dekctl doctor", "Check the only environment."),
+            ("dekctl --env staging doctor", "Check another one."),
+            ("dekctl doctor --json", "Print the checks for a script."),
+        ),
+        _LOOKS,
+    ),
+    "guard": Entry(
+        (
+            ("dekctl guard --plan plan.json", "Judge a plan of this environment."),
+            ("dekctl guard --plan plan.json --json", "Print the findings for a script."),
+            ("dekctl guard --plan plan.json --allow ID", "Accept one finding, on record."),
+        ),
+        _LOOKS,
+    ),
+    "init": Entry(
+        (
+            ("dekctl init", "Ask for what the database does not tell."),
+            ("dekctl init --table files --column data_key", "Say it as options."),
+            ("dekctl --env staging init --kek alias/app", "Use a KEK that exists already."),
+        ),
+        (*_LOCAL, ExitCode.REFUSED, ExitCode.DATABASE, ExitCode.INTERRUPTED),
+    ),
+    "migrate": Entry(
+        (
+            ("dekctl migrate --dry-run", "See what would be done, and what it would cost."),
+            ("dekctl migrate", "Expand the schema, wrap and verify."),
+            ("dekctl migrate --quota-share 0.3 --metrics dekctl.prom", "Leave KMS to others."),
+        )
+    ),
+    "rebind": Entry(
+        (
+            ("dekctl rebind --old-context-name files --dry-run", "Try it on every row."),
+            ("dekctl rebind --old-context-name files", "Follow a new context_name."),
+            ("dekctl rebind --old-key 'id - 1000'", "Follow renumbered rows."),
+        )
+    ),
+    "report": Entry(
+        (
+            ("dekctl report --output report.html", "Write the page of this environment."),
+            ("dekctl --env staging report --output s.html", "Write that of another one."),
+            ("dekctl report --output report.html --json", "Print what was written."),
+        ),
+        _LOOKS,
+    ),
+    "residue": Entry(
+        (
+            ("dekctl residue sample --output sample.json", "Sample keys before a scrub."),
+            ("dekctl residue search --sample sample.json /srv/pg", "Search for them later."),
+            ("dekctl residue search --sample sample.json dump.sql", "Search a dump."),
+        ),
+        (*_LOOKS[:4], ExitCode.ROWS_LEFT, *_LOOKS[4:]),
+    ),
+    "residue sample": Entry(
+        (
+            ("dekctl residue sample --output sample.json", "Sample 100 rows."),
+            ("dekctl residue sample --output s.json --rows 1000", "Sample more of them."),
+            ("dekctl residue sample --output s.json --table files", "Sample another table."),
+        ),
+        _LOOKS,
+    ),
+    "residue search": Entry(
+        (
+            ("dekctl residue search --sample s.json /var/lib/mysql", "Search data files."),
+            ("dekctl residue search --sample s.json dump.sql wal/", "Search several places."),
+            ("dekctl residue search --sample s.json --json dump.sql", "Print it for a script."),
+        ),
+        (*_LOOKS[:4], ExitCode.ROWS_LEFT, *_LOOKS[4:]),
+    ),
+    "restore": Entry(
+        (
+            ("dekctl restore --dry-run", "Decrypt every key and write nothing."),
+            ("dekctl restore", "Bring the plaintext keys back."),
+            ("dekctl restore --table files --yes", "Do it for one table, without asking."),
+        )
+    ),
+    "retire": Entry(
+        (
+            ("dekctl retire g1", "Check whether a generation can go."),
+            ("dekctl retire g1 --json", "Print the checks for a script."),
+            ("dekctl retire acme/g1 --erase acme", "Erase a tenant together with its KEK."),
+        ),
+        _LOOKS,
+    ),
+    "rewrap": Entry(
+        (
+            ("dekctl rewrap --dry-run", "Count the rows under other KEKs."),
+            ("dekctl rewrap", "Move every row to the active KEK."),
+            ("dekctl rewrap --from g1 --rate 500", "Leave one generation, slowly."),
+        )
+    ),
+    "rollback": Entry(
+        (
+            ("dekctl rollback --dry-run", "Decrypt every key and change nothing."),
+            ("dekctl rollback", "Go back to plaintext keys and the legacy schema."),
+            ("dekctl rollback --table files", "Do it for one table."),
+        )
+    ),
+    "runs": Entry(
+        (
+            ("dekctl runs", "List the last 20 runs."),
+            ("dekctl runs --state abandoned", "List runs whose process is gone."),
+            ("dekctl runs --operation rewrap --no-dry-runs --json", "List all rewraps."),
+        ),
+        _LOOKS,
+    ),
+    "schema": Entry(
+        (
+            ("dekctl schema current", "Show where each table stands."),
+            ("dekctl schema expand --sql", "Print the first step for somebody else."),
+            ("dekctl schema contract", "Drop the plaintext column, once it is empty."),
+        )
+    ),
+    "schema expand": Entry(
+        (
+            ("dekctl schema expand", "Add the columns, the row trigger and the ledger."),
+            ("dekctl schema expand --sql > expand.sql", "Print the SQL instead."),
+            ("dekctl schema expand --adopt 'BLOB NOT NULL'", "Take a table over."),
+        )
+    ),
+    "schema contract": Entry(
+        (
+            ("dekctl schema contract", "Drop the plaintext column after a question."),
+            ("dekctl schema contract --table files", "Do it for one table."),
+            ("dekctl schema contract --sql > contract.sql", "Print the SQL instead."),
+        )
+    ),
+    "schema rollback": Entry(
+        (
+            ("dekctl schema rollback", "Undo the last step after a question."),
+            ("dekctl schema rollback --table files", "Undo it for one table."),
+            ("dekctl schema rollback --sql > rollback.sql", "Print the SQL instead."),
+        )
+    ),
+    "schema upgrade": Entry(
+        (
+            ("dekctl schema upgrade", "Upgrade the ledger."),
+            ("dekctl schema upgrade --sql > upgrade.sql", "Print the SQL instead."),
+            ("dekctl --env staging schema upgrade", "Upgrade another environment's."),
+        ),
+        _LOOKS,
+    ),
+    "schema current": Entry(
+        (
+            ("dekctl schema current", "Show every table."),
+            ("dekctl schema current --table files", "Show one of them."),
+            ("dekctl schema current --json", "Print it for a script."),
+        ),
+        _LOOKS,
+    ),
+    "scrub": Entry(
+        (
+            ("dekctl scrub --dry-run", "Verify every key and remove nothing."),
+            ("dekctl scrub --limit 1000", "Begin with a thousand rows."),
+            ("dekctl scrub --table files --yes", "Do one table, without asking."),
+        )
+    ),
+    "settle": Entry(
+        (
+            ("dekctl settle --prove ./try-key --dry-run", "See which key each row would keep."),
+            ("dekctl settle --prove ./try-key", "Let the data decide."),
+            ("dekctl settle --prove ./try-key --table files", "Do it for one table."),
+        )
+    ),
+    "status": Entry(
+        (
+            ("dekctl status", "Show every table."),
+            ("dekctl status --watch --every 30", "Look again every half minute."),
+            ("dekctl status --metrics dekctl.prom", "Write the figures for Prometheus."),
+        ),
+        _LOOKS,
+    ),
+    "verify": Entry(
+        (
+            ("dekctl verify", "Decrypt and compare every key."),
+            ("dekctl verify --sample 1000", "Try about a thousand rows."),
+            ("dekctl verify --workers 4", "Use four processes."),
+        )
+    ),
+    "wrap": Entry(
+        (
+            ("dekctl wrap --dry-run", "Count the rows, and price the KMS calls."),
+            ("dekctl wrap --rate 500", "Make at most 500 KMS calls per second."),
+            ("dekctl wrap --shard 1/2", "Do half of the rows; another machine does 2/2."),
+        )
+    ),
+}
+
+
+def epilog(path: str) -> str:
+    """The end of a command's help; ``path`` is its name without ``dekctl``, empty for dekctl's own.
+
+    ``\\b`` tells click to leave the lines as they are. A command without an entry has exit codes.
+    """
+    entry = MANUAL.get(path, Entry(()))
+    parts = []
+    if entry.examples:
+        lines = [f"  {command}\n      {what}" for command, what in entry.examples]
+        parts.append("\n".join(["\b", "Examples:", *lines]))
+    codes = [f"  {code.value:>3}  {EXIT_CODES[code]}" for code in entry.codes]
+    parts.append("\n".join(["\b", "Exit codes:", *codes]))
+    return "\n\n".join(parts)
