@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from dekctl.audit.event_reader import EventReader
+from dekctl.audit.scope import Scope
+from dekctl.audit.trail_file import read_log
 from dekctl.errors import UsageError
 from dekctl.ledger.tables import time_text
 from support.audit_world import (
@@ -447,6 +450,37 @@ def test_records_that_are_written_otherwise_are_read_too(world: AuditWorld) -> N
     for other in (escaped, json.dumps(json.loads(text), indent=1), text + "\n"):
         file.write_bytes(gzip.compress(other.encode()))
         assert world.counts() == {"unknown-principal": 1}
+
+
+def test_alike_records_are_read_as_if_each_was_parsed(world: AuditWorld) -> None:
+    """The fast reader against the slow one, on records that try to look alike."""
+    run = world.run("rewrap", {"ReEncrypt": 9}, changed=9)
+    records = []
+    for pk in ("1", "2", 'a"b', "é", "", "1"):
+        for api, who in (("Decrypt", "app"), ("ReEncrypt", "rewrapper"), ("Encrypt", "wrapper")):
+            records.append(world.event(api, who, pk=pk, run=run))
+            moved = world.event(api, who, pk=pk, run=run)
+            for name in ("encryptionContext", "sourceEncryptionContext"):
+                if name in moved["requestParameters"]:
+                    moved["requestParameters"][name] = {
+                        "eventID": pk,
+                        "eventSource": "s3.amazonaws.com",
+                        "dekctl:table": TABLE,
+                        "dekctl:pk": "7",
+                        "eventTime": "2026-01-01T00:00:00Z",
+                    }
+            records.append(moved)
+            records.append(world.event(api, who, pk=pk) | {"requestID": pk})
+            records.append(world.event(api, who, pk=pk) | {"eventTime": "2026-11-27T10:00:00.5Z"})
+            records.append(world.event(api, who, pk=pk) | {"eventID": pk})
+    scope = Scope.of(
+        world.project.outputs or pytest.fail("no outputs"), world.project.known_keks(), [TABLE]
+    )
+    content = world.write(records * 2).read_bytes()
+    fast = read_log("x", content, EventReader(scope.filter(), scope.concerns))
+    slow = read_log("x", gzip.decompress(content), EventReader(scope.filter(), scope.concerns))
+    assert fast.events == slow.events
+    assert len(fast.events) == 2 * len(records)
 
 
 def test_keys_are_known_by_any_of_their_names(world: AuditWorld) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dekctl.audit import trail_file
+from dekctl.audit.event_reader import EventReader
 from dekctl.audit.events import trail_event
 from dekctl.errors import UsageError
 from support.app import AppDatabase
@@ -20,6 +21,7 @@ from support.cloudtrail import Record, records_of, write
 from support.generations import Generations
 
 ROWS = 3
+EVERYTHING = EventReader(lambda _: True, lambda _: True)
 DIGEST = {"digestStartTime": "2026-11-27T10:00:00Z", "logFiles": []}
 INSIGHT = {
     "eventCategory": "Insight",
@@ -161,7 +163,7 @@ def test_a_file_that_blows_up_is_refused_by_name_and_costs_no_memory() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(UsageError, match=r"a\.json\.gz is larger than 64 MiB unpacked"):
-            trail_file.records_of("a.json.gz", content)
+            trail_file.read_log("a.json.gz", content, EVERYTHING)
         assert tracemalloc.get_traced_memory()[1] < 3 * trail_file.MAX_BYTES
     finally:
         tracemalloc.stop()
@@ -180,4 +182,4 @@ def test_a_large_file_is_not_read_as_a_whole(
 def test_a_file_that_nests_without_end_is_refused_by_name(shape: str) -> None:
     content = shape.format("[" * 200_000 + "]" * 200_000).encode()
     with pytest.raises(UsageError, match=r"a\.json is nested too deeply"):
-        trail_file.records_of("a.json", content)
+        trail_file.read_log("a.json", content, EVERYTHING)

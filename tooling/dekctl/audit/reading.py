@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from dekctl.audit.digests import Digest, Integrity, PublicKeys, read_digest
-from dekctl.audit.events import TrailEvent, trail_event
+from dekctl.audit.event_reader import EventReader
+from dekctl.audit.events import TrailEvent
 from dekctl.audit.findings import AuditKind
 from dekctl.audit.log_files import Source
 from dekctl.audit.scope import Scope
-from dekctl.audit.trail_file import DAMAGES, NoLogError, Skipped, records_of, unpack
+from dekctl.audit.trail_file import DAMAGES, NoLogError, Skipped, read_log, unpack
 from dekctl.errors import UsageError
 from dekctl.wording import counted
 
@@ -120,33 +121,26 @@ def read_events(
         KMSError: the bucket cannot be read.
     """
     once = _Once()
-    may_concern = scope.filter()
+    reader = EventReader(scope.filter(), scope.concerns)
     for name, content, _ in source.logs(since, until):
         try:
-            unpacked, records = records_of(name, content, may_concern)
+            log = read_log(name, content, reader)
         except NoLogError as error:
             reading.skip(error.why, name)
             if error.why in DAMAGES:
                 integrity.see_damaged(name)
             continue
         reading.files += 1
-        integrity.see(name, unpacked)
-        del unpacked
-        damaged = False
-        for record in records:
-            try:
-                event = trail_event(record)
-            except ValueError:
-                damaged = True
-                continue
-            if event is None or not since <= event.time <= until or not scope.concerns(event):
+        integrity.see(name, log.unpacked)
+        if log.damaged:
+            reading.skip(Skipped.RECORD, name)
+        for event in log.events:
+            if not since <= event.time <= until:
                 continue
             if once.is_new(event.event_id):
                 yield event
             else:
                 reading.duplicates += 1
-        if damaged:
-            reading.skip(Skipped.RECORD, name)
     if not reading.files and source.is_copy:
         found = reading.skipped_text()
         raise UsageError(

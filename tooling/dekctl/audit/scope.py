@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dekctl.audit.events import CLOUDTRAIL, IAM, KMS, S3, SOURCES, TrailEvent
+from dekctl.audit.events import CLOUDTRAIL, IAM, KMS, S3, TrailEvent
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import ROW_ROLES
 from dekctl.kek_id import is_key_arn, is_multi_region, is_same_kek, key_id_of
@@ -98,29 +98,40 @@ class Scope:
     def filter(self) -> Callable[[bytes], bool]:
         """A test of a record's bytes: false if it certainly concerns nothing of the environment.
 
-        It looks for names. JSON may write a character as an escape; then the record is parsed.
+        It looks for the service, then for names. JSON may write a character as an escape, and a
+        caller may choose names within a record; then the record has to be parsed.
         """
-        tokens = self._tokens()
-        services = tuple(f'"{source}"'.encode() for source in SOURCES)
+        roles = [arn.rpartition("/")[2] for arn in self.roles]
+        workers = [arn.rpartition("/")[2] for arn in self.workers]
+        keys = [key_id_of(kek) for kek in self.keks]
+        named = {
+            KMS: [*keys, *self.tables, *self.aliases, *workers],
+            CLOUDTRAIL: [(self.trail or "").rpartition("/")[2]],
+            S3: [self.bucket or ""],
+            IAM: roles,
+        }
+        tokens = {
+            source.encode(): [
+                json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in names if name
+            ]
+            for source, names in named.items()
+        }
 
         def may_concern(record: bytes) -> bool:
-            return (
-                (
-                    any(token in record for token in tokens)
-                    and any(service in record for service in services)
-                )
-                or b"\\u" in record
-                or b"\\/" in record
-            )
+            start = record.find(_SOURCE)
+            if start < 0 or record.find(_SOURCE, start + 1) > 0:
+                return True
+            start += len(_SOURCE)
+            source = record[start : record.find(b'"', start)]
+            for token in tokens.get(source, ()):
+                if token in record:
+                    return True
+            return b"\\" in (record if source in tokens else source)
 
         return may_concern
 
-    def _tokens(self) -> list[bytes]:
-        names = [key_id_of(kek) for kek in self.keks]
-        names += [*self.aliases, *self.tables, self.bucket or ""]
-        names += [arn.rpartition("/")[2] for arn in (*self.roles, self.trail or "")]
-        plain = [name for name in dict.fromkeys(names) if name]
-        return [json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in plain]
+
+_SOURCE = b'"eventSource":"'
 
 
 def _bare(alias: str) -> str:

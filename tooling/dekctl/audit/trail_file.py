@@ -7,12 +7,16 @@ structure", "CloudTrail Insights events" and "Network activity events"; AWS Conf
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from dekctl.audit.event_reader import EventReader, NotAsUsualError
+from dekctl.audit.events import TrailEvent
 from dekctl.errors import UsageError
 
 MAX_BYTES = 64 * 2**20
@@ -56,13 +60,18 @@ hold no bare quotation mark, so these bytes stand between objects only; where th
 record, its parts are no JSON, and the file is parsed as a whole."""
 
 
-def records_of(
-    name: str, content: bytes, may_concern: Callable[[bytes], bool] = lambda _: True
-) -> tuple[bytes, list[Any]]:
-    """A file's content without compression, and the records in it.
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """What was read of a log file."""
 
-    It is CloudTrail's log, or what ``lookup-events`` printed. Of a packed log, whose checksum says
-    that it is whole, only records are parsed of which ``may_concern`` is true.
+    unpacked: bytes
+    events: list[TrailEvent]
+    damaged: bool
+    """Whether a record is no record of CloudTrail's."""
+
+
+def read_log(name: str, content: bytes, reader: EventReader) -> LogFile:
+    """Read a file: CloudTrail's log, or what ``lookup-events`` printed.
 
     Raises:
         NoLogError: it is something else, or damaged.
@@ -70,31 +79,40 @@ def records_of(
     """
     try:
         unpacked = unpack(name, content)
-        if content.startswith(_GZIP) and unpacked.startswith(_HEAD + _FIRST):
-            try:
-                return unpacked, list(_relevant(unpacked, may_concern))
-            except ValueError:
-                pass  # not written as CloudTrail does
-        return unpacked, _all_records(json.loads(unpacked))
+        # The checksum of a packed file says that it is whole.
+        if content.startswith(_GZIP) and (records := _split(unpacked)) is not None:
+            with contextlib.suppress(NotAsUsualError):
+                return _read(unpacked, records, reader.raw)
+        return _read(unpacked, _all_records(json.loads(unpacked)), reader.parsed)
     except RecursionError:
         raise _refused(name, "is nested too deeply for a log file of CloudTrail") from None
     except (zlib.error, EOFError, ValueError, KeyError, TypeError):
         raise NoLogError(Skipped.DAMAGED) from None
 
 
-def _relevant(unpacked: bytes, may_concern: Callable[[bytes], bool]) -> Iterator[Any]:
-    """Parse the records that may concern the environment, and no others.
+def _read(
+    unpacked: bytes, records: Iterable[Any], read: Callable[[Any], TrailEvent | None]
+) -> LogFile:
+    events, damaged = [], False
+    for record in records:
+        try:
+            event = read(record)
+        except ValueError:
+            damaged = True
+            continue
+        if event is not None:
+            events.append(event)
+    return LogFile(unpacked, events, damaged)
 
-    Raises:
-        ValueError: the file is not written as CloudTrail does, or holds other things than calls.
-    """
-    if not unpacked.endswith(b"}]}") or any(kind in unpacked for kind in _OTHER_KINDS):
-        raise ValueError
-    decode = json.loads
+
+def _split(unpacked: bytes) -> Iterator[bytes] | None:
+    """The records of a log as bytes; None if it is not written as CloudTrail does."""
+    if not (unpacked.startswith(_HEAD + _FIRST) and unpacked.endswith(b"}]}")):
+        return None
+    if any(kind in unpacked for kind in _OTHER_KINDS):
+        return None
     parts = unpacked[len(_HEAD) + len(_FIRST) : -3].split(_BETWEEN)
-    for part in parts:
-        if may_concern(part):
-            yield decode(_FIRST + part + b"}")
+    return (_FIRST + part + b"}" for part in parts)
 
 
 _OTHER_KINDS = (b'"eventCategory":"Insight"', b'"eventCategory":"NetworkActivity"')
