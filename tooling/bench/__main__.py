@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench import library, report
+from bench import audit, library, report
 from bench.lab import Lab
 from bench.measure import Measurement, run
 
@@ -194,6 +194,7 @@ def main() -> None:
         ]
         grown = bench.growing(options.largest)
     for_applications = library.measure(options.latency, max(1000, int(5000 * options.scale)))
+    of_audit = audit.measure(max(100_000, int(1_000_000 * options.scale)))
     found = {m.name: m for _, measurements in groups for m in measurements}
     v2, v3 = found["dekctl wrap"], found["dekctl wrap (V3)"]
     text = "\n\n".join(
@@ -211,10 +212,11 @@ def main() -> None:
         for kind, (_, measurements) in zip(kinds, groups, strict=True)
         for m in measurements
     ]
-    sys.stdout.write(f"{text}\n\n{for_applications}\n")
+    sys.stdout.write(f"{text}\n\n{for_applications}\n\n{of_audit}\n")
     if not options.print:
         document = report.put_between_marks(DOCUMENT.read_text(encoding="utf-8"), text)
         document = report.put_between_marks(document, for_applications, library.BEGIN, library.END)
+        document = report.put_between_marks(document, of_audit, audit.BEGIN, audit.END)
         DOCUMENT.write_text(document, encoding="utf-8")
         CHART.write_text(
             report.chart(bars, "Rows a second, one machine (logarithmic)"), encoding="utf-8"

@@ -134,7 +134,9 @@ def read_events(
         integrity.see(name, log.unpacked)
         if log.damaged:
             reading.skip(Skipped.RECORD, name)
-        for event in log.events:
+        events = log.events
+        del log, content  # one file in memory at a time
+        for event in events:
             if not since <= event.time <= until:
                 continue
             if once.is_new(event.event_id):

@@ -111,8 +111,15 @@ def _split(unpacked: bytes) -> Iterator[bytes] | None:
         return None
     if any(kind in unpacked for kind in _OTHER_KINDS):
         return None
-    parts = unpacked[len(_HEAD) + len(_FIRST) : -3].split(_BETWEEN)
-    return (_FIRST + part + b"}" for part in parts)
+    return _records(unpacked)
+
+
+def _records(unpacked: bytes) -> Iterator[bytes]:
+    start, end = len(_HEAD), len(unpacked) - 2
+    while (boundary := unpacked.find(_BETWEEN, start)) >= 0:
+        yield unpacked[start : boundary + 1]
+        start = boundary + 2
+    yield unpacked[start:end]
 
 
 _OTHER_KINDS = (b'"eventCategory":"Insight"', b'"eventCategory":"NetworkActivity"')
@@ -142,18 +149,22 @@ def unpack(name: str, content: bytes) -> bytes:
         UsageError: it is too large.
         zlib.error, EOFError: the compressed data is damaged, or cut off.
     """
-    unpacked = bytearray() if content.startswith(_GZIP) else bytearray(content)
-    while content.startswith(_GZIP):  # a file may have several members
-        member = zlib.decompressobj(wbits=31)
-        unpacked += member.decompress(content, MAX_BYTES + 1 - len(unpacked))
-        if len(unpacked) > MAX_BYTES:
-            break
-        if not member.eof:
-            raise EOFError
-        content = member.unused_data.lstrip(b"\0")
-    if len(unpacked) > MAX_BYTES:
+    if not content.startswith(_GZIP):
+        members = [content]
+    else:
+        members, left = [], MAX_BYTES + 1
+        while content.startswith(_GZIP):  # a file may have several members
+            member = zlib.decompressobj(wbits=31)
+            members.append(member.decompress(content, left))
+            left -= len(members[-1])
+            if left <= 0:
+                break
+            if not member.eof:
+                raise EOFError
+            content = member.unused_data.lstrip(b"\0")
+    if sum(map(len, members)) > MAX_BYTES:
         raise _refused(name, f"is larger than {MAX_BYTES // 2**20} MiB unpacked")
-    return bytes(unpacked)
+    return members[0] if len(members) == 1 else b"".join(members)
 
 
 def _category(record: Any) -> str:
