@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,6 +206,31 @@ def make_app(dekctl: Dekctl) -> MakeApp:
         return app
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _expanded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    folder = tmp_path_factory.mktemp("expanded")
+    runner = Dekctl(folder)
+    runner.use_env_kek()
+    for database in _database("sqlite", f"sqlite:///{folder / 'app.db'}"):
+        app = Application(database).create(5)
+        runner.configure(toml(database, {}, {}))
+        runner("schema", "expand").expect(0)
+        yield app
+
+
+@pytest.fixture
+def expanded_app(
+    _expanded: Application, sqlite_database: AppDatabase, dekctl: Dekctl
+) -> Application:
+    """Five rows in SQLite, expanded and not wrapped yet: a copy of a file that was made once."""
+    files = (str(each.engine.url.database) for each in (_expanded.database, sqlite_database))
+    shutil.copy(*files)
+    app = Application(sqlite_database, deks=dict(_expanded.deks))
+    dekctl.applications.append(app)
+    dekctl.configure(toml(sqlite_database, {}, {}))
+    return app
 
 
 def toml(database: AppDatabase, table: dict[str, Any], env: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-TOOLING = Path(__file__).parents[2] / "tooling"
+from support.checkout import copy_code
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package, beside a configuration with a database of two rows."""
-    copy = tmp_path / "dekctl"
-    shutil.copytree(TOOLING / "dekctl", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy_code(tmp_path)
     with sqlite3.connect(tmp_path / "app.db") as database:
         database.execute("CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, encryption_key)")
         database.execute("INSERT INTO encrypted_files VALUES (1, zeroblob(32)), (2, NULL)")
@@ -26,14 +24,14 @@ def package(tmp_path: Path) -> Path:
     (tmp_path / "dekctl.toml").write_text(
         '[env.x]\nprovider = "memory"\ndatabase_url = "sqlite:///app.db"\n'
     )
-    return copy
+    return path / "dekctl"
 
 
 def dekctl(package: Path, *arguments: str) -> str:
     """Run the copy and return its stdout."""
     done = subprocess.run(
         [sys.executable, "-m", "dekctl", *arguments],
-        cwd=package.parent,
+        cwd=package.parents[1],
         env={**os.environ, "PYTHONPATH": str(package.parent)},
         capture_output=True,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-import dekctl as package
 from support.app import AppDatabase
+from support.checkout import copy_code
 from support.cli import Dekctl
 from support.old_ledgers import load, revisions
 
@@ -44,15 +43,13 @@ COLUMN = '            sa.Column("ticket", StoredText(64)),\n'
 def next_version(tmp_path: Path, dekctl: Dekctl) -> Dekctl:
     """The next dekctl: this one, and a column more. Run its commands by :meth:`Dekctl.process`."""
     copied = tmp_path / "next"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(package.__file__).parent, copied / "tooling" / "dekctl", ignore=ignored)
-    shutil.copytree(PROJECT / "migrations", copied / "migrations", ignore=ignored)
+    path = copy_code(copied)
     (copied / "migrations" / "ledger" / "0002_ticket.py").write_text(REVISION)
-    tables = copied / "tooling" / "dekctl" / "ledger" / "tables.py"
+    tables = path / "dekctl" / "ledger" / "tables.py"
     text = tables.read_text()
     assert text.count(BEFORE) == 1
     tables.write_text(text.replace(BEFORE, BEFORE + COLUMN))
-    environ = {**dekctl.environ, "PYTHONPATH": str(copied / "tooling")}
+    environ = {**dekctl.environ, "PYTHONPATH": str(path)}
     return Dekctl(dekctl.folder, environ)
 
 

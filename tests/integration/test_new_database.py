@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from dekctl.db.connect import DIALECTS, open_database
 from dekctl.db.dialect import Timeouts
 from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.dialects.base import SchemaDialect
+from support.checkout import copy_code
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tooling" / "dekctl"
@@ -60,10 +60,7 @@ def follow_the_recipe(package: Path) -> None:
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A folder with a copy of the project's code, the toy in it, and a project of rows on it."""
-    for name in ("tooling/dekctl", "migrations"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    follow_the_recipe(tmp_path / "tooling" / "dekctl")
+    follow_the_recipe(copy_code(tmp_path) / "dekctl")
     with sqlite3.connect(tmp_path / "rows.db") as rows:
         rows.execute("CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, encryption_key BLOB)")
         keys = [(secrets.token_bytes(32),) for _ in range(ROWS)]

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from support.app import AppDatabase
+from support.checkout import copy_code
 from support.cli import Dekctl
 
 ROOT = Path(__file__).parents[2]
@@ -32,12 +33,7 @@ class Checkout:
 
     def add_provider(self) -> None:
         """Follow the recipe."""
-        shutil.copytree(ROOT / "migrations", self.folder / "migrations")
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(
-            ROOT / "tooling" / "dekctl", self.folder / "tooling" / "dekctl", ignore=ignored
-        )
-        kms = self.folder / "tooling" / "dekctl" / "kms"
+        kms = copy_code(self.folder) / "dekctl" / "kms"
         shutil.copy(ADAPTER, kms / "toy.py")
         table = (kms / "providers.py").read_text()
         assert table.count(IMPORT) == table.count(ENTRY) == 1

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.app import AppDatabase
+from support.checkout import copy_code
 from support.cli import Dekctl
 
 ROOT = Path(__file__).parents[2]
@@ -38,14 +39,11 @@ def unwrap(state, /, version, **options):
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package in which the recipe was followed; its folder."""
-    copy = tmp_path / "copy"
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "migrations", copy / "migrations", ignore=ignored)
-    shutil.copytree(ROOT / "tooling" / "dekctl", copy / "tooling" / "dekctl", ignore=ignored)
-    package = copy / "tooling" / "dekctl"
+    path = copy_code(tmp_path / "copy")
+    package = path / "dekctl"
     shutil.copy(ROOT / "tests" / "support" / "toy_verb.py", package / "operations" / "unwrap.py")
     (package / "cli" / "commands" / "unwrap.py").write_text(COMMAND)
-    return copy / "tooling"
+    return path
 
 
 def test_a_new_verb_is_its_class_and_its_command(

@@ -29,15 +29,15 @@ Values = dict[str, Any]
 
 
 @cache
-def _read(name: str) -> Any:
-    return json.loads((FOLDER / f"{name}.json").read_text())
+def _text(name: str) -> str:
+    return (FOLDER / f"{name}.json").read_text()
 
 
 def recorded(name: str = "staging") -> Plan:
     """A recorded plan, as ``terraform show -json`` prints it; the caller may change it."""
-    plan: Plan = deepcopy(_read("staging"))
+    plan: Plan = json.loads(_text("staging"))
     if name != "staging":
-        other = deepcopy(_read(name))
+        other = json.loads(_text(name))
         changed = {change["address"] for change in other["resource_changes"]}
         kept = [c for c in plan["resource_changes"] if c["address"] not in changed]
         plan |= other | {"resource_changes": kept + other["resource_changes"]}

@@ -26,11 +26,9 @@ ROWS = 5
 
 
 @pytest.fixture
-def app(sqlite_database: AppDatabase, make_app: Any, dekctl: Dekctl) -> Application:
+def app(expanded_app: Application) -> Application:
     """Five rows; they are wrapped by nobody yet."""
-    app: Application = make_app(sqlite_database, rows=ROWS, env={"provider": "env"})
-    dekctl("schema", "expand").expect(0)
-    return app
+    return expanded_app
 
 
 def wrapped_by(app: Application, kek_id: str | None, version: str = "V2") -> None:

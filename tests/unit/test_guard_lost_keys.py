@@ -20,13 +20,11 @@ ROWS = 5
 
 
 @pytest.fixture
-def app(sqlite_database: AppDatabase, make_app: Any, dekctl: Dekctl) -> Application:
+def app(expanded_app: Application) -> Application:
     """Five rows, of which three are wrapped under g1 and two under g2 of the recorded plans."""
-    app: Application = make_app(sqlite_database, rows=ROWS, env={"provider": "env"})
-    dekctl("schema", "expand").expect(0)
-    wrap(app, arn("g1"), "id <= 3")
-    wrap(app, arn("g2"), "id > 3")
-    return app
+    wrap(expanded_app, arn("g1"), "id <= 3")
+    wrap(expanded_app, arn("g2"), "id > 3")
+    return expanded_app
 
 
 def outputs() -> dict[str, Any]:

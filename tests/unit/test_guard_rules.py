@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
-import dekctl
 from dekctl.guard.rules import kinds
+from support.checkout import copy_code
 from support.pages import assert_part
 from support.plans import change, key, plan, write
 
@@ -37,18 +36,15 @@ def find(inputs: Inputs) -> Iterator[Risk]:
 
 def test_a_file_in_guard_rules_is_all_that_a_new_finding_needs(tmp_path: Path) -> None:
     """ARCHITECTURE.md, "Where to change what"."""
-    copied = tmp_path / "dekctl"
-    shutil.copytree(
-        Path(dekctl.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    (copied / "guard" / "rules" / "toy.py").write_text(TOY)
+    path = copy_code(tmp_path)
+    (path / "dekctl" / "guard" / "rules" / "toy.py").write_text(TOY)
     document = plan(change("aws_kms_key", "kek", key("k1"), key("k1", description="new")))
     sqlite3.connect(tmp_path / "a.db").close()
     (tmp_path / "dekctl.toml").write_text('[table]\n[env.test]\ndatabase_url = "sqlite:///a.db"\n')
     run = subprocess.run(
         [sys.executable, "-m", "dekctl", "guard", "--plan", write(tmp_path, document)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "DEKCTL_ENV": "test"},
+        env={**os.environ, "PYTHONPATH": str(path), "DEKCTL_ENV": "test"},
         capture_output=True,
         text=True,
         check=False,

@@ -6,8 +6,8 @@ managed table. Neither is the application's history, which Alembic may keep in t
 
 from __future__ import annotations
 
-import ast
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ Direction = Literal["upgrade", "downgrade", "stamp"]
 
 BASE = "base"
 """Alembic's name for the state before the first revision."""
+_REVISION = re.compile(r'^(revision|down_revision) = (?:"(\w+)"|None)$', re.MULTILINE)
+"""Where a step's file says its own id, and the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,13 @@ class Lineage:
         Read from the files' sources: most commands only compare them, and Alembic is slow to
         import.
         """
-        after = {
-            facts["down_revision"]: facts["revision"]
+        steps = (
+            dict(_REVISION.findall(path.read_text("utf-8")))
             for path in (migrations_folder() / self.folder).glob("*.py")
-            if "revision" in (facts := _constants(path))
-        }
+        )
+        after = {step.get("down_revision"): step.get("revision") for step in steps}
         found: list[str] = []
-        while (revision := after.get(found[-1] if found else None)) is not None:
+        while revision := after.get(found[-1] if found else ""):
             found.append(revision)
         return found
 
@@ -103,17 +105,6 @@ def _command(direction: Direction) -> Callable[..., None]:
 
     run: Callable[..., None] = getattr(command, direction)
     return run
-
-
-def _constants(path: Path) -> dict[str, Any]:
-    """What a step's file assigns to names as literals."""
-    return {
-        target.id: node.value.value
-        for node in ast.parse(path.read_bytes()).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
 
 
 def migrations_folder() -> Path:

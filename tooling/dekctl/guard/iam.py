@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 ANY = "\0any"
@@ -176,6 +177,7 @@ def allows(
     return allowed
 
 
+@lru_cache(maxsize=1024)  # each rule reads the same documents
 def parse_policy(text: str) -> tuple[Statement, ...]:
     """Read a policy document. Raises ValueError where it is not one."""
     try:
@@ -273,9 +275,14 @@ def _among(wanted: tuple[_T, ...], unwanted: tuple[_T, ...], fits: Callable[[_T]
 
 
 def _like(pattern: str, text: str) -> bool:
-    """IAM's pattern: ``*`` is any text, ``?`` any character."""
-    expression = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern)
-    return re.fullmatch(expression, text, re.DOTALL) is not None
+    return _expression(pattern).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def _expression(pattern: str) -> re.Pattern[str]:
+    """IAM's pattern: ``*`` is any text, ``?`` any character. A plan names few, and often."""
+    parts = ({"*": ".*", "?": "."}.get(c) or re.escape(c) for c in pattern)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def _is(named: Principal, ask: Ask, *, by_account: bool) -> bool:

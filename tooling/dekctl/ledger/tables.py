@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from dekctl.db.stored import StoredText
 RUNS = "dekctl_runs"
 
 
+@cache
 def tables(schema: str | None) -> dict[str, sa.Table]:
     """The ledger's tables at the newest revision."""
     metadata = sa.MetaData(schema=schema)
