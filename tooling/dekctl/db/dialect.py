@@ -189,6 +189,10 @@ class Dialect(ABC):
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
 
+    def revoked(self, tables: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """SQL that takes from everybody what new (quoted) tables may have been granted them."""
+        return []
+
     def parameter(self, name: str, value: Any) -> str:  # noqa: ARG002
         """SQL of a parameter (its name with the colon) that is equal to the value as it was read.
 

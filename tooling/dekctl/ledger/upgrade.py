@@ -6,7 +6,7 @@ dekctl refuses a newer ledger, so upgrade dekctl everywhere before its next run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from dekctl.db import alembic_op as op
 from dekctl.db.database import Database, DeniedDatabaseError
 from dekctl.db.lineage import BASE, Lineage
 from dekctl.errors import RefusedError
-from dekctl.ledger.tables import RUNS
+from dekctl.ledger.tables import RUNS, tables
 
 VERSION_TABLE = "dekctl_ledger_version"
 """Not ``dekctl_version_…``: those are the tables', named after what their context is called."""
@@ -84,10 +84,17 @@ def upgrade(database: Database, schema: str | None, *, create: bool) -> LedgerVe
     """
     with database.transaction() as connection:
         version = ledger_version(connection, schema)
-        complete = sa.inspect(connection).has_table(BRANCH_KEYS, schema=schema)
-    if version.is_current and create and not complete:
+        # Who only reads the ledger need not have the right to look at that table.
+        complete = not create or sa.inspect(connection).has_table(BRANCH_KEYS, schema=schema)
+    if version.is_current and not complete:
         # It is no part of the ledger, and goes and comes by itself.
-        database.run(branch_keys_table(schema).create, write=True, patient=True)
+        table = branch_keys_table(schema)
+
+        def make(connection: Connection) -> None:
+            table.create(connection)
+            _revoke(connection, database, table)
+
+        database.run(make, write=True, patient=True)
         return replace(version, changed=True)
     if version.is_current or not (version.exists or create):
         return version
@@ -101,6 +108,7 @@ def upgrade(database: Database, schema: str | None, *, create: bool) -> LedgerVe
             if not now.exists:
                 lineage.run(connection, "stamp", BASE, plan)
             lineage.run(connection, "upgrade", "head", plan)
+            _revoke(connection, database, *_own_tables(schema))
 
     try:
         database.run(work, write=True, patient=True)
@@ -130,17 +138,37 @@ def upgrade_sql(database: Database, schema: str | None) -> str:
         if version.is_current:
             if sa.inspect(connection).has_table(BRANCH_KEYS, schema=schema):
                 return ""
-            create = sa.schema.CreateTable(branch_keys_table(schema))
-            text = str(create.compile(dialect=database.engine.dialect)).strip()
-            return f"{text.expandtabs(4)};\n\n"
+            table = branch_keys_table(schema)
+            made = sa.schema.CreateTable(table).compile(dialect=database.engine.dialect)
+            return _script([str(made).strip().expandtabs(4), *_revoked(database, table)])
         plan, dialect = _plan(connection, schema), database.dialect.name
         found = lineage.current(connection)
     text = ""
     if found is not None and (found == BASE or not version.exists):
         # Alembic's script begins with making it.
         drop = sa.schema.DropTable(lineage.versions).compile(dialect=database.engine.dialect)
-        text, found = f"{str(drop).strip()};\n\n", None
-    return text + lineage.sql(dialect, "upgrade", f"{found or BASE}:head", plan)
+        text, found = _script([str(drop).strip()]), None
+    text += lineage.sql(dialect, "upgrade", f"{found or BASE}:head", plan)
+    return text + _script(_revoked(database, *_own_tables(schema)))
+
+
+def _own_tables(schema: str | None) -> list[sa.Table]:
+    made = tables(schema).values()
+    return [*made, branch_keys_table(schema), _lineage(schema).versions]
+
+
+def _revoked(database: Database, *own: sa.Table) -> list[str]:
+    quoted = database.engine.dialect.identifier_preparer.format_table
+    return database.dialect.revoked([quoted(table) for table in own])
+
+
+def _revoke(connection: Connection, database: Database, *own: sa.Table) -> None:
+    for statement in _revoked(database, *own):
+        connection.exec_driver_sql(statement)
+
+
+def _script(statements: Sequence[str]) -> str:
+    return "".join(f"{statement};\n\n" for statement in statements)
 
 
 def _lineage(schema: str | None) -> Lineage:

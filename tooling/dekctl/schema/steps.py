@@ -234,6 +234,7 @@ def sql_of(plan: SchemaPlan, step: str) -> str:
         if plan.revision == legacy:
             text += drop_sql(database, plan.lineage)
         text += _offline(plan, "upgrade", f"{plan.revision or legacy}:{expanded}")
+        text += "".join(f"{statement};\n\n" for statement in _revoked(plan))
     elif step == "contract":
         text += _offline(plan, "upgrade", f"{expanded}:{contracted}")
     elif plan.table.stage is Stage.CONTRACTED:
@@ -283,6 +284,9 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
         try:
             rename(connection, plan.lineage)
             plan.lineage.run(connection, direction, revision, plan)
+            if direction == "upgrade":
+                for statement in _revoked(plan):
+                    connection.exec_driver_sql(statement)
         finally:
             if not connection.invalidated:  # else it is closed
                 for statement in plan.dialect.unlock():
@@ -292,6 +296,11 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
     fresh = DekTable(database, plan.config)
     plan.table, plan.columns = fresh, fresh.columns
     plan.revision = current(database, plan.lineage)
+
+
+def _revoked(plan: SchemaPlan) -> list[str]:
+    quoted = plan.table.database.engine.dialect.identifier_preparer.format_table
+    return plan.table.database.dialect.revoked([quoted(plan.lineage.versions)])
 
 
 def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:

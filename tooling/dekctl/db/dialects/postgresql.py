@@ -253,6 +253,10 @@ class PostgreSQL(Dialect):
     def is_denied(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", None) == "42501"  # insufficient_privilege
 
+    def revoked(self, tables: Sequence[str]) -> list[str]:
+        # ALTER DEFAULT PRIVILEGES may have granted it.
+        return [f"REVOKE ALL ON {', '.join(tables)} FROM PUBLIC"]
+
     def is_read_only(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", None) == "25006"  # read_only_sql_transaction
 
