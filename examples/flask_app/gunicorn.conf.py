@@ -1,7 +1,13 @@
 # gunicorn -c gunicorn.conf.py 'write:create_app()'
-# Each worker makes the application, and with it the connections to the database and to KMS, after
-# the fork. With preload_app = True, call engine.dispose(close=False) in post_fork; RowKeys opens
-# new connections by itself, and a cache filled before the fork is in every worker.
+from typing import Any
+
 workers = 2
 threads = 8  # one RowKeys serves all threads of a worker
 timeout = 30  # far above the reader's deadline of 1 second
+
+
+def post_fork(server: Any, _worker: Any) -> None:
+    """With --preload, a worker must not use the database connections of the process it is of."""
+    if server.cfg.preload_app:
+        server.app.wsgi().extensions["engine"].dispose(close=False)
+    # RowKeys needs nothing: it opens its own connections to KMS, and its cache begins empty.

@@ -53,6 +53,8 @@ def test_every_block_of_the_page_runs_as_it_stands(
                 dekctl.configure(text)
             elif language == "console":
                 run_commands(dekctl, text)
+            elif language == "text":
+                check_own_command(text)
             elif file:
                 (folder / file[1]).parent.mkdir(exist_ok=True)
                 (folder / file[1]).write_text(text, encoding="utf-8")
@@ -94,6 +96,13 @@ def run_commands(dekctl: Dekctl, text: str) -> None:
             dekctl.process(*arguments).expect(0)
 
 
+def check_own_command(text: str) -> None:
+    """The command that measures the figures runs another test, whose settings it names."""
+    *settings, test = re.findall(r"DEKCTL_\w+|tests/[\w/.]+", text)
+    source = (PAGE.parents[1] / test).read_text(encoding="utf-8")
+    assert [name for name in settings if name not in source] == []
+
+
 def check_files(folder: Path) -> None:
     """Use the files that the page gave: Alembic's, pytest's and gunicorn's."""
     config = Config()
@@ -109,3 +118,4 @@ def check_files(folder: Path) -> None:
     settings: dict[str, object] = {}
     exec((folder / "gunicorn.conf.py").read_text(encoding="utf-8"), settings)  # noqa: S102 - ours
     assert settings["workers"] == 2
+    assert callable(settings["post_fork"])

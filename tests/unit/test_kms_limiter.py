@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -9,7 +10,7 @@ from collections import deque
 import pytest
 
 from dekctl.kms.limiter import BACK_OFF, MAX_WAIT_SECONDS, RateLimiter
-from support.waiting import PATIENCE_SECONDS
+from support.waiting import PATIENCE_SECONDS, eventually
 
 
 class Clock:
@@ -231,3 +232,24 @@ def test_threads_share_one_rate() -> None:
         thread.join(timeout=PATIENCE_SECONDS)
     # Slower is the machine's affair, faster would be the limiter's fault.
     assert time.monotonic() - started >= (100 - 2) / 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_forked_process_waits_for_no_thread_of_its_parent() -> None:
+    limiter = RateLimiter(200)
+    with limiter._lock, limiter._turnstile:
+        child = os.fork()
+        if child == 0:  # no exception may lead it back into pytest
+            os._exit(0 if limiter.acquire(threading.Event()) else 1)
+    found: list[int] = []
+
+    def ended() -> bool:
+        done, status = os.waitpid(child, os.WNOHANG)
+        found.append(status)
+        return done == child
+
+    if not eventually(ended, 60):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child hung")
+    assert os.waitstatus_to_exitcode(found[-1]) == 0

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dekctl.kms.fork_safety import reset_after_fork
+
 BURST_SECONDS = 0.01
 """The bucket holds this many seconds of calls, and at least one."""
 BACK_OFF = 0.7
@@ -66,8 +68,8 @@ class RateLimiter:
             ValueError: the rate is negative.
         """
         self._clock = clock
-        self._lock = threading.Lock()
-        self._turnstile = threading.Lock()
+        self.after_fork()
+        reset_after_fork(self)
         self._throttles = 0
         self._latency: float | None = None
         self._filled_at = clock()
@@ -80,6 +82,11 @@ class RateLimiter:
         self._free = True
         self._target: float | None = None  # where the rate recovers to; None: not limited
         self.set_rate(rate)
+
+    def after_fork(self) -> None:
+        """Take new locks: threads of the parent may hold the old ones."""
+        self._lock = threading.Lock()
+        self._turnstile = threading.Lock()
 
     def set_rate(self, rate: float | None) -> None:
         """Set the ceiling in calls per second; ``None`` removes it, 0 pauses.
