@@ -26,6 +26,7 @@ from support.audit_world import (
     KEK,
     OLD_KEK,
     TABLE,
+    TOPIC,
     TRAIL,
     AuditWorld,
     Record,
@@ -281,7 +282,7 @@ CASES: dict[str, tuple[Callable[[AuditWorld], Record], dict[str, int]]] = {
     ),
     "the bucket's policy": (
         lambda w: w.record("s3", "PutBucketPolicy", MALLORY, {"bucketName": BUCKET}),
-        {"trail-bucket-changed": 1},
+        {"bucket-changed": 1},
     ),
     "another bucket's policy": (
         lambda w: w.record("s3", "PutBucketPolicy", MALLORY, {"bucketName": "photos"}),
@@ -290,6 +291,32 @@ CASES: dict[str, tuple[Callable[[AuditWorld], Record], dict[str, int]]] = {
     "a role's trust": (
         lambda w: w.record("iam", "UpdateAssumeRolePolicy", MALLORY, {"roleName": "files-app"}),
         {"role-changed": 1},
+    ),
+    "the log group": (
+        lambda w: w.record("logs", "DeleteLogGroup", MALLORY, {"logGroupName": "/dekctl/files"}),
+        {"log-group-changed": 1},
+    ),
+    "a log stream that CloudTrail makes": (
+        lambda w: w.record("logs", "CreateLogStream", MALLORY, {"logGroupName": "/dekctl/files"}),
+        {},
+    ),
+    "an alarm among others": (
+        lambda w: w.record(
+            "monitoring", "DeleteAlarms", MALLORY, {"alarmNames": ["cpu", "files-key-disabled"]}
+        ),
+        {"alarm-changed": 1},
+    ),
+    "others' alarms": (
+        lambda w: w.record("monitoring", "DeleteAlarms", MALLORY, {"alarmNames": ["cpu"]}),
+        {},
+    ),
+    "a rule": (
+        lambda w: w.record("events", "DisableRule", MALLORY, {"name": "files-kms"}),
+        {"rule-changed": 1},
+    ),
+    "a subscription": (
+        lambda w: w.record("sns", "Unsubscribe", MALLORY, {"subscriptionArn": f"{TOPIC}:1"}),
+        {"topic-changed": 1},
     ),
     "a stranger's use": (lambda w: w.event("Decrypt", MALLORY), {"unknown-principal": 1}),
     "a stranger's failed use": (
@@ -437,6 +464,13 @@ def test_the_order_of_files_does_not_matter_and_copies_count_once(world: AuditWo
     result = world.audit()
     assert result.clean
     assert (result.matched.events, result.reading.duplicates) == (6, 2)
+
+
+def test_an_event_cannot_be_hidden_behind_one_of_its_id(world: AuditWorld) -> None:
+    stolen = world.event("Decrypt", MALLORY)
+    decoy = world.event() | {"eventID": stolen["eventID"]}
+    world.write([decoy], at=timedelta(0))
+    assert world.counts(stolen) == {"altered": 1, "unknown-principal": 1}
 
 
 def test_records_that_are_written_otherwise_are_read_too(world: AuditWorld) -> None:

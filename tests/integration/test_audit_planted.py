@@ -57,7 +57,7 @@ def planted(world: AuditWorld) -> Iterator[tuple[str, Record]]:
     selectors = world.record("cloudtrail", "PutEventSelectors", MALLORY, {"trailName": TRAIL})
     yield "trail-changed", selectors
     policy = world.record("s3", "PutBucketPolicy", MALLORY, {"bucketName": BUCKET})
-    yield "trail-bucket-changed", policy
+    yield "bucket-changed", policy
     trust = world.record("iam", "UpdateAssumeRolePolicy", MALLORY, {"roleName": "files-verifier"})
     yield "role-changed", trust
 

@@ -34,6 +34,7 @@ from dekctl.project import Project
 Record = dict[str, Any]
 ACCOUNT, REGION, TABLE = "123456789012", "us-east-1", "encrypted_files"
 BUCKET, TRAIL = "files-trail", f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/files-trail"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:files-alerts"
 ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
 OLD_KEK, KEK, FOREIGN_KEK = (
     f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{number}aaa1111-22bb-33cc-44dd-555555eeeeee"
@@ -90,7 +91,12 @@ class AuditWorld:
                 },
             },
             "roles": {role: role_arn(role) for role in ROLES},
-            "audit": {"trail_arn": TRAIL, "bucket": BUCKET, "log_group": None},
+            "audit": {
+                "trail_arn": TRAIL,
+                "bucket": BUCKET,
+                "log_group": "/dekctl/files",
+                "topic_arn": TOPIC,
+            },
         }
         (self.folder / "outputs.json").write_text(json.dumps({"dekctl": {"value": value}}))
         (self.folder / "dekctl.toml").write_text(

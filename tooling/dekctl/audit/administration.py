@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dekctl.audit.events import CLOUDTRAIL, IAM, KMS, S3, TrailEvent
+from dekctl.audit.events import (
+    ALARMS,
+    CLOUDTRAIL,
+    IAM,
+    KMS,
+    LOGS,
+    RULES,
+    S3,
+    TOPICS,
+    TrailEvent,
+)
 from dekctl.audit.findings import AuditKind
 
 _READS = ("Describe", "Get", "Head", "List", "Lookup", "Simulate")
@@ -24,8 +34,30 @@ KINDS: Mapping[tuple[str, str], AuditKind] = {
     (KMS, "DisableKeyRotation"): AuditKind.ROTATION,
     (CLOUDTRAIL, "StopLogging"): AuditKind.TRAIL_STOPPED,
     (CLOUDTRAIL, "DeleteTrail"): AuditKind.TRAIL_DELETED,
+    (LOGS, "DeleteLogGroup"): AuditKind.LOG_GROUP_CHANGED,
+    (LOGS, "DeleteLogStream"): AuditKind.LOG_GROUP_CHANGED,
+    (LOGS, "PutRetentionPolicy"): AuditKind.LOG_GROUP_CHANGED,
+    (LOGS, "AssociateKmsKey"): AuditKind.LOG_GROUP_CHANGED,
+    (LOGS, "DisassociateKmsKey"): AuditKind.LOG_GROUP_CHANGED,
+    (LOGS, "PutMetricFilter"): AuditKind.LOG_GROUP_CHANGED,
+    (LOGS, "DeleteMetricFilter"): AuditKind.LOG_GROUP_CHANGED,
+    (ALARMS, "DeleteAlarms"): AuditKind.ALARM_CHANGED,
+    (ALARMS, "DisableAlarmActions"): AuditKind.ALARM_CHANGED,
+    (ALARMS, "PutMetricAlarm"): AuditKind.ALARM_CHANGED,
+    (ALARMS, "SetAlarmState"): AuditKind.ALARM_CHANGED,
+    (RULES, "DeleteRule"): AuditKind.RULE_CHANGED,
+    (RULES, "DisableRule"): AuditKind.RULE_CHANGED,
+    (RULES, "PutRule"): AuditKind.RULE_CHANGED,
+    (RULES, "PutTargets"): AuditKind.RULE_CHANGED,
+    (RULES, "RemoveTargets"): AuditKind.RULE_CHANGED,
+    (TOPICS, "DeleteTopic"): AuditKind.TOPIC_CHANGED,
+    (TOPICS, "SetTopicAttributes"): AuditKind.TOPIC_CHANGED,
+    (TOPICS, "AddPermission"): AuditKind.TOPIC_CHANGED,
+    (TOPICS, "RemovePermission"): AuditKind.TOPIC_CHANGED,
+    (TOPICS, "SetSubscriptionAttributes"): AuditKind.TOPIC_CHANGED,
+    (TOPICS, "Unsubscribe"): AuditKind.TOPIC_CHANGED,
 }
-"""The kind of finding for an API; others are of the kind of their service."""
+"""The kind of finding for an API; others are of the kind of their service, if it has one."""
 _OTHERS = {
     KMS: AuditKind.ADMINISTRATION,
     CLOUDTRAIL: AuditKind.TRAIL_CHANGED,
@@ -49,7 +81,7 @@ class Administrators:
 
         A failed attempt of somebody who may not is a finding, too.
         """
-        kind = KINDS.get((event.source, event.api), _OTHERS[event.source])
+        kind = KINDS.get((event.source, event.api), _OTHERS.get(event.source))
         if event.by_service and event.api in _BY_AWS:
             return None
         if event.principal in self.principals and event.api not in _NOBODY:

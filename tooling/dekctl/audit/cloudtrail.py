@@ -44,13 +44,8 @@ class Trail:
                 hint="set `audit` in Terraform and run make apply, or pass files of another trail: "
                 "dekctl audit --events FOLDER",
             )
-        parts = (
-            audit.get("prefix"),
-            "AWSLogs",
-            audit.get("organization_id"),
-            self.outputs.account_id,
-        )
-        return Bucket(self._client("s3"), bucket, "/".join(part for part in parts if part))
+        root = audit.get("log_prefix") or f"AWSLogs/{self.outputs.account_id}"
+        return Bucket(self._client("s3"), bucket, root.strip("/"))
 
     def status(self) -> dict[str, Any]:
         """Whether it is recording, and since when its newest file is there."""

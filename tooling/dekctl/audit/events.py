@@ -19,8 +19,10 @@ KMS = "kms.amazonaws.com"
 CLOUDTRAIL = "cloudtrail.amazonaws.com"
 S3 = "s3.amazonaws.com"
 IAM = "iam.amazonaws.com"
-SOURCES = frozenset({KMS, CLOUDTRAIL, S3, IAM})
-"""Services whose events may concern the keys, the trail, its bucket and the roles."""
+LOGS = "logs.amazonaws.com"
+ALARMS = "monitoring.amazonaws.com"
+RULES = "events.amazonaws.com"
+TOPICS = "sns.amazonaws.com"
 DENIALS = frozenset({"AccessDenied", "AccessDeniedException"})
 CRYPTOGRAPHY = frozenset(
     {
@@ -42,8 +44,18 @@ CRYPTOGRAPHY = frozenset(
 _NEXT = re.compile(rf",\s*(?=(?:{TABLE}|{PRIMARY_KEY})=)")
 """Before the next part of a context as text. A primary key may hold a comma."""
 _KEY_PARAMETERS = ("keyId", "sourceKeyId", "destinationKeyId", "targetKeyId")
-_SUBJECTS = {CLOUDTRAIL: ("name", "trailName"), S3: ("bucketName",), IAM: ("roleName",)}
-"""Parameters that name the trail, the bucket or the role that an event is about."""
+_SUBJECTS = {
+    KMS: (),
+    CLOUDTRAIL: ("name", "trailName"),
+    S3: ("bucketName",),
+    IAM: ("roleName",),
+    LOGS: ("logGroupName",),
+    ALARMS: ("alarmName", "alarmNames"),
+    RULES: ("name", "rule"),
+    TOPICS: ("topicArn", "subscriptionArn"),
+}
+"""The services that the audit looks at, with the parameters that name what an event is about: the
+trail, its bucket, a role, or what alarms need."""
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -52,9 +64,9 @@ class TrailEvent(NamedTuple):
 
     ``table`` and ``pk`` are those of the encryption context; None where it has none. ``moved_from``
     is the table and primary key that a ReEncrypt took the key from, where they are others.
-    ``writes_under`` is the KEK that a new wrapped key is under. ``subject`` is the trail, bucket or
-    role that a call to another service than KMS is about. ``by_service`` is whether AWS itself did
-    it, as it rotates key material.
+    ``writes_under`` is the KEK that a new wrapped key is under. ``subjects`` are what a call to
+    another service than KMS is about: trail, bucket, role, log group, alarms, rule or topic.
+    ``by_service`` is whether AWS itself did it, as it rotates key material.
     """
 
     event_id: str
@@ -72,7 +84,7 @@ class TrailEvent(NamedTuple):
     pk: str | None
     moved_from: str | None
     error: str | None
-    subject: str | None
+    subjects: tuple[str, ...]
     by_service: bool
 
     @property
@@ -94,14 +106,15 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
     """
     try:
         source = record["eventSource"]
-        if source not in SOURCES:
+        if source not in _SUBJECTS:
             return None
         api = str(record["eventName"])
         asked = _mapping(record.get("requestParameters"))
         resources = [str(r["ARN"]) for r in record.get("resources") or () if r.get("ARN")]
         keks: tuple[str, ...] = ()
         context = origin = _NOTHING
-        writes_under = alias = subject = None
+        writes_under = alias = None
+        subjects: tuple[str, ...] = ()
         if source == KMS:
             named = [asked[name] for name in _KEY_PARAMETERS if asked.get(name)]
             keks = tuple(dict.fromkeys(map(str, (*resources, *named))))
@@ -115,8 +128,10 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
                 if api != "Decrypt":
                     writes_under = keks[0] if keks else None
         else:
-            names = (asked.get(name) for name in _SUBJECTS[source])
-            subject = next((str(name) for name in names if name), None)
+            names = [asked[name] for name in _SUBJECTS[source] if asked.get(name)]
+            subjects = tuple(
+                str(one) for name in names for one in (name if isinstance(name, list) else [name])
+            )
         identity = record.get("userIdentity") or _NOTHING
         principal, session = _caller(identity)
         return TrailEvent(
@@ -135,7 +150,7 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
             context.get(PRIMARY_KEY),
             _origin(origin, context) if origin else None,
             record.get("errorCode"),
-            subject,
+            subjects,
             record.get("eventType") == "AwsServiceEvent" or identity.get("type") == "AWSService",
         )
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

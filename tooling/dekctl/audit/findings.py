@@ -56,8 +56,12 @@ class AuditKind(StrEnum):
     TRAIL_STOPPED = "trail-stopped"
     TRAIL_DELETED = "trail-deleted"
     TRAIL_CHANGED = "trail-changed"
-    BUCKET_CHANGED = "trail-bucket-changed"
+    BUCKET_CHANGED = "bucket-changed"
     ROLE_CHANGED = "role-changed"
+    LOG_GROUP_CHANGED = "log-group-changed"
+    ALARM_CHANGED = "alarm-changed"
+    RULE_CHANGED = "rule-changed"
+    TOPIC_CHANGED = "topic-changed"
     ADMINISTRATION = "administration"
     """Another change to a KEK by somebody who may not make it."""
 

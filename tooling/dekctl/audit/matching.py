@@ -105,7 +105,7 @@ def match(
 
 
 def _administration(matched: Matched, event: TrailEvent, role: Role | None, rules: Rules) -> None:
-    about = event.subject or event.alias or (event.keks[0] if event.keks else None)
+    about = ", ".join(event.subjects) or event.alias or (event.keks[0] if event.keks else None)
     if len(matched.administration) < LISTED_CHANGES:
         matched.administration.append(
             {

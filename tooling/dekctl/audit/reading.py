@@ -20,7 +20,7 @@ from dekctl.errors import UsageError
 from dekctl.wording import counted
 
 REMEMBERED = 250_000
-"""Event ids that are remembered at least. CloudTrail may deliver an event twice, soon after."""
+"""Events that are remembered at least. CloudTrail may deliver an event twice, soon after."""
 NAMED = 100
 """Files of a kind that are named; all are counted."""
 
@@ -139,10 +139,14 @@ def read_events(
         for event in events:
             if not since <= event.time <= until:
                 continue
-            if once.is_new(event.event_id):
-                yield event
-            else:
+            seen = once.seen(event)
+            if seen:
                 reading.duplicates += 1
+                continue
+            if seen is None:
+                text = f"event {event.event_id} is there before, with other contents"
+                integrity.report(AuditKind.ALTERED, name, text)
+            yield event
     if not reading.files and source.is_copy:
         found = reading.skipped_text()
         raise UsageError(
@@ -153,23 +157,27 @@ def read_events(
 
 
 class _Once:
-    """Recognizes event ids that came before; the oldest are forgotten, so memory is bounded.
+    """Recognizes events that came before; the oldest are forgotten, so memory is bounded.
 
     Files come in the order of their delivery. An event that is delivered again much later counts
-    twice, which shows as a surplus: never as nothing.
+    twice, which shows as a surplus: never as nothing. One with another's id but other contents is
+    no copy: else a file that somebody added could hide it.
     """
 
     def __init__(self) -> None:
-        self._recent: set[str] = set()
-        self._older: set[str] = set()
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
 
-    def is_new(self, event_id: str) -> bool:
-        if event_id in self._recent or event_id in self._older:
-            return False
-        self._recent.add(event_id)
+    def seen(self, event: TrailEvent) -> bool | None:
+        """Whether it came before; None if its id came with other contents."""
+        event_id, contents = event.event_id, hash(event)
+        before = self._recent.get(event_id, self._older.get(event_id))
+        if before is not None:
+            return True if before == contents else None
+        self._recent[event_id] = contents
         if len(self._recent) >= REMEMBERED:
-            self._older, self._recent = self._recent, set()
-        return True
+            self._older, self._recent = self._recent, {}
+        return False
 
 
 def utc(moment: datetime) -> datetime:

@@ -7,12 +7,22 @@ same names: an alias, a trail or a role is the environment's only in its account
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dekctl.audit.events import CLOUDTRAIL, IAM, KMS, S3, TrailEvent
+from dekctl.audit.events import (
+    ALARMS,
+    CLOUDTRAIL,
+    IAM,
+    KMS,
+    LOGS,
+    RULES,
+    S3,
+    TOPICS,
+    TrailEvent,
+)
 from dekctl.config.outputs import Outputs
-from dekctl.config.roles import ROW_ROLES
+from dekctl.config.roles import ROW_ROLES, Role
 from dekctl.kek_id import is_key_arn, is_multi_region, is_same_kek, key_id_of
 
 
@@ -20,18 +30,18 @@ from dekctl.kek_id import is_key_arn, is_multi_region, is_same_kek, key_id_of
 class Scope:
     """What belongs to an environment.
 
-    ``aliases`` are bare names; ``tables`` are context names. ``roles`` and ``trail`` are ARNs.
-    ``workers`` are the roles that use a KEK for dekctl only: whatever key they use is of interest.
+    ``aliases`` are bare names; ``tables`` are context names. ``workers`` are the ARNs of the roles
+    that use a KEK for dekctl only: whatever key they use is of interest. ``subjects`` are, by
+    service, the names of trail, bucket, roles and what alarms need; one that ends in ``*`` is a
+    beginning.
     """
 
     account: str
     keks: Sequence[str]
     aliases: frozenset[str]
     tables: frozenset[str]
-    roles: frozenset[str]
     workers: frozenset[str]
-    trail: str | None
-    bucket: str | None
+    subjects: Mapping[str, tuple[str, ...]]
     _known: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
@@ -48,10 +58,8 @@ class Scope:
             keks=[kek for kek in dict.fromkeys(named) if "alias/" not in kek],
             aliases=frozenset(_bare(alias) for alias in aliases if "alias/" in alias),
             tables=frozenset(tables),
-            roles=frozenset(outputs.roles.values()),
             workers=frozenset(outputs.roles[role] for role in ROW_ROLES),
-            trail=outputs.audit.get("trail_arn"),
-            bucket=outputs.audit.get("bucket"),
+            subjects=_subjects(outputs),
         )
 
     def has_kek(self, named: str) -> bool:
@@ -82,17 +90,10 @@ class Scope:
                 or (event.table in self.tables and event.account in ("", self.account))
                 or (event.is_cryptography and event.principal in self.workers)
             )
-        if event.subject is None or event.account not in ("", self.account):
-            return False
-        if event.source == CLOUDTRAIL:
-            return self.trail is not None and event.subject in (
-                self.trail,
-                self.trail.rpartition("/")[2],
-            )
-        if event.source == S3:
-            return event.subject == self.bucket
-        return event.source == IAM and any(
-            role.rpartition("/")[2] == event.subject for role in self.roles
+        return event.account in ("", self.account) and any(
+            name == subject or (name.endswith("*") and subject.startswith(name[:-1]))
+            for name in self.subjects.get(event.source, ())
+            for subject in event.subjects
         )
 
     def filter(self) -> Callable[[bytes], bool]:
@@ -101,18 +102,12 @@ class Scope:
         It looks for the service, then for names. JSON may write a character as an escape, and a
         caller may choose names within a record; then the record has to be parsed.
         """
-        roles = [arn.rpartition("/")[2] for arn in self.roles]
         workers = [arn.rpartition("/")[2] for arn in self.workers]
         keys = [key_id_of(kek) for kek in self.keks]
-        named = {
-            KMS: [*keys, *self.tables, *self.aliases, *workers],
-            CLOUDTRAIL: [(self.trail or "").rpartition("/")[2]],
-            S3: [self.bucket or ""],
-            IAM: roles,
-        }
+        named = {KMS: (*keys, *self.tables, *self.aliases, *workers), **self.subjects}
         tokens = {
             source.encode(): [
-                json.dumps(name, ensure_ascii=False)[1:-1].encode() for name in names if name
+                json.dumps(name.rstrip("*"), ensure_ascii=False)[1:-1].encode() for name in names
             ]
             for source, names in named.items()
         }
@@ -132,6 +127,26 @@ class Scope:
 
 
 _SOURCE = b'"eventSource":"'
+
+
+def _subjects(outputs: Outputs) -> dict[str, tuple[str, ...]]:
+    """What the environment consists of besides keys, by service."""
+    audit = outputs.audit
+    trail, topic = audit.get("trail_arn"), audit.get("topic_arn")
+    roles = [arn.rpartition("/")[2] for arn in outputs.roles.values()]
+    # Terraform's names begin alike: those of alarms and rules as those of the roles.
+    prefix = outputs.roles[Role.APP].rpartition("/")[2].removesuffix("app")
+    alike = (f"{prefix}*",) if prefix.endswith("-") and len(prefix) > 1 else ()
+    named = {
+        CLOUDTRAIL: (trail, trail and trail.rpartition("/")[2]),
+        S3: (audit.get("bucket"),),
+        IAM: roles,
+        LOGS: (audit.get("log_group"),),
+        ALARMS: alike,
+        RULES: alike,
+        TOPICS: (topic, topic and f"{topic}:*"),
+    }
+    return {source: tuple(name for name in names if name) for source, names in named.items()}
 
 
 def _bare(alias: str) -> str:
