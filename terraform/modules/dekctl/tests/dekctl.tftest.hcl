@@ -101,10 +101,11 @@ run "the_output_is_what_dekctl_reads" {
           g2 = { arn = "arn:aws:kms:eu-central-1:111122223333:key/2", state = "active" }
         }
       }
-      region         = "eu-central-1"
-      roles          = { for role in ["app", "auditor", "key_admin", "rewrapper", "verifier", "wrapper"] : role => "arn:aws:iam::111122223333:role/files-role" }
-      schema_version = 1
-      tenants        = {}
+      region          = "eu-central-1"
+      roles           = { for role in ["app", "auditor", "key_admin", "rewrapper", "verifier", "wrapper"] : role => "arn:aws:iam::111122223333:role/files-role" }
+      schema_version  = 1
+      source_identity = true
+      tenants         = {}
     })
     error_message = "The output dekctl changed."
   }
@@ -132,38 +133,4 @@ run "roles_reach_replicas_of_multi_region_generations_only" {
     condition     = jsonencode(keys(output.replicable)) == jsonencode(["g1"])
     error_message = "Only a multi-Region generation can be replicated."
   }
-}
-
-run "tenants_cannot_take_the_aliases_of_the_audit_keys" {
-  command = plan
-  variables {
-    tenants = { trail = { generations = { g1 = { state = "active" } } } }
-  }
-  expect_failures = [var.tenants]
-}
-
-run "prefix_and_tenant_have_a_length_together" {
-  command = plan
-  variables {
-    name_prefix = "a-prefix-of-thirty-characters-x"
-    tenants     = { a-long-tenant = { generations = { g1 = { state = "active" } } } }
-  }
-  expect_failures = [var.tenants]
-}
-
-run "a_replica_is_in_a_region" {
-  command = plan
-  variables {
-    replica_regions = ["Ireland"]
-  }
-  expect_failures = [var.replica_regions]
-}
-
-run "a_replica_needs_a_multi_region_generation" {
-  command = plan
-  variables {
-    replica_regions = ["eu-west-1"]
-    generations     = { g2 = { state = "active" } }
-  }
-  expect_failures = [var.replica_regions]
 }

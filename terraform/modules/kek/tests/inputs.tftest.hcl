@@ -1,4 +1,4 @@
-# Nothing here contacts AWS: the real provider plans offline, so the policies are rendered exactly as in an apply.
+# What the variables refuse. `make test` runs all from `variables` on beside variables.tf alone, which needs no provider.
 provider "aws" {
   region                      = "eu-central-1"
   access_key                  = "test"
