@@ -1,4 +1,4 @@
-"""A KEK's whole life by `make`: created, rotated twice, disabled, dropped, destroyed.
+"""A KEK's whole life by `make`: imported, rotated twice, disabled, dropped, destroyed.
 
 Real Terraform, moto's server as AWS, PostgreSQL, and an application that reads and writes
 meanwhile.
@@ -22,6 +22,7 @@ import boto3
 import pytest
 
 from dekctl.kms import AWSKMS
+from dekctl.kms.context import V1
 from dekctl.reader import RowKeys
 from sandbox.moto import MotoServer
 from support.app import AppDatabase, Application
@@ -31,7 +32,18 @@ from tfkit.terraform import QUICK, changed
 
 PROJECT = Path(__file__).parents[2]
 ROWS = 300
-ALIAS = "alias/dekctl-local"
+ALIAS = "alias/app-dek"
+V1_ROWS = 20
+ACCOUNT = "arn:aws:{}:us-east-1:123456789012:{}"
+EXISTING = {
+    "alias": ALIAS,
+    "allow_rows_without_context": True,
+    "audit": {
+        "topic_arn": ACCOUNT.format("sns", "security"),
+        "existing": {"trail_arn": ACCOUNT.format("cloudtrail", "trail/org"), "bucket": "org-trail"},
+    },
+}
+"""What was there before Terraform: an alias, a trail and a topic."""
 # Nobody else changes what this server holds: asking for all of it again is time lost.
 UNREFRESHED = {"TF_CLI_ARGS_plan": "-refresh=false"}
 FAKE = {
@@ -57,7 +69,9 @@ class Infrastructure:
 
     def __init__(self, moto: MotoServer, folder: Path, config: Path) -> None:
         self.state = folder / "state"
-        self.variables = folder / "generations.tfvars"
+        self.variables = folder / "variables.tfvars.json"
+        self.imported: dict[str, str] = {}
+        self.said = ""
         self._moto = moto
         self._environment = {
             **{
@@ -74,8 +88,10 @@ class Infrastructure:
     def _make(
         self, target: str, generations: Mapping[str, str], environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        lines = "\n".join(f"  {name} = {{ {value} }}" for name, value in generations.items())
-        self.variables.write_text(f"generations = {{\n{lines}\n}}\n")
+        values = {name: json.loads(value) for name, value in generations.items()}
+        self.variables.write_text(
+            json.dumps(EXISTING | {"generations": values, "imported_keys": self.imported})
+        )
         return subprocess.run(
             [
                 "make",
@@ -100,6 +116,7 @@ class Infrastructure:
         """Apply these generations; it has to succeed. Returns what Terraform says it changes."""
         done = self.make("apply", **generations)
         assert done.returncode == 0, f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        self.said = done.stderr
         [plan] = re.findall(r"Plan: (.*)\.", done.stdout)
         return str(plan)
 
@@ -124,8 +141,8 @@ def rows_of(dekctl: Dekctl) -> int:
     return sum(kek["rows"] for kek in dekctl.json("status")["keks"])
 
 
-ACTIVE, DISABLED = 'state = "active"', 'state = "disabled"'
-RETIRED = 'state = "retired", still_wraps = true'
+ACTIVE, DISABLED = '{"state": "active"}', '{"state": "disabled"}'
+RETIRED = '{"state": "retired", "still_wraps": true}'
 
 
 @pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not on PATH")
@@ -142,17 +159,28 @@ def test_a_kek_is_rotated_twice_under_a_running_writer(
         f'region = "us-east-1"\nendpoint_url = "{moto.endpoint_url}"\n'
         f'terraform_outputs = "{cloud.state / "outputs.json"}"\n'
     )
-    cloud.apply(g1=ACTIVE)
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    client = session.client("kms", endpoint_url=moto.endpoint_url)
+    existing = client.create_key(KeyUsage="ENCRYPT_DECRYPT", Description="theirs")["KeyMetadata"]
+    client.create_alias(AliasName=ALIAS, TargetKeyId=existing["KeyId"])
+    kms = AWSKMS(ALIAS, region="us-east-1", endpoint_url=moto.endpoint_url, session=session)
+    earlier = {pk: kms.wrap(dek) for pk, dek in list(app.deks.items())[:V1_ROWS]}
+
+    cloud.imported = {"g1": existing["KeyId"]}
+    assert cloud.apply(g1=ACTIVE).startswith("2 to import, ")
+    assert "overwrites: description, enable_key_rotation, policy" in cloud.said
     created = cloud.output
+    assert created["kek"]["arn"] == existing["Arn"]
+    assert created["audit"]["bucket"] == "org-trail"
     assert created["schema_version"] == 1
     assert created["kek"]["generations"] == {"g1": {"arn": cloud.arn("g1"), "state": "active"}}
     assert created["kek"]["arn"] == cloud.arn("g1")
+    dekctl("schema", "expand").expect(0)
+    for pk, blob in earlier.items():  # as an earlier script left them: no context, an alias
+        app.set(pk, wrapped=blob, version=V1, kek=ALIAS)
     dekctl("migrate").expect(0)
+    assert dekctl.json("rewrap", "--version", "V1")["changed"] == V1_ROWS
     dekctl("scrub", "--yes").expect(0)
-
-    session = boto3.Session("test", "test", region_name="us-east-1")
-    client = session.client("kms", endpoint_url=moto.endpoint_url)
-    kms = AWSKMS(ALIAS, region="us-east-1", endpoint_url=moto.endpoint_url, session=session)
     with LiveApp(app, RowKeys(kms, plaintext="read")) as writer:
         writer.wait_for_reads(5)
         assert cloud.apply(g1=RETIRED, g2=ACTIVE).endswith(" 0 to destroy")

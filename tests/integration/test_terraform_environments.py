@@ -87,6 +87,50 @@ def test_a_real_environment_refuses_another_account(tmp_path: Path, moto: MotoSe
         staging.plan()
 
 
+def test_what_would_be_wrong_on_aws_is_told_by_the_plan(tmp_path: Path, moto: MotoServer) -> None:
+    staging = _open(tmp_path, "staging", moto.endpoint_url)
+    account = "arn:aws:iam::123456789012:role"
+    roles = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
+    staging.write_variables(
+        {
+            "generations": {"g1": {"state": "active", "multi_regoin": True}},
+            "tenants": {"blue": {"generations": {"g1": {"state": "active", "still_wrap": True}}}},
+            "trust": {r: {"principals": [f"{account}/ops"]} for r in roles},
+            "audit": {"lock_day": 3, "lock_days": 0.5, "existing": {"trail": "x"}},
+            "administrator_arns": [
+                "arn:aws:iam::999988887777:role/terraform",
+                f"{account}/dekctl-staging-app",
+                f"{account}/ops",
+            ],
+        }
+    )
+    with pytest.raises(TerraformError) as failed:
+        staging.plan()
+    said = " ".join(str(failed.value).replace("\u2502", " ").split())
+    for text in (
+        "no generation has: g1.multi_regoin.",
+        "no tenant has: blue.g1.still_wrap.",
+        "does not have: lock_day, existing.trail.",
+        "audit.existing needs trail_arn",
+        "lock_days must be a whole number",
+        "another account than 123456789012",
+        "a role that this module makes",
+        "lets act as the application",
+    ):
+        assert text in said, text
+
+
+def test_policies_that_would_be_too_long_are_told_before_any_key_exists(
+    tmp_path: Path, moto: MotoServer
+) -> None:
+    local = _open(tmp_path, "local", moto.endpoint_url)
+    generations = {"g1": {"state": "retired"}, "g2": {"state": "active"}}
+    tenants = {f"tenant-{n}": {"generations": generations} for n in range(26)}
+    local.write_variables({"tenants": tenants})
+    with pytest.raises(TerraformError, match="tenants_by_key_policy = true"):
+        local.plan()
+
+
 def test_a_second_region_that_cannot_wrap_is_pointed_out(tmp_path: Path, moto: MotoServer) -> None:
     production = _open(tmp_path, "production", moto.endpoint_url)
     old = {"state": "retired", "multi_region": True}

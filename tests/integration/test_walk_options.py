@@ -73,6 +73,8 @@ def test_a_dry_run_of_wrap_prints_the_bill(
     estimate = dekctl.json("wrap", "--dry-run")["estimate"]
     assert estimate["kms_calls"] == 100
     assert estimate["usd"] == pytest.approx(0.0003)
+    assert estimate["usd_second_trail"] == pytest.approx(0.002)  # $2.00 for 100,000 events
+    assert "each further trail of management events" in dekctl("wrap", "--dry-run").stdout
 
 
 def test_limit_bounds_the_rows_taken_up_and_the_next_run_goes_on(

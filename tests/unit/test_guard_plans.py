@@ -46,3 +46,16 @@ def test_what_is_no_plan_is_refused_as_wrong_usage(dekctl: Dekctl) -> None:
         file.write_text(text)
         dekctl("guard", "--plan", str(file)).expect(2)
     dekctl("guard", "--plan", str(dekctl.folder / "none.json")).expect(2)
+
+
+def test_an_import_says_what_it_overwrites(dekctl: Dekctl) -> None:
+    dekctl.configure('[table]\n[env.test]\ndatabase_url = "sqlite:////nowhere/app.db"\n')
+    before = key("k1", description="ours", tags={}, enable_key_rotation=False)
+    after = before | {"description": "dekctl", "tags": {"Name": "k"}, "enable_key_rotation": True}
+    imported = change("aws_kms_key", "k", before, after)
+    imported["change"]["importing"] = {"id": "k1"}
+    file = write(dekctl.folder, {**plan(), "resource_changes": [imported]})
+    told = dekctl("--json", "guard", "--plan", file).expect(0)
+    assert f"imports k1 as {imported['address']}; overwrites: description, " in told.stderr
+    [found] = told.json["imports"]
+    assert found["overwrites"] == ["description", "enable_key_rotation"]

@@ -1,9 +1,10 @@
 """``make test-localstack`` and ``make test-local``: an operator's story, told by make targets.
 
-Beyond ``make demo``: the second plan is empty, the guard refuses to disable a KEK in use, the old
-KEK is retired and disabled, and everything is destroyed. The first runs on a real LocalStack and a
-real PostgreSQL; the second on moto's server, with the audit trail, and on PostgreSQL where its
-server is installed, else SQLite.
+Beyond ``make demo``: the KEK and its alias exist already and are imported, rows that an earlier
+script wrapped are taken over, the second plan is empty, the guard refuses to disable a KEK in use,
+the old KEK is retired and disabled, and everything is destroyed. The first runs on a real
+LocalStack and a real PostgreSQL; the second on moto's server, with a trail and a topic that exist
+already, and on PostgreSQL where its server is installed, else SQLite.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import botocore.session
 import sqlalchemy as sa
 
-from demo.infrastructure import DemoError, Terraform
+from demo.infrastructure import REGION, DemoError, Terraform
 from demo.story import Story, require, say
 from sandbox.localstack import LocalStackServer
 from sandbox.moto import MotoServer
@@ -25,6 +27,8 @@ from sandbox.postgres import PostgresServer
 from sandbox.process import SandboxError, exit_on_sigterm
 
 Env = Literal["local", "localstack"]
+ALIAS = "alias/app-dek"
+V1_FILES = 50
 
 
 class FullStory(Story):
@@ -41,12 +45,15 @@ class FullStory(Story):
         self.write_config()
         engine = sa.create_engine(self.database_url)
         try:
-            self.step("make plan", lambda: self._plan("to add"))
+            self.step("existing", self._existing)
+            self.step("make plan", lambda: self._plan("2 to import"))
             self.step("make apply", lambda: self.terraform.apply({"g1": "active"}))
             self.step("second plan", lambda: self._plan("No changes."))
             self.step("application", lambda: self.create(engine))
+            self.step("earlier run", lambda: self._wrap_as_before(engine))
             self.step("make doctor", self._doctor)
             self.step("make migrate", self._migrate)
+            self.step("take over", self._take_over)
             self.step("read", lambda: self.read(engine))
             self.step("make scrub", self._scrub)
             self.step("contract", self._contract_by_make)
@@ -78,6 +85,53 @@ class FullStory(Story):
         """The infrastructure, which is Terraform's here."""
         assert isinstance(self.infrastructure, Terraform)
         return self.infrastructure
+
+    def _existing(self) -> str:
+        """What the account has before Terraform comes."""
+        kms = self._client("kms")
+        key = kms.create_key(KeyUsage="ENCRYPT_DECRYPT", Description="made by hand")["KeyMetadata"]
+        kms.create_alias(AliasName=ALIAS, TargetKeyId=key["KeyId"])
+        variables = self.terraform.variables
+        variables |= {"imported_keys": {"g1": key["KeyId"]}, "alias": ALIAS}
+        variables |= {"allow_rows_without_context": True}
+        if self.env == "localstack":  # it has no CloudTrail
+            return f"a KMS key and {ALIAS}, made by hand"
+        bucket = "organisation-trail"
+        self._client("s3").create_bucket(Bucket=bucket)
+        trail = self._client("cloudtrail").create_trail(Name="organisation", S3BucketName=bucket)
+        topic = self._client("sns").create_topic(Name="security")["TopicArn"]
+        existing = {"trail_arn": trail["TrailARN"], "bucket": bucket}
+        variables["audit"] = {"existing": existing, "topic_arn": topic}
+        return f"a KMS key, {ALIAS}, a trail and a topic, made by hand"
+
+    def _wrap_as_before(self, engine: sa.Engine) -> str:
+        """An earlier script's work: no encryption context, and the alias as the KEK's name."""
+        self._expand()
+        table = sa.Table("encrypted_files", sa.MetaData(), autoload_with=engine)
+        first = sa.select(table.c.id, table.c.encryption_key).order_by(table.c.id).limit(V1_FILES)
+        kms = self._client("kms")
+        with engine.begin() as connection:
+            for number, dek in connection.execute(first).all():
+                blob = kms.encrypt(KeyId=ALIAS, Plaintext=bytes(dek))["CiphertextBlob"]
+                wrapped = {"wrapped_key": blob, "wrapped_key_version": "V1", "kek_id": ALIAS}
+                connection.execute(table.update().where(table.c.id == number).values(wrapped))
+        return f"{V1_FILES} keys were wrapped by {ALIAS} without a context (V1)"
+
+    def _take_over(self) -> str:
+        self.terraform.make("rewrap", "ARGS=--version V1")
+        status = self.dekctl("status")
+        left = sum(kek["rows"] for kek in status["keks"] if kek["version"] == "V1")
+        require(left == 0, f"{left} rows are V1 still: {status['keks']}")
+        return f"{V1_FILES} V1 keys are bound to their rows now, under the same KEK"
+
+    def _client(self, service: str) -> Any:
+        return botocore.session.get_session().create_client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 (an emulator's)
+        )
 
     def _plan(self, expected: str) -> str:
         option = self.terraform.write_generations({"g1": "active"})

@@ -43,6 +43,8 @@ class Terraform:
         self.outputs = directory / "outputs.json"
         self.environment: dict[str, str] = {}
         """What the guard needs besides: which configuration, which database."""
+        self.variables: dict[str, Any] = {}
+        """What Terraform is told besides the generations."""
 
     @staticmethod
     def missing() -> str | None:
@@ -89,7 +91,7 @@ class Terraform:
         self.directory.mkdir(parents=True, exist_ok=True)
         variables = self.directory / "generations.tfvars.json"
         states = {name: {"state": state} for name, state in generations.items()}
-        variables.write_text(json.dumps({"generations": states}))
+        variables.write_text(json.dumps(self.variables | {"generations": states}))
         return f"TF_VAR_FILE={variables}"
 
     def apply(self, generations: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""The input and output tables of the modules' READMEs: ``python -m tfkit.docs [--check]``.
+"""The tables of the modules' READMEs: ``python -m tfkit.docs [--check]``.
 
-Each README keeps its own words above the line that starts the tables; below it, everything is
-written from ``variables.tf`` and ``outputs.tf``.
+Each README keeps its own words outside the markers of terraform-docs; what is between them is
+written from ``versions.tf``, ``variables.tf`` and ``outputs.tf``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tfkit.terraform import PROJECT
 
-START = "<!-- Below: written by `make tf-fmt` from variables.tf and outputs.tf. -->"
+BEGIN, END = "<!-- BEGIN_TF_DOCS -->", "<!-- END_TF_DOCS -->"
+VERSION = re.compile(r'^\s*(required_version|version)\s*= "(.+)"$', re.MULTILINE)
 BLOCK = re.compile(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 ATTRIBUTE = re.compile(r"^  (\w+) += ", re.MULTILINE)
 
@@ -24,7 +25,7 @@ def modules() -> list[Path]:
 
 
 def tables(module: Path) -> str:
-    """The two tables of a module."""
+    """The tables of a module, with the markers around them."""
     inputs = [
         f"| `{name}` | {_text(a['description'])} | {_code(a['type'])} | {_default(a)} |"
         for name, a in _blocks(module / "variables.tf")
@@ -34,20 +35,28 @@ def tables(module: Path) -> str:
     ]
     return "\n".join(
         [
-            START,
+            BEGIN,
+            "\n## Requirements\n\n| name | version |\n|---|---|",
+            *(f"| {name} | `{version}` |" for name, version in _requirements(module)),
             "\n## Inputs\n\n| name | description | type | default |\n|---|---|---|---|",
             *inputs,
             "\n## Outputs\n\n| name | description |\n|---|---|",
             *outputs,
-            "",
+            f"\n{END}",
         ]
     )
 
 
 def readme(module: Path) -> str:
-    """What a module's README should be: its own words, then the tables."""
-    own, _, _ = (module / "README.md").read_text().partition(START)
-    return own + tables(module)
+    """What a module's README should be: its own words, and the tables."""
+    before, _, rest = (module / "README.md").read_text().partition(BEGIN)
+    return before + tables(module) + (rest.partition(END)[2] or "\n")
+
+
+def _requirements(module: Path) -> list[tuple[str, str]]:
+    file = next(f for f in (module / "versions.tf", module / "main.tf") if f.exists())
+    found = dict(VERSION.findall(file.read_text()))
+    return [("terraform", found["required_version"]), ("hashicorp/aws", found["version"])]
 
 
 def _blocks(path: Path) -> list[tuple[str, dict[str, str]]]:

@@ -32,10 +32,12 @@ module "dekctl" {
   source = "../../modules/dekctl"
 
   name_prefix           = var.name_prefix
+  alias                 = var.alias
   context_name          = var.context_name
   further_context_names = var.further_context_names
   generations           = var.generations
   tenants               = var.tenants
+  tenants_by_key_policy = var.tenants_by_key_policy
 
   allow_rows_without_context = var.allow_rows_without_context
   allow_branch_keys          = var.allow_branch_keys
@@ -43,11 +45,7 @@ module "dekctl" {
   # moto does not store the period: the second plan would never be empty.
   rotation_period_in_days = null
 
-  # moto writes access logs, so the buckets are not empty when they are destroyed. An emulator has nothing to expire.
-  audit = {
-    archive_days  = 0
-    force_destroy = true
-  }
+  audit = var.audit
 
   # Emulators check neither that these users exist nor who the caller is.
   administrator_arns = ["arn:aws:iam::${data.aws_caller_identity.current.account_id}:user/terraform"]

@@ -32,10 +32,12 @@ module "dekctl" {
   source = "../../modules/dekctl"
 
   name_prefix           = var.name_prefix
+  alias                 = var.alias
   context_name          = var.context_name
   further_context_names = var.further_context_names
   generations           = var.generations
   tenants               = var.tenants
+  tenants_by_key_policy = var.tenants_by_key_policy
 
   allow_rows_without_context = var.allow_rows_without_context
   allow_branch_keys          = var.allow_branch_keys

@@ -31,29 +31,30 @@ variable "further_context_names" {
   default     = []
 }
 
+variable "alias" {
+  description = "Name of the KEK's alias, if it is not `alias/<name_prefix>`: that of an imported KEK."
+  type        = string
+  default     = null
+}
+
 variable "generations" {
   description = "The KEK's generations; set in generations.auto.tfvars."
-  type = map(object({
-    state        = string
-    still_wraps  = optional(bool, false)
-    multi_region = optional(bool, false)
-  }))
-  nullable = false
+  type        = any
+  nullable    = false
 }
 
 variable "tenants" {
-  description = <<-EOT
-    Tenants with a KEK of their own (`kek_by` in dekctl.toml), each with its generations. The alias of such a KEK is
-    `alias/<name_prefix>-<tenant>`. The roles have the same rights on it as on the shared KEK.
-  EOT
-  type = map(object({
-    generations = map(object({
-      state       = string
-      still_wraps = optional(bool, false)
-    }))
-  }))
-  nullable = false
-  default  = {}
+  description = "Tenants with a KEK of their own (`kek_by` in dekctl.toml), each with its generations."
+  type        = any
+  nullable    = false
+  default     = {}
+}
+
+variable "tenants_by_key_policy" {
+  description = "Whether the tenants' key policies alone give the roles their rights, so that any number of tenants fits."
+  type        = bool
+  nullable    = false
+  default     = false
 }
 
 variable "allow_rows_without_context" {

@@ -1,6 +1,9 @@
 output "role_arns" {
   description = "ARN of every role by name."
-  value       = { for name, role in aws_iam_role.this : name => role.arn }
+  value       = local.role_arns
+
+  # A key policy can only name a role that exists.
+  depends_on = [aws_iam_role.this]
 }
 
 output "grants" {
@@ -8,16 +11,18 @@ output "grants" {
   value = [
     for r in local.rights : {
       sid             = r.sid
-      principal       = aws_iam_role.this[r.role].arn
+      principal       = local.role_arns[r.role]
       action          = r.action
       states          = r.states
       bound_to        = r.bound_to
       without_context = r.without_context
     }
   ]
+
+  depends_on = [aws_iam_role.this]
 }
 
 output "policies" {
   description = "The rendered identity policy of every role by name."
-  value       = { for name, document in data.aws_iam_policy_document.role : name => document.json }
+  value       = { for role in local.roles : role => data.aws_iam_policy_document.role[role].json }
 }

@@ -1,17 +1,30 @@
 locals {
-  all_key_arns = flatten([for k in values(var.keys) : k.arns])
-
-  statements = {
-    for role in local.roles : role => [
-      for r in local.rights : {
-        sid             = r.sid
-        action          = r.action
-        bound_to        = r.bound_to
-        without_context = r.without_context
-        resources       = flatten([for k in values(var.keys) : k.arns if length(setintersection(k.states, r.states)) > 0])
-      } if r.role == role
-    ]
+  # A key id has 36 characters, that of a multi-Region key too.
+  key_arns = {
+    real     = { for name, k in var.keys : name => [for region in k.regions : "arn:${local.partition}:kms:${region}:${local.account_id}:key/${k.key_id}"] }
+    measured = { for name, k in var.keys : name => [for region in k.regions : "arn:${local.partition}:kms:${region}:${local.account_id}:key/${format("%036d", index(keys(var.keys), name))}"] }
   }
+
+  measured_key_arn = "arn:${local.partition}:kms:${data.aws_region.current.id}:${local.account_id}:key/${format("%036d", 0)}"
+
+  # Each role's policy, and a copy of it to measure.
+  documents = merge([
+    for copy, arns in local.key_arns : {
+      for role in local.roles : copy == "real" ? role : "${role} ${copy}" => {
+        role     = role
+        all_keys = flatten(values(arns))
+        statements = [
+          for r in local.rights : {
+            sid             = r.sid
+            action          = r.action
+            bound_to        = r.bound_to
+            without_context = r.without_context
+            resources       = flatten([for name, k in var.keys : arns[name] if length(setintersection(k.states, r.states)) > 0])
+          } if r.role == role
+        ]
+      }
+    }
+  ]...)
 
   # A row command chooses its rate from the account's quota.
   reads_quota = ["wrapper", "rewrapper", "verifier"]
@@ -28,10 +41,10 @@ locals {
 }
 
 data "aws_iam_policy_document" "role" {
-  for_each = toset(local.roles)
+  for_each = local.documents
 
   dynamic "statement" {
-    for_each = local.statements[each.key]
+    for_each = each.value.statements
 
     content {
       sid       = statement.value.sid
@@ -66,7 +79,7 @@ data "aws_iam_policy_document" "role" {
   }
 
   dynamic "statement" {
-    for_each = [for s in local.statements[each.key] : s if s.without_context]
+    for_each = [for s in each.value.statements : s if s.without_context]
 
     content {
       sid       = "${statement.value.sid}WithoutContext"
@@ -83,28 +96,28 @@ data "aws_iam_policy_document" "role" {
 
   # The key admin's own statement below already covers it, and a list of all keys makes a policy long.
   dynamic "statement" {
-    for_each = each.key == "key_admin" ? [] : [1]
+    for_each = each.value.role == "key_admin" ? [] : [1]
 
     content {
       sid       = "Describe"
-      actions   = each.key == "auditor" ? local.kms_read_actions : ["kms:DescribeKey"]
-      resources = local.all_key_arns
+      actions   = each.value.role == "auditor" ? local.kms_read_actions : ["kms:DescribeKey"]
+      resources = each.value.all_keys
     }
   }
 
   dynamic "statement" {
-    for_each = contains(local.reads_quota, each.key) ? [1] : []
+    for_each = contains(local.reads_quota, each.value.role) ? [1] : []
 
     content {
       sid       = "ReadQuota"
       actions   = ["servicequotas:GetServiceQuota"]
-      resources = ["arn:${data.aws_partition.current.partition}:servicequotas:*:${data.aws_caller_identity.current.account_id}:kms/*"]
+      resources = ["arn:${local.partition}:servicequotas:*:${local.account_id}:kms/*"]
     }
   }
 
   # The AWS default, for an account without its own value. This call has no resource.
   dynamic "statement" {
-    for_each = contains(local.reads_quota, each.key) ? [1] : []
+    for_each = contains(local.reads_quota, each.value.role) ? [1] : []
 
     content {
       sid       = "ReadDefaultQuota"
@@ -114,7 +127,7 @@ data "aws_iam_policy_document" "role" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "key_admin" ? [1] : []
+    for_each = each.value.role == "key_admin" ? [1] : []
 
     content {
       sid = "Operate"
@@ -134,13 +147,13 @@ data "aws_iam_policy_document" "role" {
         "kms:UpdateAlias",
         "kms:UpdateKeyDescription",
       ])
-      resources = concat(local.all_key_arns, var.alias_arns)
+      resources = concat(each.value.all_keys, var.alias_arns)
     }
   }
 
   # These calls have no resource.
   dynamic "statement" {
-    for_each = contains(["auditor", "key_admin"], each.key) ? [1] : []
+    for_each = contains(["auditor", "key_admin"], each.value.role) ? [1] : []
 
     content {
       sid       = "List"
@@ -150,7 +163,7 @@ data "aws_iam_policy_document" "role" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+    for_each = each.value.role == "auditor" && var.audit != null ? [var.audit] : []
 
     content {
       sid       = "ReadTrail"
@@ -160,7 +173,7 @@ data "aws_iam_policy_document" "role" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "auditor" ? [1] : []
+    for_each = each.value.role == "auditor" ? [1] : []
 
     content {
       sid       = "LookUpEvents"
@@ -170,17 +183,17 @@ data "aws_iam_policy_document" "role" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+    for_each = each.value.role == "auditor" && var.audit != null ? [var.audit] : []
 
     content {
       sid       = "ReadLogFiles"
       actions   = ["s3:GetObject", "s3:ListBucket"]
-      resources = [statement.value.bucket_arn, "${statement.value.bucket_arn}/*"]
+      resources = [statement.value.bucket_arn, "${statement.value.bucket_arn}/${statement.value.log_prefix}*"]
     }
   }
 
   dynamic "statement" {
-    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+    for_each = each.value.role == "auditor" && try(var.audit.log_group_arn, null) != null ? [var.audit] : []
 
     content {
       sid       = "ReadLogGroup"
@@ -191,7 +204,7 @@ data "aws_iam_policy_document" "role" {
 
   # A query has no resource; only whoever started it knows its id.
   dynamic "statement" {
-    for_each = each.key == "auditor" && var.audit != null ? [1] : []
+    for_each = each.value.role == "auditor" && try(var.audit.log_group_arn, null) != null ? [1] : []
 
     content {
       sid       = "ReadQueryResults"
@@ -201,12 +214,12 @@ data "aws_iam_policy_document" "role" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "auditor" && var.audit != null ? [var.audit] : []
+    for_each = each.value.role == "auditor" && try(var.audit.encrypted, false) ? [var.audit] : []
 
     content {
       sid       = "DecryptTrail"
       actions   = ["kms:Decrypt"]
-      resources = [statement.value.key_arn]
+      resources = [endswith(each.key, " measured") ? local.measured_key_arn : statement.value.key_arn]
 
       condition {
         test     = "Null"

@@ -5,8 +5,13 @@ locals {
   # "Monitor and control actions taken with assumed roles").
   assume = ["sts:AssumeRole", "sts:SetSourceIdentity"]
 
-  # EC2 and Lambda are not documented to send aws:SourceAccount when they assume a role: with that condition an instance
-  # or a function gets no credentials. What protects these roles is iam:PassRole, which takes roles of this account only.
+  # Which service sends aws:SourceAccount when it assumes a role:
+  # - ECS does: Amazon ECS Developer Guide, "Amazon ECS task IAM role".
+  # - EKS Pod Identity does, and tags the session besides: Amazon EKS User Guide, "Create IAM role with trust policy required
+  #   by EKS Pod Identity". (aws:SourceArn is another matter: an association's ARN never matches.)
+  # - EC2 and Lambda are not documented to (Amazon EC2 User Guide, "IAM roles for Amazon EC2"; AWS Lambda Developer Guide,
+  #   "Defining Lambda function permissions with an execution role"): with that condition an instance or a function gets no
+  #   credentials. What protects these roles is iam:PassRole, which takes roles of this account only.
   without_source_account = ["ec2.amazonaws.com", "ec2.amazonaws.com.cn", "lambda.amazonaws.com"]
 }
 
@@ -73,7 +78,7 @@ data "aws_iam_policy_document" "trust" {
         content {
           test     = "StringEquals"
           variable = "aws:SourceAccount"
-          values   = [data.aws_caller_identity.current.account_id]
+          values   = [local.account_id]
         }
       }
     }

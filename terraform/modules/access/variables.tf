@@ -9,6 +9,25 @@ variable "name_prefix" {
   }
 }
 
+variable "path" {
+  description = "Path of every role in IAM, for example `/dekctl/`."
+  type        = string
+  nullable    = false
+  default     = "/"
+
+  validation {
+    condition     = can(regex("^/([A-Za-z0-9+=,.@_-]+/)*$", var.path)) && length(var.path) <= 512
+    error_message = "path must begin and end with a slash, for example /dekctl/, and have at most 512 characters."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every role, in addition to the provider's default tags."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+}
+
 variable "trust" {
   description = <<-EOT
     Who may assume which role, by role name (app, wrapper, rewrapper, verifier, auditor, key_admin). `principals` are
@@ -99,10 +118,11 @@ variable "trust" {
 }
 
 variable "keys" {
-  description = "The generations that the roles may use: the states whose rights they have, and their ARN in every Region in which they exist."
+  description = "The generations that the roles may use: the states whose rights they have, their key id, and every Region in which they exist."
   type = map(object({
-    states = list(string)
-    arns   = list(string)
+    states  = list(string)
+    key_id  = string
+    regions = list(string)
   }))
   nullable = false
 
@@ -123,8 +143,8 @@ variable "alias_arns" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for arn in var.alias_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:alias/[a-z0-9-]+$", arn))])
-    error_message = "alias_arns must be exact ARNs of KMS aliases, without a wildcard."
+    condition     = alltrue([for arn in var.alias_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:alias/[A-Za-z0-9/_-]+(-\\*)?$", arn))])
+    error_message = "alias_arns must be ARNs of KMS aliases; the only wildcard is -* at the end, for the aliases of tenants."
   }
 }
 
@@ -159,12 +179,17 @@ variable "allow_branch_keys" {
 }
 
 variable "audit" {
-  description = "What the auditor may read: trail, bucket, log group and the trail's own key; null if the trail is off."
+  description = <<-EOT
+    What the auditor may read: the trail; its bucket, there what begins with `log_prefix`; its log group, if it has one; and
+    the key of its files, if they are `encrypted` with one. Null if the trail is off.
+  EOT
   type = object({
     trail_arn     = string
     bucket_arn    = string
-    log_group_arn = string
-    key_arn       = string
+    log_prefix    = optional(string, "")
+    log_group_arn = optional(string)
+    encrypted     = optional(bool, true)
+    key_arn       = optional(string)
   })
   default = null
 }
@@ -176,8 +201,8 @@ variable "max_session_duration" {
   default     = 14400
 
   validation {
-    condition     = var.max_session_duration >= 3600 && var.max_session_duration <= 43200
-    error_message = "max_session_duration must be between 3600 and 43200 seconds."
+    condition     = var.max_session_duration >= 3600 && var.max_session_duration <= 43200 && floor(var.max_session_duration) == var.max_session_duration
+    error_message = "max_session_duration must be between 3600 and 43200 seconds, without a fraction."
   }
 }
 

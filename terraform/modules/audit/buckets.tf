@@ -5,11 +5,13 @@ resource "aws_s3_bucket" "trail" {
   bucket              = local.bucket_names["trail"]
   object_lock_enabled = true
   force_destroy       = var.force_destroy
+  tags                = var.tags
 }
 
 resource "aws_s3_bucket" "access" {
   bucket        = local.bucket_names["access"]
   force_destroy = var.force_destroy
+  tags          = var.tags
 }
 
 resource "aws_s3_bucket_public_access_block" "trail" {
@@ -211,6 +213,7 @@ data "aws_iam_policy_document" "tls_only" {
 data "aws_iam_policy_document" "trail_bucket" {
   source_policy_documents = [data.aws_iam_policy_document.tls_only["trail"].json]
 
+  # AWS CloudTrail User Guide, "Amazon S3 bucket policy for CloudTrail".
   statement {
     sid       = "CloudTrailChecks"
     actions   = ["s3:GetBucketAcl"]
@@ -255,6 +258,7 @@ data "aws_iam_policy_document" "trail_bucket" {
 data "aws_iam_policy_document" "access_bucket" {
   source_policy_documents = [data.aws_iam_policy_document.tls_only["access"].json]
 
+  # Amazon S3 User Guide, "Enabling Amazon S3 server access logging".
   statement {
     sid       = "S3WritesAccessLog"
     actions   = ["s3:PutObject"]

@@ -1,5 +1,4 @@
-# Two keys: the trail's, used for writing by CloudTrail and CloudWatch Logs only, and the alerts', which EventBridge must
-# be able to use without the usual condition (see below). That exception must not apply to the trail.
+# The trail's own key: CloudTrail and CloudWatch Logs write with it, the auditor reads.
 
 resource "aws_kms_key" "trail" {
   description             = "${var.name_prefix} audit trail"
@@ -7,6 +6,7 @@ resource "aws_kms_key" "trail" {
   enable_key_rotation     = true
   rotation_period_in_days = var.rotation_period_in_days
   deletion_window_in_days = 30
+  tags                    = var.tags
 }
 
 resource "aws_kms_alias" "trail" {
@@ -14,91 +14,16 @@ resource "aws_kms_alias" "trail" {
   target_key_id = aws_kms_key.trail.key_id
 }
 
-resource "aws_kms_key" "alerts" {
-  description             = "${var.name_prefix} alerts"
-  policy                  = data.aws_iam_policy_document.alerts_key.json
-  enable_key_rotation     = true
-  rotation_period_in_days = var.rotation_period_in_days
-  deletion_window_in_days = 30
-}
+module "key_administration" {
+  source = "../key-administration"
 
-resource "aws_kms_alias" "alerts" {
-  name          = "alias/${var.name_prefix}-alerts"
-  target_key_id = aws_kms_key.alerts.key_id
-}
-
-data "aws_iam_policy_document" "key_administration" {
-  statement {
-    sid       = "AccountCannotLockItselfOut"
-    actions   = ["kms:CancelKeyDeletion", "kms:DescribeKey", "kms:EnableKey", "kms:GetKeyPolicy", "kms:ListKeyPolicies", "kms:PutKeyPolicy"]
-    resources = ["*"]
-
-    principals {
-      type        = "AWS"
-      identifiers = [local.root]
-    }
-
-    # Without this, the account principal would delegate these actions to every identity policy in the account.
-    condition {
-      test     = "ArnEquals"
-      variable = "aws:PrincipalArn"
-      values   = [local.root]
-    }
-  }
-
-  statement {
-    sid = "Administration"
-    actions = [
-      "kms:CancelKeyDeletion",
-      "kms:CreateAlias",
-      "kms:DeleteAlias",
-      "kms:DescribeKey",
-      "kms:DisableKey",
-      "kms:DisableKeyRotation",
-      "kms:EnableKey",
-      "kms:EnableKeyRotation",
-      "kms:GetKeyPolicy",
-      "kms:GetKeyRotationStatus",
-      "kms:ListGrants",
-      "kms:ListKeyPolicies",
-      "kms:ListResourceTags",
-      "kms:PutKeyPolicy",
-      "kms:ScheduleKeyDeletion",
-      "kms:TagResource",
-      "kms:UntagResource",
-      "kms:UpdateAlias",
-      "kms:UpdateKeyDescription",
-    ]
-    resources = ["*"]
-
-    principals {
-      type        = "AWS"
-      identifiers = var.administrator_arns
-    }
-  }
-
-  statement {
-    sid       = "DenyShortDeletionWindow"
-    effect    = "Deny"
-    actions   = ["kms:ScheduleKeyDeletion"]
-    resources = ["*"]
-
-    principals {
-      type        = "AWS"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "NumericLessThan"
-      variable = "kms:ScheduleKeyDeletionPendingWindowInDays"
-      values   = ["30"]
-    }
-  }
+  administrator_arns = var.administrator_arns
 }
 
 data "aws_iam_policy_document" "trail_key" {
-  source_policy_documents = [data.aws_iam_policy_document.key_administration.json]
+  source_policy_documents = [module.key_administration.policy]
 
+  # AWS CloudTrail User Guide, "Configure AWS KMS key policies for CloudTrail".
   statement {
     sid       = "CloudTrailEncrypts"
     actions   = ["kms:GenerateDataKey*"]
@@ -139,6 +64,7 @@ data "aws_iam_policy_document" "trail_key" {
     }
   }
 
+  # Amazon CloudWatch Logs User Guide, "Encrypt log data in CloudWatch Logs using AWS Key Management Service".
   statement {
     sid       = "CloudWatchLogsUses"
     actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
@@ -174,40 +100,6 @@ data "aws_iam_policy_document" "trail_key" {
         variable = "kms:EncryptionContext:aws:cloudtrail:arn"
         values   = ["false"]
       }
-    }
-  }
-}
-
-data "aws_iam_policy_document" "alerts_key" {
-  source_policy_documents = [data.aws_iam_policy_document.key_administration.json]
-
-  statement {
-    sid       = "AlarmsPublish"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey*"]
-    resources = ["*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["cloudwatch.amazonaws.com"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account_id]
-    }
-  }
-
-  # AWS does not support aws:SourceArn or aws:SourceAccount in a key policy for EventBridge and an encrypted topic: with
-  # either of them, no notification would arrive.
-  statement {
-    sid       = "EventsPublish"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey*"]
-    resources = ["*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["events.amazonaws.com"]
     }
   }
 }

@@ -21,7 +21,6 @@ locals {
   trail_arn     = "arn:${local.partition}:cloudtrail:${local.region}:${local.account_id}:trail/${local.trail_name}"
   log_group     = "/dekctl/${var.name_prefix}/cloudtrail"
   log_group_arn = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:${local.log_group}"
-  topic_arn     = "arn:${local.partition}:sns:${local.region}:${local.account_id}:${var.name_prefix}-alerts"
 
   bucket_names = {
     trail  = "${var.name_prefix}-trail-${local.account_id}"
@@ -41,6 +40,7 @@ resource "aws_cloudtrail" "this" {
   enable_logging                = true
   include_global_service_events = true
   is_multi_region_trail         = true
+  tags                          = var.tags
 
   # Decrypt and GenerateDataKey are "read" events: record all, and never exclude KMS.
   event_selector {
@@ -63,6 +63,7 @@ resource "aws_cloudwatch_log_group" "trail" {
   name              = local.log_group
   retention_in_days = var.log_retention_days
   kms_key_id        = aws_kms_key.trail.arn
+  tags              = var.tags
 
   lifecycle {
     postcondition {
@@ -73,9 +74,12 @@ resource "aws_cloudwatch_log_group" "trail" {
 }
 
 resource "aws_iam_role" "delivery" {
-  name               = "${var.name_prefix}-trail-delivery"
-  description        = "dekctl: CloudTrail writes its events to CloudWatch Logs"
-  assume_role_policy = data.aws_iam_policy_document.delivery_trust.json
+  name                 = "${var.name_prefix}-trail-delivery"
+  path                 = var.path
+  description          = "dekctl: CloudTrail writes its events to CloudWatch Logs"
+  assume_role_policy   = data.aws_iam_policy_document.delivery_trust.json
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 data "aws_iam_policy_document" "delivery_trust" {

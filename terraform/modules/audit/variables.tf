@@ -4,13 +4,18 @@ variable "name_prefix" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,40}$", var.name_prefix))
-    error_message = "name_prefix must be 2 to 41 lower-case letters, digits and hyphens, starting with a letter."
+    condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.name_prefix)) && length(var.name_prefix) >= 2 && length(var.name_prefix) <= 41
+    error_message = "name_prefix must be 2 to 41 lower-case letters, digits and single hyphens, starting with a letter and not ending with a hyphen: CloudTrail accepts no adjacent hyphens."
+  }
+
+  validation {
+    condition     = alltrue([for reserved in ["sthree-", "amzn-s3-demo-"] : !startswith("${var.name_prefix}-", reserved)])
+    error_message = "name_prefix must not begin with sthree- or amzn-s3-demo-: S3 reserves such bucket names."
   }
 }
 
 variable "administrator_arns" {
-  description = "Principals that may change the policies of the audit keys: the role that runs Terraform."
+  description = "Principals that may change the policy of the trail's key: the role that runs Terraform."
   type        = list(string)
   nullable    = false
 
@@ -51,7 +56,7 @@ variable "archive_days" {
   default     = 2557
 
   validation {
-    condition     = var.archive_days == 0 || (var.archive_days >= 365 && var.archive_days >= var.lock_days)
+    condition     = var.archive_days == 0 || (var.archive_days >= 365 && var.archive_days >= var.lock_days && floor(var.archive_days) == var.archive_days)
     error_message = "archive_days must be at least 365 and not less than lock_days, or 0 to keep the files indefinitely."
   }
 }
@@ -63,8 +68,8 @@ variable "lock_days" {
   default     = 365
 
   validation {
-    condition     = var.lock_days >= 1
-    error_message = "lock_days must be at least 1."
+    condition     = var.lock_days >= 1 && var.lock_days <= 36500 && floor(var.lock_days) == var.lock_days
+    error_message = "lock_days must be a whole number from 1 to 36500: S3 Object Lock keeps for 100 years at most."
   }
 }
 
@@ -80,20 +85,8 @@ variable "lock_mode" {
   }
 }
 
-variable "alarm_emails" {
-  description = "E-mail addresses that receive the alarms; each one must confirm its subscription."
-  type        = list(string)
-  nullable    = false
-  default     = []
-
-  validation {
-    condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@[:space:]]+@[^@[:space:]]+$", address))])
-    error_message = "alarm_emails must be e-mail addresses."
-  }
-}
-
 variable "rotation_period_in_days" {
-  description = "Days between automatic rotations of the audit keys' material (90 to 2560); null uses the KMS default of 365."
+  description = "Days between automatic rotations of the material of the trail's key (90 to 2560); null uses the KMS default of 365."
   type        = number
   default     = 365
 
@@ -108,4 +101,29 @@ variable "force_destroy" {
   type        = bool
   nullable    = false
   default     = false
+}
+
+variable "path" {
+  description = "Path in IAM of the role that writes the log group, for example `/dekctl/`."
+  type        = string
+  nullable    = false
+  default     = "/"
+
+  validation {
+    condition     = can(regex("^/([A-Za-z0-9+=,.@_-]+/)*$", var.path)) && length(var.path) <= 512
+    error_message = "path must begin and end with a slash, for example /dekctl/, and have at most 512 characters."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of a managed policy used as permissions boundary of that role; null for none. It must allow logs:CreateLogStream and logs:PutLogEvents."
+  type        = string
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags of every resource that can have any, in addition to the provider's default tags."
+  type        = map(string)
+  nullable    = false
+  default     = {}
 }

@@ -15,17 +15,21 @@ output "dekctl" {
     kek = {
       arn         = module.kek.arn
       alias       = module.kek.alias
-      generations = module.kek.generations
+      generations = { for name, g in module.kek.generations : name => { arn = g.arn, state = g.state } }
     }
 
-    tenants = { for name, kek in module.tenant : name => { arn = kek.arn, alias = kek.alias, generations = kek.generations } }
+    tenants = { for name, kek in module.tenant : name => { arn = kek.arn, alias = kek.alias, generations = { for g, key in kek.generations : g => { arn = key.arn, state = key.state } } } }
 
     roles = module.access.role_arns
 
     audit = {
-      trail_arn = one(module.audit[*].trail_arn)
-      bucket    = one(module.audit[*].bucket)
-      log_group = one(module.audit[*].log_group)
+      trail_arn       = try(local.trail.trail_arn, null)
+      bucket          = try(local.trail.bucket, null)
+      existing        = local.existing_trail != null
+      prefix          = try(local.trail.prefix, null)
+      organization_id = try(local.trail.organization_id, null)
+      log_group       = try(local.trail.log_group, null)
+      topic_arn       = one(module.alarms[*].topic_arn)
     }
   }
 }
@@ -37,6 +41,6 @@ output "replicable" {
       arn    = g.arn
       state  = g.state
       policy = module.kek.policies[name]
-    } if var.generations[name].multi_region
+    } if coalesce(try(var.generations[name].multi_region, null), false)
   }
 }

@@ -3,7 +3,11 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
+  alias  = coalesce(var.alias, "alias/${var.name_prefix}")
   active = one([for name, g in var.generations : name if g.state == "active"])
+
+  # AWS KMS Developer Guide, "Resource quotas": 32 KB.
+  longest_policy = 32768
 
   # The states whose rights a generation has.
   counts_as = { for name, g in var.generations : name => g.still_wraps ? [g.state, "active"] : [g.state] }
@@ -23,14 +27,21 @@ resource "aws_kms_key" "generation" {
   deletion_window_in_days            = 30
   bypass_policy_lockout_safety_check = false
 
-  tags = {
+  tags = merge(var.tags, {
     Name                = "${var.name_prefix}-${each.key}"
     "dekctl:generation" = each.key
+  })
+
+  lifecycle {
+    precondition {
+      condition     = length(replace(data.aws_iam_policy_document.key[each.key].json, "/\\s/", "")) <= local.longest_policy
+      error_message = "The key policy of generation ${each.key} would have ${length(replace(data.aws_iam_policy_document.key[each.key].json, "/\\s/", ""))} bytes; KMS allows ${local.longest_policy}. Each table adds to it: give some tables a KEK of their own, in another instance of module dekctl."
+    }
   }
 }
 
 # Updated in place: this is how a new generation becomes active.
 resource "aws_kms_alias" "this" {
-  name          = "alias/${var.name_prefix}"
+  name          = local.alias
   target_key_id = aws_kms_key.generation[local.active].key_id
 }

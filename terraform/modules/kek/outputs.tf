@@ -5,15 +5,18 @@ output "arn" {
 
 output "alias" {
   description = "Name of the alias, which always points to the active generation."
-  value       = aws_kms_alias.this.name
+  value       = local.alias
+
+  depends_on = [aws_kms_alias.this]
 }
 
 output "generations" {
-  description = "Every generation by name, with its ARN and state."
+  description = "Every generation by name, with its ARN, key id and state."
   value = {
     for name, g in var.generations : name => {
-      arn   = aws_kms_key.generation[name].arn
-      state = g.state
+      arn    = aws_kms_key.generation[name].arn
+      key_id = aws_kms_key.generation[name].key_id
+      state  = g.state
     }
   }
 }

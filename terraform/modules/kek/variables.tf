@@ -9,6 +9,24 @@ variable "name_prefix" {
   }
 }
 
+variable "alias" {
+  description = "Name of the alias, if it is not `alias/<name_prefix>`: that of an imported KEK, which applications use already."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alias == null || (can(regex("^alias/[A-Za-z0-9/_-]{1,250}$", var.alias)) && !startswith(coalesce(var.alias, "-"), "alias/aws/"))
+    error_message = "alias must be alias/ and letters, digits, slashes, hyphens and underscores; alias/aws/ is reserved."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every key, in addition to the provider's default tags."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+}
+
 variable "generations" {
   description = <<-EOT
     The KEK's generations by name. Exactly one is `active`: the alias points to it and new DEKs are wrapped by it.

@@ -15,10 +15,10 @@ resource "aws_kms_replica_key" "generation" {
   deletion_window_in_days            = 30
   bypass_policy_lockout_safety_check = false
 
-  tags = {
+  tags = merge(var.tags, {
     Name                = "${var.name_prefix}-${each.key}"
     "dekctl:generation" = each.key
-  }
+  })
 
   lifecycle {
     postcondition {
@@ -31,6 +31,6 @@ resource "aws_kms_replica_key" "generation" {
 resource "aws_kms_alias" "this" {
   count = local.active == null ? 0 : 1
 
-  name          = "alias/${var.name_prefix}"
+  name          = coalesce(var.alias, "alias/${var.name_prefix}")
   target_key_id = aws_kms_replica_key.generation[local.active].key_id
 }

@@ -9,6 +9,19 @@ variable "name_prefix" {
   }
 }
 
+variable "alias" {
+  description = "Name of the alias in this Region, if it is not `alias/<name_prefix>`."
+  type        = string
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags of every replica, in addition to the provider's default tags."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+}
+
 variable "generations" {
   description = "The multi-Region generations to replicate: ARN of the primary key, its state, and its key policy."
   type = map(object({

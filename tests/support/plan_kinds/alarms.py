@@ -55,6 +55,14 @@ ALARMS: Cases = {
     "an alarm watches another metric": (sets(ALARM, metric_name="other"), "alarm"),
     "an alarm gets another description": (sets(ALARM, alarm_description="new"), None),
     "a rule is deleted": (deletes(RULE), "alarm"),
+    "a rule about the trail's bucket is disabled": (
+        sets('aws_cloudwatch_event_rule.this["s3"]', state="DISABLED", is_enabled=False),
+        "alarm",
+    ),
+    "the alarm about the bucket is muted": (
+        sets('aws_cloudwatch_metric_alarm.this["bucket-changed"]', actions_enabled=False),
+        "alarm",
+    ),
     "a rule is disabled": (sets(RULE, state="DISABLED", is_enabled=False), "alarm"),
     "a rule reports fewer events": (pattern(lambda p: p["detail"]["eventName"].pop()), "alarm"),
     "a rule reports more events": (

@@ -100,7 +100,8 @@ class Place:
             env = self.make_env or self.env
             return _MAKE.sub(rf"make \1 ENV={env}", text) if env else text
         root = self.terraform
-        text = text.replace(f"terraform/environments/{self.env}", root or "your Terraform root")
+        if root is not None:
+            text = text.replace(f"terraform/environments/{self.env}", root)
         chdir = f" -chdir={shlex.quote(root)}" if root is not None else ""
 
         def command(found: re.Match[str]) -> str:

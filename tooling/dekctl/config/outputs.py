@@ -52,7 +52,7 @@ class Outputs:
     generations: tuple[Generation, ...]
     roles: dict[Role, str]
     context_name: str
-    audit: dict[str, str | None]
+    audit: dict[str, Any]
     context_names: tuple[str, ...] = ()
     tenants: tuple[Generation, ...] = ()
     tenant_aliases: tuple[str, ...] = ()

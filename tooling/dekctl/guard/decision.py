@@ -18,7 +18,7 @@ from dekctl.guard.environment import environment_outputs, refuse_other_environme
 from dekctl.guard.kms_keys import is_kek
 from dekctl.guard.risk import Inputs, Risk
 from dekctl.guard.rules import find_risks
-from dekctl.guard.terraform_plan import HINT, TerraformPlan, read_plan
+from dekctl.guard.terraform_plan import HINT, ResourceChange, TerraformPlan, read_plan
 from dekctl.ledger import RunState
 from dekctl.lifecycle.backup_window import backup_window
 from dekctl.lifecycle.usage import (
@@ -95,6 +95,7 @@ class Inspection:
     rows_counted: bool = False
     not_counted: str | None = None
     recorded: bool = False
+    imports: list[ResourceChange] = field(default_factory=list)
 
     @property
     def refused(self) -> list[PlanFinding]:
@@ -123,6 +124,10 @@ class Inspection:
             "refused": bool(self.refused),
             "rows_counted": self.rows_counted,
             "recorded": self.recorded,
+            "imports": [
+                {"address": c.address, "id": c.imported, "overwrites": c.overwritten}
+                for c in self.imports
+            ],
             "findings": [finding.as_json() for finding in self.findings],
         }
 
@@ -144,7 +149,7 @@ def inspect_plan(
         RefusedError: the plan holds a risk, and the rows cannot be counted.
     """
     plan = read_plan(file)
-    inspection = Inspection(env, file)
+    inspection = Inspection(env, file, imports=[c for c in plan.changes if c.imported])
     with open_project() as project:
         inspection.env = project.env.name
         refuse_other_environment(plan, project)

@@ -34,6 +34,17 @@ class ResourceChange:
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
     unknown: Mapping[str, Any]
+    imported: str | None = None
+    """The id of what exists already and is taken into the state by this plan."""
+
+    @property
+    def overwritten(self) -> list[str]:
+        """The settings that an import loses: set now, and other ones planned."""
+        return sorted(
+            name
+            for name, value in (self.before or {}).items()
+            if name != "tags_all" and value not in (None, "", [], {}) and value != self.will(name)
+        )
 
     @property
     def goes(self) -> bool:
@@ -215,6 +226,7 @@ def _change(raw: Mapping[str, Any]) -> tuple[ResourceChange, str]:
             before=before,
             after=after,
             unknown=unknown or {},
+            imported=(change.get("importing") or {}).get("id"),
         ),
         raw.get("mode", "managed"),
     )

@@ -11,8 +11,9 @@ from dekctl.wording import counted
 
 DOLLARS_PER_CALL = 0.03 / 10_000
 """AWS KMS pricing: $0.03 for 10,000 requests."""
-DOLLARS_PER_EVENT = 2.00 / 100_000
-"""CloudTrail pricing: $2 for 100,000 management events of every copy but an account's first."""
+DOLLARS_PER_COPY = 2.00 / 100_000
+"""AWS CloudTrail pricing: the first copy of management events in a Region is free; each further
+copy, which every further trail makes, costs $2.00 for 100,000 events. Each call is an event."""
 CALLS_PER_SECOND = 8_000.0
 """One process makes about this many KMS calls per second (docs/performance.md) ..."""
 ROWS_PER_SECOND = 40_000.0
@@ -40,13 +41,9 @@ def _sum(tables: Sequence[tuple[int, int]], rate: float | None) -> dict[str, Any
     return {
         "kms_calls": calls,
         "usd": round(calls * DOLLARS_PER_CALL, 4),
+        "usd_second_trail": round(calls * DOLLARS_PER_COPY, 4),
         "seconds": round(seconds, 1),
     }
-
-
-def trail_cost(calls: int) -> dict[str, Any]:
-    """What the environment's trail costs for these calls, if it is not the account's first one."""
-    return {"trail_events": calls, "trail_usd": round(calls * DOLLARS_PER_EVENT, 4)}
 
 
 def text(value: dict[str, Any]) -> list[str]:
@@ -61,13 +58,10 @@ def text(value: dict[str, Any]) -> list[str]:
     for version, name in names.items():
         mark = "this run" if value["version"] == version else "instead"
         lines.append(_line(f"{mark}, {name}", value[version]))
-    if "passes" in value:
-        shares = ", ".join(f"{calls:,} by {name}" for name, calls in value["passes"].items())
-        lines.append(f"KMS calls of this run: {shares}")
-    if "trail_usd" in value:
+    if value["usd_second_trail"]:
         lines.append(
-            f"CloudTrail: {value['trail_events']:,} events, about ${value['trail_usd']:,.2f} if "
-            "this environment's trail is not the first one of its account"
+            f"each further trail of management events in this account: about "
+            f"${value['usd_second_trail']:,.2f} more (CloudTrail bills all copies but the first)"
         )
     return lines
 

@@ -18,10 +18,13 @@ override_data {
   }
 }
 
-override_resource {
-  target          = aws_sns_topic.alerts
-  override_during = plan
-  values          = { arn = "arn:aws:sns:eu-central-1:111122223333:files-alerts" }
+override_data {
+  target = module.key_administration.data.aws_caller_identity.current
+  values = {
+    account_id = "111122223333"
+    arn        = "arn:aws:iam::111122223333:role/terraform"
+    user_id    = "AROAEXAMPLE:test"
+  }
 }
 
 variables {
@@ -30,10 +33,9 @@ variables {
   reader_arns        = ["arn:aws:iam::111122223333:role/files-auditor"]
 }
 
-run "the_trail_sees_all_is_closed_and_raises_alarms" {
+run "the_trail_sees_every_use_of_a_key" {
   command = plan
 
-  # The trail sees every use of a key.
   assert {
     condition     = aws_cloudtrail.this.is_multi_region_trail && aws_cloudtrail.this.enable_log_file_validation && aws_cloudtrail.this.enable_logging && aws_cloudtrail.this.include_global_service_events
     error_message = "The trail covers every Region and global service, and its files are signed."
@@ -48,8 +50,11 @@ run "the_trail_sees_all_is_closed_and_raises_alarms" {
     condition     = aws_cloudwatch_log_group.trail.retention_in_days >= 365
     error_message = "Events stay searchable for a year at least."
   }
+}
 
-  # The bucket is closed and its files are locked.
+run "the_bucket_is_closed_and_its_files_are_locked" {
+  command = plan
+
   assert {
     condition = alltrue([for block in [aws_s3_bucket_public_access_block.trail, aws_s3_bucket_public_access_block.access] :
       block.block_public_acls && block.block_public_policy && block.ignore_public_acls && block.restrict_public_buckets
@@ -89,8 +94,11 @@ run "the_trail_sees_all_is_closed_and_raises_alarms" {
     ])
     error_message = "CloudTrail writes on behalf of this trail only."
   }
+}
 
-  # The trail's key is for the trail.
+run "the_trails_key_is_for_the_trail" {
+  command = plan
+
   assert {
     condition = jsonencode({
       for s in jsondecode(data.aws_iam_policy_document.trail_key.json).Statement : s.Sid => s.Principal
@@ -112,38 +120,52 @@ run "the_trail_sees_all_is_closed_and_raises_alarms" {
   }
 
   assert {
-    condition     = !strcontains(data.aws_iam_policy_document.trail_key.json, "kms:*") && !strcontains(data.aws_iam_policy_document.alerts_key.json, "kms:*")
+    condition     = !strcontains(data.aws_iam_policy_document.trail_key.json, "kms:*")
     error_message = "No kms:* in a key policy."
   }
+}
 
-  # CloudTrail can assume its delivery role.
+run "cloudtrail_can_assume_its_delivery_role" {
+  command = plan
+
   assert {
     condition     = !can(jsondecode(data.aws_iam_policy_document.delivery_trust.json).Statement[0].Condition)
     error_message = "CloudTrail sends no aws:SourceArn or aws:SourceAccount when it assumes the role for CloudWatch Logs."
   }
+}
 
-  # Every event that matters raises an alarm and a notice.
-  assert {
-    condition = alltrue([
-      for event in ["DisableKey", "ScheduleKeyDeletion", "PutKeyPolicy", "CreateGrant", "CreateAlias", "UpdateAlias", "DeleteAlias", "DisableKeyRotation", "StopLogging", "DeleteTrail"] :
-      anytrue([for f in aws_cloudwatch_log_metric_filter.this : strcontains(f.pattern, "\"${event}\"")]) &&
-      anytrue([for r in aws_cloudwatch_event_rule.this : strcontains(r.event_pattern, "\"${event}\"")])
-    ])
-    error_message = "An event has no metric filter or no EventBridge rule."
+run "accounts_neither_administer_nor_read" {
+  command = plan
+  variables {
+    administrator_arns = ["arn:aws:iam::111122223333:root"]
+    reader_arns        = ["arn:aws:iam::111122223333:root"]
   }
+  expect_failures = [var.administrator_arns, var.reader_arns]
+}
 
-  assert {
-    condition     = strcontains(aws_cloudwatch_log_metric_filter.this["kms-denied"].pattern, "AccessDenied")
-    error_message = "Denied KMS calls raise an alarm."
+run "events_are_kept_a_year" {
+  command = plan
+  variables {
+    log_retention_days = 90
   }
+  expect_failures = [var.log_retention_days]
+}
 
-  assert {
-    condition     = alltrue([for f in aws_cloudwatch_log_metric_filter.this : length(f.pattern) <= 1024])
-    error_message = "CloudWatch takes patterns of at most 1,024 characters."
+run "files_do_not_expire_while_they_are_locked" {
+  command = plan
+  variables {
+    archive_days = 400
+    lock_days    = 500
   }
+  expect_failures = [var.archive_days]
+}
 
-  assert {
-    condition     = alltrue([for a in aws_cloudwatch_metric_alarm.this : contains(a.alarm_actions, "arn:aws:sns:eu-central-1:111122223333:files-alerts")])
-    error_message = "Every alarm goes to the topic."
+run "names_and_days_are_ones_that_aws_accepts" {
+  command = plan
+  variables {
+    name_prefix  = "files--blue"
+    lock_days    = 36501
+    archive_days = 0
   }
+  expect_failures = [var.name_prefix, var.lock_days]
 }

@@ -44,11 +44,18 @@ override_module {
   outputs = {
     trail_arn     = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/files-trail"
     bucket        = "files-trail-111122223333"
+    bucket_names  = ["files-trail-111122223333", "files-logs-111122223333"]
     bucket_arn    = "arn:aws:s3:::files-trail-111122223333"
     log_group     = "/dekctl/files/cloudtrail"
     log_group_arn = "arn:aws:logs:eu-central-1:111122223333:log-group:/dekctl/files/cloudtrail"
     key_arn       = "arn:aws:kms:eu-central-1:111122223333:key/trail"
   }
+}
+
+override_module {
+  target          = module.alarms
+  override_during = plan
+  outputs         = { topic_arn = "arn:aws:sns:eu-central-1:111122223333:files-alerts" }
 }
 
 override_resource {
@@ -76,20 +83,18 @@ variables {
 run "the_output_is_what_dekctl_reads" {
   command = plan
 
-  override_resource {
-    target          = module.access.aws_iam_role.this
-    override_during = plan
-    values          = { arn = "arn:aws:iam::111122223333:role/files-role" }
-  }
-
   assert {
     condition = jsonencode(output.dekctl) == jsonencode({
       account_id                 = "111122223333"
       allow_rows_without_context = false
       audit = {
-        bucket    = "files-trail-111122223333"
-        log_group = "/dekctl/files/cloudtrail"
-        trail_arn = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/files-trail"
+        bucket          = "files-trail-111122223333"
+        existing        = false
+        log_group       = "/dekctl/files/cloudtrail"
+        organization_id = null
+        prefix          = null
+        topic_arn       = "arn:aws:sns:eu-central-1:111122223333:files-alerts"
+        trail_arn       = "arn:aws:cloudtrail:eu-central-1:111122223333:trail/files-trail"
       }
       context_name  = "encrypted_files"
       context_names = ["encrypted_files"]
@@ -102,7 +107,7 @@ run "the_output_is_what_dekctl_reads" {
         }
       }
       region          = "eu-central-1"
-      roles           = { for role in ["app", "auditor", "key_admin", "rewrapper", "verifier", "wrapper"] : role => "arn:aws:iam::111122223333:role/files-role" }
+      roles           = { for role in ["app", "auditor", "key_admin", "rewrapper", "verifier", "wrapper"] : role => "arn:aws:iam::111122223333:role/files-${replace(role, "_", "-")}" }
       schema_version  = 1
       source_identity = true
       tenants         = {}
@@ -133,4 +138,123 @@ run "roles_reach_replicas_of_multi_region_generations_only" {
     condition     = jsonencode(keys(output.replicable)) == jsonencode(["g1"])
     error_message = "Only a multi-Region generation can be replicated."
   }
+}
+
+run "tenants_cannot_take_the_aliases_of_the_audit_keys" {
+  command = plan
+  variables {
+    tenants = { trail = { generations = { g1 = { state = "active" } } } }
+  }
+  expect_failures = [var.tenants]
+}
+
+run "prefix_and_tenant_have_a_length_together" {
+  command = plan
+  variables {
+    name_prefix = "a-prefix-of-thirty-characters-x"
+    tenants     = { a-long-tenant = { generations = { g1 = { state = "active" } } } }
+  }
+  expect_failures = [var.tenants]
+}
+
+run "a_replica_is_in_a_region" {
+  command = plan
+  variables {
+    replica_regions = ["Ireland"]
+  }
+  expect_failures = [var.replica_regions]
+}
+
+run "a_replica_needs_a_multi_region_generation" {
+  command = plan
+  variables {
+    replica_regions = ["eu-west-1"]
+    generations     = { g2 = { state = "active" } }
+  }
+  expect_failures = [var.replica_regions]
+}
+
+run "the_key_admin_moves_a_replicas_alias" {
+  command = plan
+
+  variables {
+    replica_regions = ["eu-west-1"]
+  }
+
+  assert {
+    condition = alltrue([
+      for region in ["eu-central-1", "eu-west-1"] : anytrue([
+        for s in jsondecode(module.access.policies["key_admin"]).Statement :
+        s.Sid == "Operate" && contains(flatten([s.Resource]), "arn:aws:kms:${region}:111122223333:alias/files")
+      ])
+    ])
+    error_message = "A replica's Region has an alias of its own."
+  }
+}
+
+run "an_existing_trail_is_used" {
+  command = plan
+
+  variables {
+    audit = {
+      topic_arn = "arn:aws:sns:eu-central-1:111122223333:security"
+      existing = {
+        trail_arn       = "arn:aws:cloudtrail:eu-west-1:444455556666:trail/organisation"
+        bucket          = "organisation-trail"
+        prefix          = "trails/"
+        organization_id = "o-exampleorgid"
+      }
+    }
+  }
+
+  assert {
+    condition     = length(module.audit) == 0 && output.dekctl.audit.bucket == "organisation-trail" && output.dekctl.audit.prefix == "trails" && output.dekctl.audit.organization_id == "o-exampleorgid" && output.dekctl.audit.log_group == null
+    error_message = "No second trail, and dekctl audit is told where the files are."
+  }
+
+  assert {
+    condition = jsonencode({ for s in jsondecode(module.access.policies["auditor"]).Statement : s.Sid => s.Resource if contains(["ReadTrail", "ReadLogFiles", "ReadLogGroup", "DecryptTrail"], s.Sid) }) == jsonencode({
+      ReadLogFiles = ["arn:aws:s3:::organisation-trail/trails/AWSLogs/o-exampleorgid/111122223333/*", "arn:aws:s3:::organisation-trail"]
+      ReadTrail    = "arn:aws:cloudtrail:eu-west-1:444455556666:trail/organisation"
+    })
+    error_message = "The auditor reads this account's files, and of the others nothing."
+  }
+}
+
+run "any_number_of_tenants_fits_by_their_key_policies" {
+  command = plan
+
+  override_module {
+    target          = module.tenant
+    override_during = plan
+    outputs = {
+      arn         = "arn:aws:kms:eu-central-1:111122223333:key/tenant"
+      alias       = "alias/files-tenant"
+      generations = { g1 = { arn = "arn:aws:kms:eu-central-1:111122223333:key/tenant", key_id = "tenant", state = "active" } }
+      counts_as   = { g1 = ["active"] }
+    }
+  }
+
+  variables {
+    tenants_by_key_policy = true
+    tenants               = { for number in range(2) : "tenant-${number}" => { generations = { g1 = { state = "active" } } } }
+  }
+
+  assert {
+    condition     = !strcontains(module.access.policies["app"], "tenant") && length(output.dekctl.tenants) == 2
+    error_message = "The roles' own policies list no KEK of a tenant."
+  }
+
+  assert {
+    condition     = strcontains(module.access.policies["key_admin"], ":alias/files-*\"")
+    error_message = "The key admin moves the tenants' aliases."
+  }
+}
+
+run "a_role_has_no_attribute_of_another_name" {
+  command = plan
+  variables {
+    trust = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["arn:aws:iam::111122223333:role/ops"], requires_mfa = true } }
+  }
+  expect_failures = [var.trust]
 }

@@ -36,10 +36,9 @@ variables {
   ]
 }
 
-run "keys_and_their_policies_are_as_narrow_as_declared" {
+run "keys_follow_their_state" {
   command = plan
 
-  # Keys follow their state.
   assert {
     condition     = { for name, key in aws_kms_key.generation : name => key.is_enabled } == { g1 = false, g2 = true, g3 = true }
     error_message = "Only a disabled generation is disabled."
@@ -59,8 +58,11 @@ run "keys_and_their_policies_are_as_narrow_as_declared" {
     condition     = aws_kms_alias.this.name == "alias/files"
     error_message = "The alias is named by name_prefix."
   }
+}
 
-  # No allow has a wildcard principal or hands cryptography to the account.
+run "no_allow_has_a_wildcard_principal_or_hands_cryptography_to_the_account" {
+  command = plan
+
   assert {
     condition = alltrue(flatten([
       for policy in output.policies : [
@@ -90,8 +92,11 @@ run "keys_and_their_policies_are_as_narrow_as_declared" {
     ]))
     error_message = "The account may only save itself from a lock-out, as its root user."
   }
+}
 
-  # Rights follow the state of the generation.
+run "rights_follow_the_state_of_the_generation" {
+  command = plan
+
   assert {
     condition = jsonencode({
       for name, policy in output.policies : name => [
@@ -100,8 +105,11 @@ run "keys_and_their_policies_are_as_narrow_as_declared" {
     }) == jsonencode({ g1 = [], g2 = ["AppUnwraps"], g3 = ["AppUnwraps", "AppIssues"] })
     error_message = "Nothing on a disabled generation, unwrapping on a retired one, both on the active one."
   }
+}
 
-  # Every use is bound to the whole context.
+run "every_use_is_bound_to_the_whole_context" {
+  command = plan
+
   assert {
     condition = alltrue(flatten([
       for policy in output.policies : [
@@ -114,8 +122,32 @@ run "keys_and_their_policies_are_as_narrow_as_declared" {
     ]))
     error_message = "The table's name, no other context key, and neither of them missing."
   }
+}
 
-  # The denies are exactly these.
+run "a_branch_key_has_a_context_of_its_own" {
+  command = plan
+
+  variables {
+    grants = [
+      { sid = "AppOpensBranchKeys", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"], bound_to = "dekctl:branch" },
+    ]
+  }
+
+  assert {
+    condition = jsonencode([
+      for s in jsondecode(output.policies["g2"]).Statement : [s.Action, s.Condition] if s.Sid == "AppOpensBranchKeys"
+      ]) == jsonencode([["kms:Decrypt", {
+        StringEquals                = { "kms:EncryptionContext:dekctl:table" = "encrypted_files" }
+        "ForAllValues:StringEquals" = { "kms:EncryptionContextKeys" = ["dekctl:table", "dekctl:branch"] }
+        Null                        = { "kms:EncryptionContextKeys" = "false", "kms:EncryptionContext:dekctl:branch" = "false" }
+    }]])
+    error_message = "The table's name and the branch; no primary key beside it, and neither of them missing."
+  }
+}
+
+run "the_denies_are_exactly_these" {
+  command = plan
+
   assert {
     condition = alltrue([
       for policy, cryptography in { for policy in values(output.policies) : policy => [
@@ -165,27 +197,6 @@ run "keys_and_their_policies_are_as_narrow_as_declared" {
       })
     ])
     error_message = "A deny of a key policy is missing or is not what it was."
-  }
-}
-
-run "a_branch_key_has_a_context_of_its_own" {
-  command = plan
-
-  variables {
-    grants = [
-      { sid = "AppOpensBranchKeys", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"], bound_to = "dekctl:branch" },
-    ]
-  }
-
-  assert {
-    condition = jsonencode([
-      for s in jsondecode(output.policies["g2"]).Statement : [s.Action, s.Condition] if s.Sid == "AppOpensBranchKeys"
-      ]) == jsonencode([["kms:Decrypt", {
-        StringEquals                = { "kms:EncryptionContext:dekctl:table" = "encrypted_files" }
-        "ForAllValues:StringEquals" = { "kms:EncryptionContextKeys" = ["dekctl:table", "dekctl:branch"] }
-        Null                        = { "kms:EncryptionContextKeys" = "false", "kms:EncryptionContext:dekctl:branch" = "false" }
-    }]])
-    error_message = "The table's name and the branch; no primary key beside it, and neither of them missing."
   }
 }
 

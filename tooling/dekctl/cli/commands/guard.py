@@ -36,6 +36,9 @@ def guard(state: State, plan: Path, allow: tuple[str, ...]) -> None:
     runs this before it applies a plan.
     """
     inspection = inspect_plan(plan, allow, state.env_name or "", state.project)
+    for change in inspection.imports:
+        what = ", ".join(change.overwritten) or "nothing"
+        state.terminal.note(f"imports {change.imported} as {change.address}; overwrites: {what}")
     state.terminal.result(inspection.as_json(), _text(inspection))
     if inspection.not_counted is not None:
         state.terminal.note(f"the rows were not counted: {inspection.not_counted}")

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from dekctl.cli.consent import CONTRACT, SCHEMA_ROLLBACK, Stakes, consent
 from dekctl.cli.execute import with_progress
 from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
@@ -37,7 +36,7 @@ def _run(
     table: str | None,
     *,
     sql: bool,
-    stakes: Stakes | None = None,
+    question: str = "",
     trigger: bool | None = None,
     adoption: Adoption | None = None,
 ) -> None:
@@ -58,8 +57,8 @@ def _run(
             for config in project.table_configs(table):
                 if advice := before_contract(config):
                     state.terminal.note(advice)
-        if stakes is not None:
-            confirm = consent(state, project, stakes, table, yes=False)
+        if question:
+            confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)
         done = workflow.run_step(
             project,
             step,
@@ -133,7 +132,8 @@ def expand(
 @click.pass_obj
 def contract(state: State, sql: bool, table: str | None, yes: bool) -> None:
     """Drop the plaintext column. Refused while any row has a plaintext."""
-    _run(state, "contract", table, sql=sql, stakes=None if yes else CONTRACT)
+    question = "" if yes else "Drop the plaintext column in {env}?"
+    _run(state, "contract", table, sql=sql, question=question)
 
 
 @schema.command()
@@ -147,7 +147,8 @@ def rollback(state: State, sql: bool, table: str | None, yes: bool) -> None:
     Before it drops wrapped keys, it decrypts every one of them; refused if any key would be lost.
     To undo the whole migration, use: dekctl rollback.
     """
-    _run(state, "rollback", table, sql=sql, stakes=None if yes else SCHEMA_ROLLBACK)
+    question = "" if yes else "Undo the last schema step in {env}?"
+    _run(state, "rollback", table, sql=sql, question=question)
 
 
 @schema.command()

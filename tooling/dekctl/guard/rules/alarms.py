@@ -1,7 +1,8 @@
 """Alarms and notices about keys and the trail that the plan silences.
 
 A metric filter on the trail's log group counts events, an alarm watches the metric, a topic tells
-people; an EventBridge rule about KMS or CloudTrail tells the topic at once. All of them count.
+people; an EventBridge rule about KMS or CloudTrail, or one that tells the same topic, tells it at
+once. All of them count.
 """
 
 from __future__ import annotations
@@ -79,15 +80,18 @@ class _Watch:
             for c in plan.of("aws_cloudwatch_metric_alarm")
             if (c.was("namespace"), c.was("metric_name")) in metrics
         ]
+        alarm_topics = {a for c in self.alarms for a in c.was("alarm_actions") or ()}
+        targets = plan.of("aws_cloudwatch_event_target")
+        # A rule about what else an alarm needs (its bucket, its log group) tells the same topic.
+        to_topics = {c.was("rule") for c in targets if c.was("arn") in alarm_topics}
         self.rules = [
             c
             for c in plan.of("aws_cloudwatch_event_rule")
-            if any(source in str(c.was("event_pattern") or "") for source in SOURCES)
+            if c.was("name") in to_topics
+            or any(source in str(c.was("event_pattern") or "") for source in SOURCES)
         ]
         names = {c.was("name") for c in self.rules}
-        targets = plan.of("aws_cloudwatch_event_target")
         self.targets = [c for c in targets if c.was("rule") in names]
-        alarm_topics = {a for c in self.alarms for a in c.was("alarm_actions") or ()}
         rule_topics = {c.was("arn") for c in self.targets}
         self.services = {
             arn: [

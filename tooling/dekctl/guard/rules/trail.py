@@ -31,7 +31,9 @@ def find(inputs: Inputs) -> Iterator[Risk]:
     for trail in trails:
         for reason in _narrowed(plan, trail):
             yield trail_risk(trail.change, f"{trail.change.was('name')} {reason}")
-    expected = plan.outputs.audit.get("trail_arn") if plan.outputs else None
+    audit = plan.outputs.audit if plan.outputs else {}
+    # A trail that existed before is none of this plan's resources.
+    expected = None if audit.get("existing") else audit.get("trail_arn")
     name = str(expected).rpartition("/")[2]
     known = {change.was("name") or change.will("name") for change in plan.of("aws_cloudtrail")}
     if expected and name not in known:
