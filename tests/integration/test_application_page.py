@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_every_block_of_the_page_runs_as_it_stands(
     monkeypatch.syspath_prepend(str(folder))
     for name in ("DATABASE_URL", "DEKCTL_ENV"):
         monkeypatch.setenv(name, dekctl.environ[name])
+    pytest.importorskip("prometheus_client")
+    exported = open_telemetry()
     before = chosen()
     namespace: dict[str, object] = {"__name__": "page"}
     ran: list[str] = []
@@ -68,8 +71,24 @@ def test_every_block_of_the_page_runs_as_it_stands(
     finally:
         choose_again(before)
         sys.modules.pop("models", None)
+    assert {"kms.duration", "dek.reads"} <= exported()
     assert dekctl.json("verify")["failed"] == 0
     assert dekctl.json("status")["plaintext_only"] == 0
+
+
+def open_telemetry() -> Callable[[], set[str]]:
+    """Collect in memory what the page sends to OpenTelemetry; returns how to get the names."""
+    metrics = pytest.importorskip("opentelemetry.metrics")
+    sdk = pytest.importorskip("opentelemetry.sdk.metrics")
+    reader = sdk.export.InMemoryMetricReader()
+    metrics.set_meter_provider(sdk.MeterProvider([reader]))
+
+    def exported() -> set[str]:
+        data = reader.get_metrics_data()
+        scopes = [scope for each in data.resource_metrics for scope in each.scope_metrics]
+        return {metric.name for scope in scopes for metric in scope.metrics}
+
+    return exported
 
 
 def legacy_table(database: AppDatabase) -> None:

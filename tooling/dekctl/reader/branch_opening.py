@@ -13,7 +13,7 @@ from dekctl.kms.interface import Unwrapped
 from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.branches import Branch, BranchBlobs
 from dekctl.reader.memory import AbandonedError, Memory
-from dekctl.reader.patience import Patience, parts
+from dekctl.reader.patience import Patience, is_refusal, parts
 from dekctl.reader.rows import RowClass, session_of
 from dekctl.reader.steps import InDatabase, InKMS, Steps, rejection, result_of, wait_for
 
@@ -108,8 +108,10 @@ class BranchOpener:
                 if isinstance(answer, Unwrapped):
                     branch = Branch(answer.plaintext, stored[branch_id].kek_id)
                     found[branch_id] = branch
-                    memory.keep(branch_id, branch, since)
+                    memory.keep(branch_id, branch, since, branch.kek_id)
                 else:
+                    if is_refusal(answer):
+                        memory.refuse(stored[branch_id].kek_id)
                     found[branch_id] = rejected = RowRejectedError(
                         f"its branch key {branch_id.hex()} cannot be unwrapped: {answer.message}",
                         hint=answer.hint,
@@ -117,6 +119,8 @@ class BranchOpener:
                     )
                     memory.fail(branch_id, rejected)
         except BaseException as error:
+            for kek_id in {stored[branch_id].kek_id for branch_id in left if is_refusal(error)}:
+                memory.refuse(kek_id)
             stale, all_found = memory.give_up(left, error)
             if not all_found:
                 raise

@@ -23,7 +23,8 @@ class KeyCache:
     What it costs in safety: while a key is in memory, KMS is not asked, so nothing that happens to
     the KEK is noticed. A row whose KEK was disabled, or whose right was taken from this
     application, can be read for at most ``max_age`` seconds more; while KMS cannot be reached, for
-    at most ``max_age + stale_if_unavailable``. A refusal of KMS ends it at once, for that key.
+    at most ``max_age + stale_if_unavailable``. A refusal of KMS ends it at once for that key, and
+    ends use beyond ``max_age`` for all keys under that KEK.
     CloudTrail shows fewer reads than there were. Nothing is written to disk.
 
     An entry is bound to the wrapped key, the KEK and the encryption context of its row: a row that

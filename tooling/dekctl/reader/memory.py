@@ -44,6 +44,8 @@ class _Entry(Generic[V]):
     fresh_until: float
     kept_until: float
     uses_left: int
+    since: float
+    kek_id: str | None
     stale: bool = False
 
 
@@ -78,6 +80,7 @@ class Memory(Generic[K, V]):
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._flights: dict[K, Future[V]] = {}
         self._failures: OrderedDict[K, tuple[float, DekctlError]] = OrderedDict()
+        self._refused: dict[str | None, float] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -125,11 +128,15 @@ class Memory(Generic[K, V]):
                     claim.mine.append(key)
         return claim
 
-    def keep(self, key: K, value: V, since: float) -> None:
-        """Store a value that was asked for at the time ``since``, and give it to who waits."""
+    def keep(self, key: K, value: V, since: float, kek_id: str | None = None) -> None:
+        """Store a value that was asked for at the time ``since``, and give it to who waits.
+
+        ``kek_id`` is the KEK that :meth:`refuse` names.
+        """
         limits = self._limits
         fresh = since + limits.max_age
-        entry = _Entry(value, fresh, fresh + limits.stale_if_unavailable, self._most_uses - 1)
+        kept = fresh + limits.stale_if_unavailable
+        entry = _Entry(value, fresh, kept, self._most_uses - 1, since, kek_id)
         with self._lock:
             self._entries[key] = entry
             self._entries.move_to_end(key)
@@ -153,7 +160,8 @@ class Memory(Generic[K, V]):
                 if (
                     entry is not None
                     and self._limits.stale_if_unavailable
-                    and (now < entry.kept_until)
+                    and now < entry.kept_until
+                    and self._refused.get(entry.kek_id, entry.since) <= entry.since
                 ):
                     entry.stale = True
                     entry.uses_left = self._most_uses
@@ -186,6 +194,11 @@ class Memory(Generic[K, V]):
             raise error
         found = {key: value for key, value in stale.items() if value is not None}
         return found, len(found) == len(stale)
+
+    def refuse(self, kek_id: str | None) -> None:
+        """Say that KMS refused a KEK: no value of before is used beyond its age any more."""
+        with self._lock:
+            self._refused[kek_id] = self._clock()
 
     def forget(self, key: K) -> None:
         """Drop a value, so that the next use asks again."""

@@ -25,7 +25,7 @@ from dekctl.kms.interface import Unwrapped, UnwrapRequest
 from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.branch_opening import Branches, BranchOpener, look_up
 from dekctl.reader.memory import AbandonedError, Memory
-from dekctl.reader.patience import Patience, parts
+from dekctl.reader.patience import Patience, is_refusal, parts
 from dekctl.reader.rows import RowClass, RowClasses, session_of
 from dekctl.reader.stats import Counters
 from dekctl.reader.steps import InDatabase, InKMS, Steps, rejection, result_of, wait_for
@@ -272,10 +272,14 @@ class Opener:
                 left.remove(entry)
                 answers[entry] = answer
                 if isinstance(answer, DEK):
-                    deks.keep(entry, answer, since)
-                else:
-                    deks.fail(entry, answer)
+                    deks.keep(entry, answer, since, by_entry[entry].kek_id)
+                    continue
+                if is_refusal(answer):
+                    deks.refuse(by_entry[entry].kek_id)
+                deks.fail(entry, answer)
         except BaseException as error:
+            for kek_id in {by_entry[entry].kek_id for entry in left if is_refusal(error)}:
+                deks.refuse(kek_id)
             stale, all_found = deks.give_up(left, error)
             if not all_found:
                 raise

@@ -41,17 +41,7 @@ Item = TypeVar("Item")
 class KMSCall:
     """One call for one or many keys, as ``on_call`` is told of it when it has ended.
 
-    Prometheus::
-
-        SECONDS = prometheus_client.Histogram("kms_seconds", "KMS calls", ["operation", "error"])
-        keys = RowKeys.from_config(config, on_call=lambda call: SECONDS.labels(
-            call.operation, call.error or "").observe(call.seconds))
-
-    OpenTelemetry::
-
-        seconds = metrics.get_meter("app").create_histogram("kms.duration", unit="s")
-        keys = RowKeys.from_config(config, on_call=lambda call: seconds.record(
-            call.seconds, {"operation": call.operation, "error": call.error or ""}))
+    docs/application.md, "Metrics", has an example for Prometheus and one for OpenTelemetry.
     """
 
     operation: str
@@ -60,6 +50,11 @@ class KMSCall:
     seconds: float
     error: str | None
     """KMS's name of the error, or the class of the exception; None where it went well."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether KMS refused a KEK, not one wrapped key."""
+    return isinstance(error, KMSRefusedError) or isinstance(error.__cause__, KMSRefusedError)
 
 
 def parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
@@ -185,6 +180,7 @@ class Patience:
                 opened = True
             except KMSRefusedError as error:
                 rejected = RowRejectedError(error.message, hint=error.hint, code=error.code)
+                rejected.__cause__ = error  # by which it is told from what is wrong with a row
                 found = [rejected] * len(places)
             answers.update(zip(places, found, strict=True))
         if not opened:

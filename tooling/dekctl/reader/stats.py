@@ -14,19 +14,7 @@ from dekctl.kms.fork_safety import reset_after_fork
 class Stats:
     """Totals since the reader was made; what ``RowKeys.stats()`` returns.
 
-    Prometheus, in a collector::
-
-        def collect(self):
-            reads = CounterMetricFamily("dek_reads", "data keys read", labels=["source"])
-            for source, count in keys.stats().reads.items():
-                reads.add_metric([source], count)
-            yield reads
-
-    OpenTelemetry::
-
-        meter.create_observable_counter("dek.reads", [lambda _: [
-            Observation(count, {"source": source})
-            for source, count in keys.stats().reads.items()]])
+    docs/application.md, "Metrics", has an example for Prometheus and one for OpenTelemetry.
     """
 
     reads: Mapping[str, int]
