@@ -90,6 +90,29 @@ class Straggler:
         self._timer.join()
 
 
+class ReadsThenWrites(Straggler):
+    """An application's transaction that reads a row before the step, and then writes it."""
+
+    error: sa.exc.DBAPIError | None = None
+
+    def begin(self) -> None:
+        if not self.begun:
+            self.begun = True
+            self._connection = self._database.engine.connect()
+            self._connection.execute(sa.text("SELECT filename FROM encrypted_files WHERE id = 1"))
+
+    def _commit(self) -> None:
+        assert self._connection is not None
+        with self._connection as connection:
+            try:
+                connection.execute(
+                    sa.text("UPDATE encrypted_files SET filename = 'b' WHERE id = 1")
+                )
+                connection.commit()
+            except sa.exc.DBAPIError as error:
+                self.error = error
+
+
 def allow_no_plaintext(database: AppDatabase) -> None:
     """As some legacy schemas are: then no NOT NULL at the end of a rollback saves the row."""
     change = "MODIFY encryption_key VARBINARY(32) NULL"
@@ -127,6 +150,22 @@ def test_a_rollback_waits_for_a_key_that_is_being_issued_and_keeps_it(
         result = dekctl("schema", "rollback", "--yes")
     result.expect(3)
     assert app.rows()[(77,)]["wrapped_key"] == b"k" * 32
+
+
+@pytest.mark.parametrize("step", ["expand", "contract", "rollback"])
+def test_no_transaction_of_the_application_loses_a_deadlock_against_a_step(
+    mariadb_database: AppDatabase, dekctl: Dekctl, make_app: Any, step: str
+) -> None:
+    make_app(mariadb_database, rows=2)
+    if step != "expand":
+        dekctl("migrate").expect(0)
+    if step == "contract":
+        dekctl("scrub", "--yes").expect(0)
+    application = ReadsThenWrites(mariadb_database, "filename")
+    with application.watching():
+        dekctl("schema", step, *([] if step == "expand" else ["--yes"])).expect(0)
+    assert application.error is None
+    assert mariadb_database.sql("SELECT filename FROM encrypted_files WHERE id = 1") == [("b",)]
 
 
 @pytest.mark.parametrize("step", ["contract", "rollback"])

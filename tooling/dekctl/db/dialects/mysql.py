@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from dekctl.db.dialect import CONNECTIONS, ResiduePlace, Timeouts
+from dekctl.db.dialects.mysql_ddl import keep_ddl_out_of_queues
 from dekctl.db.dialects.mysql_exposure import MySQLExposure
 from dekctl.db.dialects.mysql_session import begin_session, own_options, unknown_option
 from dekctl.db.row import Change
@@ -139,6 +140,7 @@ class MySQL(MySQLExposure):
 
     def prepare(self, engine: Engine) -> None:
         lock = max(1, round(self.timeouts.lock))
+        keep_ddl_out_of_queues(engine, lock)
 
         # First of all: SQLAlchemy asks for the mode, to know how names are quoted.
         @event.listens_for(engine, "connect", insert=True)
