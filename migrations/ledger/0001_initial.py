@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from dekctl.branch_keys.table import OPTIONS
 from dekctl.ledger.upgrade import LedgerPlan
 
 revision = "ledger_0001"
@@ -25,6 +26,7 @@ def upgrade(plan: LedgerPlan) -> None:
         sa.Column("facts", sa.Text, nullable=False),
         schema=plan.schema,
         if_not_exists=True,
+        **OPTIONS,
     )
     op.create_table(
         "dekctl_quarantine",
@@ -37,6 +39,7 @@ def upgrade(plan: LedgerPlan) -> None:
         sa.Column("since", sa.String(32), nullable=False),
         schema=plan.schema,
         if_not_exists=True,
+        **OPTIONS,
     )
     # The ledger may be thrown away and made again: this table stays, and is found here.
     op.create_table(
@@ -54,6 +57,7 @@ def upgrade(plan: LedgerPlan) -> None:
         sa.Column("max_uses", sa.BigInteger, nullable=False),
         schema=plan.schema,
         if_not_exists=True,
+        **OPTIONS,
     )
     op.create_table(
         "dekctl_runs",
@@ -78,6 +82,7 @@ def upgrade(plan: LedgerPlan) -> None:
         sa.Column("error", sa.Text),
         schema=plan.schema,
         if_not_exists=True,
+        **OPTIONS,
     )
 
 

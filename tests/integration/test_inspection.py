@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+import sqlalchemy as sa
 
+from dekctl.schema.inspection import FINDINGS
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.pages import assert_part
@@ -199,6 +201,91 @@ ODD = {
         "has no room for dekctl's columns: the maximum row size",
         expand=3,
     ),
+    "number that is not exact": Odd(
+        "postgresql",
+        ("CREATE TABLE encrypted_files (id REAL PRIMARY KEY, encryption_key BYTEA NOT NULL)",),
+        "is REAL(), which is not exact",
+        expand=2,
+    ),
+    "network as the primary key": Odd(
+        "postgresql",
+        ("CREATE TABLE encrypted_files (id CIDR PRIMARY KEY, encryption_key BYTEA NOT NULL)",),
+        "is CIDR(), which has several texts",
+        expand=2,
+    ),
+    "array as the primary key": Odd(
+        "postgresql",
+        ("CREATE TABLE encrypted_files (id INT[] PRIMARY KEY, encryption_key BYTEA NOT NULL)",),
+        "which has several texts",
+        expand=2,
+    ),
+    "time that no program can read": Odd(
+        "postgresql",
+        (
+            "CREATE TABLE encrypted_files (id TIMESTAMP PRIMARY KEY, encryption_key BYTEA)",
+            "INSERT INTO encrypted_files (id) VALUES ('2026-01-01'), ('infinity')",
+        ),
+        "encrypted_files.id has values that no program can read",
+    ),
+    "NaN": Odd(
+        "postgresql",
+        (
+            "CREATE TABLE encrypted_files (id NUMERIC PRIMARY KEY, encryption_key BYTEA)",
+            "INSERT INTO encrypted_files (id) VALUES (1), ('NaN')",
+        ),
+        "encrypted_files.id has values that no program can read",
+    ),
+    "bits as the primary key on MariaDB": Odd(
+        "mariadb",
+        ("CREATE TABLE encrypted_files (id BIT(8) PRIMARY KEY, encryption_key VARBINARY(64))",),
+        "which is read as bytes and compared as a number",
+        expand=2,
+    ),
+    "key on the beginning of a text on MariaDB": Odd(
+        "mariadb",
+        (
+            "CREATE TABLE encrypted_files (id TEXT, encryption_key VARBINARY(64), "
+            "PRIMARY KEY (id(8)))",
+        ),
+        "the key PRIMARY of encrypted_files covers only the first 8 characters of id",
+        expand=3,
+    ),
+    "table without transactions on MariaDB": Odd(
+        "mariadb",
+        (MARIADB.format("") + " ENGINE=MyISAM",),
+        "the storage engine has no transactions",
+        expand=3,
+    ),
+    "system-versioned table on MariaDB": Odd(
+        "mariadb",
+        (MARIADB.format("") + " WITH SYSTEM VERSIONING",),
+        "is system-versioned, and MariaDB refuses to alter it",
+        expand=3,
+    ),
+    "row format on MariaDB": Odd(
+        "mariadb",
+        (MARIADB.format("") + " ROW_FORMAT=COMPACT",),
+        "has ROW_FORMAT=COMPACT",
+    ),
+    "zero date on MariaDB": Odd(
+        "mariadb",
+        (
+            "SET sql_mode = ''",
+            MARIADB.format(", created DATETIME NOT NULL DEFAULT '0000-00-00 00:00:00'"),
+        ),
+        "encrypted_files.created has a default with a zero date",
+    ),
+    "dekctl's own table in latin1 on MariaDB": Odd(
+        "mariadb",
+        (
+            MARIADB.format(""),
+            "CREATE TABLE dekctl_quarantine (table_name VARCHAR(255), pk_hash VARCHAR(64), "
+            "pk TEXT NOT NULL, operation VARCHAR(32) NOT NULL, reason TEXT NOT NULL, "
+            "run_id VARCHAR(36) NOT NULL, since VARCHAR(32) NOT NULL, "
+            "PRIMARY KEY (table_name, pk_hash)) CHARACTER SET latin1",
+        ),
+        "dekctl_quarantine, of dekctl's own tables, is in latin1",
+    ),
     "view on SQLite": Odd(
         "sqlite",
         (
@@ -229,14 +316,16 @@ def test_doctor_a_dry_run_and_expand_say_what_is_odd(
     odd = ODD[name]
     fixture = "postgres_database" if odd.kind == "postgresql" else f"{odd.kind}_database"
     database: AppDatabase = request.getfixturevalue(fixture)
-    for statement in odd.made_by:
-        database.sql(statement)
+    with database.engine.begin() as connection:
+        for statement in odd.made_by:
+            connection.exec_driver_sql(statement)
     dekctl.configure(f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n')
     try:
         lines = told(dekctl("doctor").stdout)
-        [line] = [line for line in lines if odd.said in line]
+        [line] = [line for line in lines if odd.said in line and "  table encrypted_files" in line]
         assert line.startswith(f"{odd.word}  table encrypted_files: ")
-        assert all("a column of keys" in other for other in lines if other != line)
+        others = [other for other in lines if other != line and odd.said not in other]
+        assert all("a column of keys" in other or "versioning" in other for other in others)
         if odd.named:
             made = "\n".join(f"{statement};" for statement in odd.made_by)
             assert_part("odd-tables.md", name, f"```sql\n{made}\n```\n\n```text\n{line}\n```")
@@ -247,6 +336,15 @@ def test_doctor_a_dry_run_and_expand_say_what_is_odd(
         if name == "subscription":
             database.sql("ALTER SUBSCRIPTION from_shop SET (slot_name = NONE)")
             database.sql("DROP SUBSCRIPTION from_shop")
+
+
+def test_the_page_lists_every_finding() -> None:
+    steps = ("doctor", "dry run", "expand", "contract")
+    lines = ["| finding | why it matters | refused by |", "|---|---|---|"]
+    for finding in FINDINGS:
+        refused = ", ".join(step for step in steps if step in finding.refuses) or "nothing"
+        lines.append(f"| {finding.name} | {finding.reason} | {refused} |")
+    assert_part("odd-tables.md", "findings", "\n".join(lines))
 
 
 def told(text: str) -> list[str]:
@@ -358,3 +456,45 @@ def test_the_whole_way_there_and_back(
     assert "FAIL" not in dekctl("doctor").expect(0).stdout
     dekctl("rollback", "--yes").expect(0)
     assert database.sql(keys) == before
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_role_without_rights_is_refused_and_the_printed_statements_help(
+    request: pytest.FixtureRequest, dekctl: Dekctl, kind: str
+) -> None:
+    name = "postgres_database" if kind == "postgresql" else "mariadb_database"
+    database: AppDatabase = request.getfixturevalue(name)
+    database.sql((PG if kind == "postgresql" else MARIADB).format(""))
+    url = database.engine.url.set(username="Clerk", password="clerk")
+    if kind == "postgresql":
+        database.sql("CREATE ROLE \"Clerk\" LOGIN PASSWORD 'clerk'")
+        database.sql(f"REVOKE TEMPORARY ON DATABASE {url.database} FROM PUBLIC")
+        database.sql('GRANT SELECT ON encrypted_files TO "Clerk"')
+    else:
+        database.sql("CREATE USER Clerk@'127.0.0.1' IDENTIFIED BY 'clerk'")
+        database.sql(f"GRANT SELECT ON {url.database}.* TO Clerk@'127.0.0.1'")
+    shown = url.render_as_string(hide_password=False)
+    dekctl.configure(f'[env.test]\ndatabase_url = "{shown}"\nprovider = "env"\n')
+    try:
+        lines = [line for line in told(dekctl("doctor").expect(0).stdout) if " Clerk" in line
+                 or '"Clerk"' in line]  # fmt: skip
+        assert len(lines) == (4 if kind == "postgresql" else 1)
+        dekctl("wrap", "--dry-run").expect(0)
+        dekctl("schema", "expand").expect(3)
+        inspector = sa.inspect(database.engine)
+        assert inspector.get_table_names() == ["encrypted_files"]
+        for line in lines:
+            hint = line.partition("hint: ")[2]
+            if hint.startswith("GRANT "):
+                database.sql(hint)
+        if kind == "postgresql":
+            assert "expand as sandbox" in "".join(lines)
+            database.sql('ALTER TABLE encrypted_files OWNER TO "Clerk"')
+        else:
+            database.sql(f"GRANT TRIGGER ON {url.database}.* TO Clerk@'127.0.0.1'")
+        assert "Clerk" not in "".join(told(dekctl("doctor").expect(0).stdout))
+        dekctl("migrate").expect(0)
+    finally:
+        if kind == "postgresql":
+            database.sql('DROP OWNED BY "Clerk" CASCADE')
+        database.sql('DROP ROLE "Clerk"' if kind == "postgresql" else "DROP USER Clerk@'127.0.0.1'")

@@ -156,6 +156,8 @@ def test_the_database_url_shows_in_no_repr(write: Path) -> None:
         "[table]\nprimary_key = [1]\n[env.x]\n",
         '[table]\nprimary_key = ""\n[env.x]\n',
         '[table]\nname = ""\n[env.x]\n',
+        f'[table]\ncontext_name = "{"c" * 256}"\n[env.x]\n',
+        f"[env.{'e' * 65}]\n",
         "[table]\nname = 7\n[env.x]\n",
         "[table]\ndek_bytes = [0]\n[env.x]\n",
         '[table]\ndek_bytes = ["x"]\n[env.x]\n',

@@ -27,7 +27,7 @@ from dekctl.schema import steps as schema
 from dekctl.schema.inspection import inspect
 from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
-from dekctl.schema.row_trigger import TriggerState, advice, trigger_state
+from dekctl.schema.trigger_state import TriggerState, advice, trigger_state
 from dekctl.wording import counted
 
 PROBE_PRIMARY_KEY = "dekctl doctor"
@@ -92,8 +92,6 @@ def _table(project: Project, config: Any) -> str:
             if stage is Stage.CONTRACTED
             else "finish the step, or take the table over, with: dekctl schema expand",
         )
-    plan.table.refuse_not_transactional()
-    plan.table.refuse_ambiguous_key()
     refuse_other_encoding(plan.table)
     with project.database.transaction() as connection:
         guards = plan.dialect.guards(connection, plan.table)
@@ -107,22 +105,20 @@ def _table(project: Project, config: Any) -> str:
     if stage is not Stage.EXPANDED:
         return f"stage {stage.value}"
     trigger = trigger_state(plan.table, left_out=plan.without_trigger)
-    problem = advice(trigger)
-    if trigger in (TriggerState.MISSING, TriggerState.CHANGED) and problem:
-        what, _, hint = problem.partition("; ")
-        raise RefusedError(what, hint=hint)
-    return f"stage expanded; {problem or f'row trigger {trigger.value}'}"
+    left_out = advice(trigger) if trigger is TriggerState.LEFT_OUT else None
+    return f"stage expanded; {left_out or f'row trigger {trigger.value}'}"
 
 
 def _oddities(project: Project, config: TableConfig) -> Iterator[Check]:
     """What will not work on a table, or will surprise, one check for each."""
     name = f"table {config.name}"
     try:
-        found = inspect(project.table(config, known=False))
+        plan = schema.plan_for(project.database, project.config, config)
+        found = inspect(plan.table, without_trigger=plan.without_trigger)
     except DekctlError:
         return  # the check before this one reports why
     for finding, oddity in found:
-        fails = finding.refuses == "expand"
+        fails = "doctor" in finding.refuses
         code = ExitCode.REFUSED if fails else ExitCode.OK
         yield Check(name, not fails, oddity.text, oddity.next, code, warning=not fails)
 

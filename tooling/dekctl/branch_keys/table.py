@@ -18,6 +18,13 @@ from dekctl.db.stored import StoredBlob, StoredText
 from dekctl.kms.branch_key import BranchKey
 
 NAME = "dekctl_branch_keys"
+OPTIONS: dict[str, Any] = {
+    f"{database}_{option}": value
+    for database in ("mysql", "mariadb")
+    for option, value in (("charset", "utf8mb4"), ("row_format", "DYNAMIC"), ("engine", "InnoDB"))
+}
+"""How MariaDB and MySQL make dekctl's own tables, whatever a database's defaults are: names may be
+in any script, and need keys of more than 767 bytes."""
 IDS_PER_QUERY = 500
 
 Result = TypeVar("Result")
@@ -44,6 +51,7 @@ def branch_keys_table(schema: str | None) -> sa.Table:
         sa.Column("kek_id", StoredText(2048), nullable=False),
         sa.Column("created_at", StoredText(32), nullable=False),
         sa.Column("max_uses", sa.BigInteger, nullable=False),
+        **OPTIONS,
     )
 
 

@@ -19,6 +19,9 @@ from dekctl.errors import UsageError
 FILE_NAME = "dekctl.toml"
 FILE_VARIABLE = "DEKCTL_CONFIG"
 ENV_VARIABLE = "DEKCTL_ENV"
+LONGEST_CONTEXT_NAME = 255
+LONGEST_ENVIRONMENT = 64
+"""Characters that the columns of ``dekctl_runs`` hold; ledger/tables.py has them."""
 EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 """What STS accepts (API reference, AssumeRole)."""
 
@@ -187,6 +190,7 @@ def _table(raw: Any, file: Path, environ: Mapping[str, str]) -> TableConfig:
     columns = [*table.primary_key, table.plaintext_column, table.wrapped_column]
     columns += [table.version_column, table.kek_column]
     columns += [table.wrapped_at_column] if table.wrapped_at_column else []
+    _refuse_long(f"the context name in {where}", table.context_name, LONGEST_CONTEXT_NAME)
     doubled = {column for column in columns if columns.count(column) > 1}
     if doubled:
         raise UsageError(
@@ -208,6 +212,15 @@ def _kek_by(setting: Setting, raw: Any, where: str, environ: Mapping[str, str]) 
     return KekBy(
         column, tuple((value, kek.read(name, where, environ)) for value, name in keks.items())
     )
+
+
+def _refuse_long(what: str, name: str, longest: int) -> None:
+    """Refuse a name that has no room in the ledger; both lengths are in characters."""
+    if len(name) > longest:
+        raise UsageError(
+            f"{what} has {len(name)} characters, and dekctl's own tables have room for {longest}",
+            hint=f"give it a shorter name: {name[:20]}…",
+        )
 
 
 def _refuse_duplicates(tables: tuple[TableConfig, ...]) -> None:
@@ -251,6 +264,7 @@ def _pick_env(envs: dict[str, Any], wanted: str | None, file: Path) -> tuple[str
 def _env(name: str, raw: dict[str, Any], file: Path, environ: Mapping[str, str]) -> EnvConfig:
     where = f"[env.{name}] of {file.name}"
     values = _settings(EnvConfig, raw, where, environ)
+    _refuse_long(f"the name of [env.…] in {file.name}", name, LONGEST_ENVIRONMENT)
     external_id = values.get("external_id")
     if external_id is not None and not EXTERNAL_ID.fullmatch(external_id):
         raise UsageError(

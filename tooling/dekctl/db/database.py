@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,12 @@ READ_ONLY_SECONDS = 20.0
 """The same for one that has been read-only since this process began: likely a replica."""
 FIRST_WAIT_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 5.0
+
+_DEFINES = re.compile(r"\s*(?:CREATE|ALTER|DROP|RENAME|LOCK|SET|REVOKE|BEGIN)\b", re.IGNORECASE)
+"""A statement that defines something or sets up a session: no row is in it."""
+_DOING = {True: " to change rows", False: " to read"}
+SHOWN_CHARACTERS = 120
+"""How much of such a statement an error shows."""
 
 
 class Database:
@@ -94,9 +101,10 @@ class Database:
                 yield connection
         except DBAPIError as error:
             original = error.orig if isinstance(error.orig, Exception) else error
-            raise self.translate(original, lost=error.connection_invalidated) from None
+            statement, lost = error.statement or "", error.connection_invalidated
+            raise self.translate(original, lost=lost, statement=statement, write=write) from None
         except self._driver_error as error:  # from COPY and bulk writes, on the driver's cursor
-            raise self.translate(error) from None
+            raise self.translate(error, write=write) from None
         except UnicodeDecodeError:  # psycopg's, which is no error of the DB-API
             raise DatabaseError(
                 f"the database {self.shown_url} gave a text that is not UTF-8", hint=NOT_UTF8_HINT
@@ -150,9 +158,16 @@ class Database:
             self.give_up.wait(backoff(attempt, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS))
             attempt += 1
 
-    def translate(self, error: Exception, *, lost: bool = False) -> DatabaseError:
-        """Turn a driver's error into one for the user, without any value from a row."""
-        text = self.dialect.describe(error)
+    def translate(
+        self, error: Exception, *, lost: bool = False, statement: str = "", write: bool = False
+    ) -> DatabaseError:
+        """Turn a driver's error into one for the user, without any value from a row.
+
+        ``statement`` is what the server refused, where that is known; ``write`` says that it was in
+        a transaction that writes.
+        """
+        defines = _DEFINES.match(statement)
+        text = self.dialect.describe_ddl(error) if defines else self.dialect.describe(error)
         where = self.shown_url
         if self.dialect.is_read_only(error):
             return ReadOnlyDatabaseError(
@@ -166,18 +181,31 @@ class Database:
                 hint="run the same command again once it is available; finished batches are kept",
             )
         hint = "check it with: dekctl doctor"
+        if defines:
+            text = f"{text}; the statement was: {shortened(statement)}"
+            hint = "mend what the server names, then run the same command again"
+        if self.dialect.is_denied(error):
+            hint = "grant the role of database_url that right, or name a role that has it there"
         if self.dialect.is_timeout(error):
             hint = "use a smaller --batch-size, or raise statement_timeout_seconds in [env]"
         hint = self.dialect.advice(error) or hint
+        doing = _DOING[write] if self._contacted and not defines else ""
+        refused = f"the database {where} refused{doing}: {text}"
         if self.dialect.is_about_rows(error):
-            return RowRefusedError(f"the database {where} refused: {text}", hint=hint, reason=text)
+            return RowRefusedError(refused, hint=hint, reason=text)
         kind = DeniedDatabaseError if self.dialect.is_denied(error) else DatabaseError
-        return kind(f"the database {where} refused: {text}", hint=hint)
+        return kind(refused, hint=hint)
 
     def now(self, connection: Connection) -> datetime:
         """The current time by the database's clock, in UTC, without zone."""
         value = connection.execute(sa.text(f"SELECT {self.dialect.clock}")).scalar_one()
         return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def shortened(statement: str) -> str:
+    """The beginning of a statement, in one line."""
+    line = " ".join(statement.split())
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 1]}…"
 
 
 class DeniedDatabaseError(DatabaseError):

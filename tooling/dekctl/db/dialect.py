@@ -107,8 +107,16 @@ class Dialect(ABC):
 
     # -- the table -----------------------------------------------------------------------------
 
-    def unfit_as_key(self, kind: TypeEngine[Any]) -> str | None:  # noqa: ARG002
-        """Why a column of this type cannot be part of the primary key; None where it can."""
+    def unfit_as_key(self, kind: TypeEngine[Any]) -> str | None:
+        """Why a column of this type cannot be part of the primary key; None where it can.
+
+        Its values must come back from the driver exactly as they are stored, in an order that the
+        server's comparisons share, and have one text for the encryption context.
+        """
+        if isinstance(kind, sa.Float):
+            return "is not exact: what is read need not be what is stored"
+        if isinstance(kind, sa.ARRAY | sa.JSON | sa.Interval):
+            return "has several texts for one value, so no key can be bound to it"
         return None
 
     def unfit_table(self, connection: Connection, table: str, schema: str | None) -> str | None:  # noqa: ARG002
@@ -275,3 +283,10 @@ class Dialect(ABC):
     @abstractmethod
     def describe(self, error: Exception) -> str:
         """Describe a driver's error without any value from a row."""
+
+    def describe_ddl(self, error: Exception) -> str:
+        """The same for a statement that defines something, or sets up a session.
+
+        It carries no row, so this is the server's own sentence, unless that may quote a value.
+        """
+        return self.describe(error)

@@ -147,6 +147,10 @@ class TableShape:
         first = self.columns[self.config.primary_key[0]].type
         return len(self.quoted_key) == 1 and isinstance(first, sa.Integer)
 
+    def quote(self, name: str) -> str:
+        """A name of the database's, quoted where it has to be."""
+        return str(self._quote(name))
+
     def quoted(self, column: str) -> str:
         """The quoted name of a key column (``plaintext``, ``wrapped``, …)."""
         name = self._names[column]

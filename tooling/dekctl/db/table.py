@@ -152,6 +152,9 @@ class DekTable(TableShape):
             due_sql: condition for the rows that the operation has something to do with.
             until: the last primary key to read; None for the end of the table.
             shard: read only this part of the table.
+
+        Raises:
+            RefusedError: the page begins with the row that it should begin after.
         """
         where: list[str] = []
         parameters: dict[str, Any] = {}
@@ -166,7 +169,15 @@ class DekTable(TableShape):
         if where:
             statement += " WHERE " + " AND ".join(where)
         statement += f" ORDER BY {', '.join(self.quoted_key)} LIMIT {int(size)}"
-        return self._rows(connection, statement, parameters)
+        rows = self._rows(connection, statement, parameters)
+        if rows and after is not None and rows[0].pk == tuple(after):
+            raise RefusedError(
+                f"the server takes a primary key of {self.config.name} for greater than itself, so "
+                "a run would never end: what is read is not what is stored, or compared otherwise "
+                "than sorted",
+                hint="set primary_key in [table] to another unique key of the table",
+            )
+        return rows
 
     def boundary(
         self, connection: Connection, after: PrimaryKey | None, rows: int

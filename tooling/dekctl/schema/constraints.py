@@ -23,9 +23,12 @@ def _inspector(connection: Connection) -> Iterator[sa.Inspector]:
         yield sa.inspect(connection)
 
 
-def indexes_on(connection: Connection, config: TableConfig) -> list[str]:
-    """The indexes that use the plaintext column, also in an expression or a condition."""
-    column, found = config.plaintext_column, []
+def indexes_on(connection: Connection, config: TableConfig) -> dict[str, bool]:
+    """The indexes that use the plaintext column, also in an expression or a condition.
+
+    Each with whether a constraint owns it.
+    """
+    column, found = config.plaintext_column, {}
     with _inspector(connection) as inspector:
         indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
         unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
@@ -33,19 +36,23 @@ def indexes_on(connection: Connection, config: TableConfig) -> list[str]:
         conditions = [v for k, v in index.get("dialect_options", {}).items() if "where" in k]
         texts = [*index.get("expressions", []), *map(str, conditions)]
         if column in index["column_names"] or any(column in text for text in texts):
-            found.append(str(index["name"]))
-    found += [str(u["name"]) for u in unique if column in u["column_names"]]
-    return sorted(set(found))
+            found[str(index["name"])] = "duplicates_constraint" in index
+    found |= {str(u["name"]): True for u in unique if column in u["column_names"]}
+    return dict(sorted(found.items()))
 
 
-def unique_on(connection: Connection, config: TableConfig, column: str) -> list[str]:
-    """The unique indexes and constraints over this column alone."""
+def unique_on(connection: Connection, config: TableConfig, column: str) -> dict[str, bool]:
+    """The unique indexes over this column alone, each with whether a constraint owns it."""
     with _inspector(connection) as inspector:
         indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
         unique = inspector.get_unique_constraints(config.bare_name, schema=config.schema)
-    found = [i["name"] for i in indexes if i["unique"] and i["column_names"] == [column]]
-    found += [u["name"] for u in unique if u["column_names"] == [column]]
-    return sorted({str(name) for name in found})
+    found = {
+        str(i["name"]): "duplicates_constraint" in i
+        for i in indexes
+        if i["unique"] and i["column_names"] == [column]
+    }
+    found |= {str(u["name"]): True for u in unique if u["column_names"] == [column]}
+    return dict(sorted(found.items()))
 
 
 def forbidding_null(connection: Connection, table: DekTable, column: str) -> list[str]:

@@ -63,10 +63,7 @@ def _check_expand(plan: SchemaPlan) -> None:
             f"{plan.config.name} is contracted: it has no {plan.config.plaintext_column}",
             hint="check its stage with: dekctl status",
         )
-    inspection.refuse(plan.table, "expand")
-    plan.table.refuse_ambiguous_key()
-    with plan.table.database.transaction() as connection:
-        plan.dialect.refuse_unalterable(connection, plan.table)
+    inspection.refuse(plan.table, "script" if plan.offline else "expand")
     if plan.table.stage is Stage.LEGACY:  # nothing is bound to the name yet
         refuse_shared_name(plan.table)
 

@@ -110,10 +110,13 @@ def _tables(project: Project, verb: Verb, options: RowOptions, notify: Notify) -
             where = "at the legacy schema" if verb.done_at is Stage.LEGACY else verb.done_at.value
             notify(f"{verb.name}: {config.name} is already {where}, nothing to do")
     tables = [checked_table(project, verb, config, options) for config in configs]
+    known = project.ledger.exists()
     if options.dry_run:
         for table in tables:
-            refuse(table, "expand")
-            for warning in warnings(table):
+            refuse(table, "dry run")
+            saved = project.ledger.table_metadata(table.config.context_name) if known else {}
+            left_out = bool(saved.get("without_trigger"))
+            for warning in warnings(table, "dry run", without_trigger=left_out):
                 notify(warning)
     elif verb.writes:
         for warning in filter(None, (table.copies_of_rows() for table in tables)):

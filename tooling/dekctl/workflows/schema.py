@@ -64,7 +64,7 @@ def run_step(
     plans = steps.plans_left(project, step, table, adopting=adoption is not None)
     if not plans:
         return current(project, table)
-    told = [warnings(plan.table) if step == "expand" else [] for plan in plans]
+    told = [_warnings(plan) if step == "expand" else [] for plan in plans]
     for warning in (text for texts in told for text in texts):
         notify(warning)
     for plan in plans:
@@ -128,6 +128,10 @@ def current(project: Project, table: str | None = None) -> list[TableStage]:
         )
         for config in configs
     ]
+
+
+def _warnings(plan: SchemaPlan) -> list[str]:
+    return warnings(plan.table, "expand", without_trigger=plan.without_trigger)
 
 
 def _stage(plan: SchemaPlan, *, changed: bool) -> TableStage:

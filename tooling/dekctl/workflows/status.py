@@ -11,7 +11,7 @@ from dekctl.lifecycle.key_state import KeyState, key_states
 from dekctl.project import Project
 from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.plaintext_use import misfit
-from dekctl.schema.row_trigger import trigger_state
+from dekctl.schema.trigger_state import trigger_state
 
 KMS_SECONDS = 5.0
 """How long `status` waits for KMS; without an answer it shows what the database holds."""

@@ -16,7 +16,7 @@ from dekctl.cli.state import State
 from dekctl.cli.walk_options import metrics_option, table_option
 from dekctl.errors import ExitCode
 from dekctl.ledger import RunState
-from dekctl.schema.row_trigger import TriggerState, advice
+from dekctl.schema.trigger_state import TriggerState, advice
 from dekctl.wording import counted, printable
 from dekctl.workflows import status as workflow
 

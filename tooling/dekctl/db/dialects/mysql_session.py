@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+"""Strict: a value that does not fit is an error, never cut silently. No ANSI_QUOTES, ORACLE or
+NO_BACKSLASH_ESCAPES, which change what a statement means; no NO_ZERO_DATE, with which an old table
+could not be altered."""
 _SESSION = ", ".join(
     (
-        # Strict: a value that does not fit is an error, never cut silently. No ANSI_QUOTES, ORACLE
-        # or NO_BACKSLASH_ESCAPES, which change what a statement means; no NO_ZERO_DATE, with which
-        # an old table could not be altered.
-        "sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+        f"sql_mode = '{SQL_MODE}'",
         "time_zone = '+00:00'",
         "sql_safe_updates = 0",
         f"sql_select_limit = {2**64 - 1}",  # none

@@ -11,43 +11,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.ranges import AbstractRange
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import CONNECTIONS, NOT_UTF8_HINT, Dialect, ResiduePlace
+from dekctl.db.dialect import ResiduePlace
+from dekctl.db.dialects.postgresql_errors import PostgreSQLErrors
 from dekctl.db.dialects.postgresql_session import own_options, session_sql, unknown_option
 from dekctl.db.psycopg_dates import read_every_date
 from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
 from dekctl.db.shape import TableShape
 
-_TRANSIENT_STATES = frozenset(
-    {
-        "40001",  # serialization_failure
-        "40P01",  # deadlock_detected
-        "55P03",  # lock_not_available (lock_timeout)
-        "57P01",  # admin_shutdown
-        "57P02",  # crash_shutdown
-        "57P03",  # cannot_connect_now
-        "53300",  # too_many_connections
-        "25P03",  # idle_in_transaction_session_timeout
-        "57P05",  # idle_session_timeout
-    }
-)
-_SAYS_NO_VALUE = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
-"""SQLSTATE classes whose messages name objects, states and limits: connections, transactions,
-authorization, missing databases and schemas, statements, resources, operators, system errors."""
-_NOT_UTF8 = ("22021", "22P05")
-"""character_not_in_repertoire, untranslatable_character: the messages quote the bytes."""
 
-
-_ABOUT_ROWS = ("09", "21", "22", "23", "27", "2F", "38", "39", "44", "P0")
-"""SQLSTATE classes of values, constraints, CHECK OPTION and routines, such as a trigger's."""
-
-
-_LIMITED = "too many connections for "
-"""A limit of the role or database. Of a refused connection the driver gives the text alone."""
-
-
-class PostgreSQL(Dialect):
+class PostgreSQL(PostgreSQLErrors):
     """PostgreSQL 11 or newer through psycopg 3."""
 
     name = "postgresql"
@@ -117,6 +92,18 @@ class PostgreSQL(Dialect):
         if is_integer:
             return key[0]
         return f"(hashtext(ROW({', '.join(key)})::text) & 2147483647)"
+
+    def unfit_as_key(self, kind: TypeEngine[Any]) -> str | None:
+        if isinstance(kind, postgresql.DOMAIN):
+            return self.unfit_as_key(kind.data_type)
+        if isinstance(kind, postgresql.MONEY):
+            return "reads as the server's lc_monetary says, but keys are bound to what is read"
+        networks = postgresql.INET | postgresql.CIDR
+        if isinstance(kind, networks | sa.Boolean | AbstractRange | postgresql.HSTORE):
+            return "has several texts for one value, so no key can be bound to it"
+        if isinstance(kind, sa.Time) and kind.timezone:
+            return "has several values for one moment, so no key can be bound to it"
+        return super().unfit_as_key(kind)
 
     def unfit_table(self, connection: Connection, table: str, schema: str | None) -> str | None:
         children = connection.execute(
@@ -244,87 +231,15 @@ class PostgreSQL(Dialect):
         )
         return int(cursor.rowcount)
 
-    def is_transient(self, error: Exception) -> bool:
-        state = getattr(error, "sqlstate", None)
-        if state is None:  # no answer at all: the connection broke, or none could be made
-            return type(error).__name__ == "OperationalError" and _LIMITED not in str(error)
-        return state in _TRANSIENT_STATES or state.startswith("08")  # connection exceptions
-
-    def is_denied(self, error: Exception) -> bool:
-        return getattr(error, "sqlstate", None) == "42501"  # insufficient_privilege
-
     def revoked(self, tables: Sequence[str]) -> list[str]:
         # ALTER DEFAULT PRIVILEGES may have granted it.
         return [f"REVOKE ALL ON {', '.join(tables)} FROM PUBLIC"]
-
-    def is_read_only(self, error: Exception) -> bool:
-        return getattr(error, "sqlstate", None) == "25006"  # read_only_sql_transaction
-
-    def is_about_rows(self, error: Exception) -> bool:
-        state, diagnosis = getattr(error, "sqlstate", None), getattr(error, "diag", None)
-        if state is None or diagnosis is None:
-            return False
-        # A trigger may raise any SQLSTATE.
-        return state.startswith(_ABOUT_ROWS) or _is_trigger_s(diagnosis)
 
     @contextmanager
     def one_at_a_time(self, connection: Connection, task: str) -> Iterator[None]:
         # Of the transaction, so that it works behind a connection pooler too.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:task))"), {"task": task})
         yield
-
-    def is_timeout(self, error: Exception) -> bool:
-        return getattr(error, "sqlstate", None) == "57014"  # query_canceled
-
-    def advice(self, error: Exception) -> str | None:
-        if _LIMITED in str(error):
-            return (
-                f"{CONNECTIONS}; raise the limit (ALTER ROLE … CONNECTION LIMIT, or ALTER DATABASE "
-                "…), or use fewer --workers"
-            )
-        diagnosis = getattr(error, "diag", None)
-        # Its message is translated, the name of the function that raised it is not.
-        if getattr(diagnosis, "source_function", None) == "check_enable_rls":
-            return (
-                "dekctl must see every row: run it as a role with BYPASSRLS "
-                "(ALTER ROLE … BYPASSRLS), or as the owner of a table without FORCE ROW LEVEL "
-                "SECURITY"
-            )
-        if getattr(error, "sqlstate", None) in _NOT_UTF8:
-            return NOT_UTF8_HINT
-        return None
-
-    def describe(self, error: Exception) -> str:
-        state = getattr(error, "sqlstate", None)
-        diagnosis = getattr(error, "diag", None)
-        if state is None or diagnosis is None:
-            # The driver's own error, of a connection or (DataError) of a value that it cannot read.
-            text = "" if type(error).__name__ == "DataError" else str(error).strip()
-            return text.splitlines()[0] if text else type(error).__name__
-        if state in _NOT_UTF8:
-            return f"a text is not UTF-8 (SQLSTATE {state})"
-        if _is_servers_own(state, diagnosis):
-            return f"{diagnosis.message_primary} (SQLSTATE {state})"
-        named = diagnosis.constraint_name or diagnosis.column_name
-        return f"SQLSTATE {state}" + (f" on {named}" if named else "")
-
-
-def _is_servers_own(state: str, diagnosis: Any) -> bool:
-    """Whether a message is the server's own and contains no value from a row.
-
-    An application's trigger may raise any text with any SQLSTATE, even with a key in it, or run a
-    dynamic statement, which an error of class 42 quotes.
-    """
-    if not state.startswith(_SAYS_NO_VALUE):
-        return False
-    if state.startswith("42"):
-        return diagnosis.context is None
-    return not _is_trigger_s(diagnosis)
-
-
-def _is_trigger_s(diagnosis: Any) -> bool:
-    """Whether a trigger raised it, from its language's file: pl_exec.c, plpy_elog.c, plperl.c, …"""
-    return (diagnosis.source_file or "").startswith("pl")
 
 
 def _full_name(connection: Connection, table: str, schema: str | None) -> str:

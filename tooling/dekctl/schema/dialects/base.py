@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -58,6 +58,17 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Oddity:
+    """One thing found on a table: what it is and does, and the next command."""
+
+    text: str
+    next: str
+
+
+FindOddities = Callable[[Connection, DekTable], Iterator[Oddity]]
+
+
+@dataclass(frozen=True, slots=True)
 class Dependent:
     """An object that uses a column: what it is, its name, and the statement that drops it."""
 
@@ -90,6 +101,9 @@ class SchemaDialect(ABC):
 
     # -- what is odd about a table; see dekctl.schema.inspection --------------------------------
 
+    oddities: ClassVar[Mapping[str, FindOddities]] = {}
+    """What only this database has, by the finding's name."""
+
     def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:  # noqa: ARG002
         """What uses the plaintext column, beside indexes and dekctl's own trigger."""
         return []
@@ -107,12 +121,12 @@ class SchemaDialect(ABC):
         return None
 
     def let_be_null(self, table: DekTable, column: Column) -> str:
-        """What to do so that a column may be NULL and has no default."""
-        name = table.config.name
-        alter = f"ALTER COLUMN {column.name}"
+        """What to do so that a column may be NULL, has no default, and NULL where it is empty."""
+        name, quoted = table.quoted_name, table.quote(column.name)
+        alter = f"ALTER COLUMN {quoted}"
         return (
-            f"change it: ALTER TABLE {name} {alter} DROP NOT NULL, {alter} DROP DEFAULT; and set "
-            "what is empty in it to NULL"
+            f"change it: ALTER TABLE {name} {alter} DROP NOT NULL, {alter} DROP DEFAULT; "
+            f"UPDATE {name} SET {quoted} = NULL WHERE {quoted} = ''"
         )
 
     # -- the columns ---------------------------------------------------------------------------
@@ -187,9 +201,12 @@ class SchemaDialect(ABC):
         column: sa.Column[Any] = sa.Column(config.plaintext_column, kind, nullable=True)
         op.add_column(config.bare_name, column, schema=config.schema)
 
-    def drop_index(self, index: str, table: str) -> str:  # noqa: ARG002
-        """The statement that drops an index."""
-        return f"DROP INDEX {index}"
+    def drop_index(self, table: DekTable, index: str, *, of_constraint: bool) -> str:
+        """The statement that drops an index, or the constraint that owns it."""
+        if of_constraint:
+            return f"ALTER TABLE {table.quoted_name} DROP CONSTRAINT {table.quote(index)}"
+        schema, _, _ = table.quoted_name.rpartition(".")
+        return f"DROP INDEX {schema}{'.' if schema else ''}{table.quote(index)}"
 
     # -- locks and scripts ---------------------------------------------------------------------
 
@@ -208,13 +225,6 @@ class SchemaDialect(ABC):
     def script(self, text: str, *, locks: bool) -> str:  # noqa: ARG002
         """A step's SQL for someone else to run; ``locks`` says that it contains :meth:`lock`."""
         return text
-
-    def refuse_unalterable(self, connection: Connection, table: DekTable) -> None:  # noqa: B027
-        """Refuse a table whose columns the server would not let anybody add or change now.
-
-        Raises:
-            RefusedError: it would not.
-        """
 
     # -- the row trigger -----------------------------------------------------------------------
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.db import alembic_op as op
 from dekctl.db.dialects.mysql import OWN_WRITE
+from dekctl.db.dialects.mysql_session import SQL_MODE
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
 from dekctl.ledger.column_definition import is_definition
+from dekctl.schema.dialects import mysql_oddities
 from dekctl.schema.dialects.base import (
     Dependent,
+    FindOddities,
     SchemaDialect,
     Trigger,
     not_a_column,
@@ -38,6 +41,15 @@ class MySQLSchema(SchemaDialect):
     """MariaDB 10.6 or MySQL 8 or newer."""
 
     drop_temporary_table = "DROP TEMPORARY TABLE"
+    oddities: ClassVar[Mapping[str, FindOddities]] = {
+        "keys on the beginning of a column": mysql_oddities.prefix_keys,
+        "system versioning": mysql_oddities.histories,
+        "row format": mysql_oddities.row_formats,
+        "binlog format": mysql_oddities.binlog_formats,
+        "zero dates": mysql_oddities.zero_dates,
+        "character set of dekctl's own tables": mysql_oddities.ledger_charsets,
+        "rights of the database role": mysql_oddities.rights,
+    }
 
     # -- what is odd about a table -------------------------------------------------------------
 
@@ -76,9 +88,10 @@ class MySQLSchema(SchemaDialect):
 
     def let_be_null(self, table: DekTable, column: Column) -> str:
         kind = column.type.compile(dialect=table.database.engine.dialect)
+        name, quoted = table.quoted_name, table.quote(column.name)
         return (
-            f"change it: ALTER TABLE {table.config.name} MODIFY {column.name} {kind} NULL; and set "
-            "what is empty in it to NULL"
+            f"change it: ALTER TABLE {name} MODIFY {quoted} {kind} NULL; "
+            f"UPDATE {name} SET {quoted} = NULL WHERE {quoted} = ''"
         )
 
     # -- the columns ---------------------------------------------------------------------------
@@ -144,8 +157,8 @@ class MySQLSchema(SchemaDialect):
             position = f" AFTER {op.get_context().dialect.identifier_preparer.quote(after)}"
         _alter(table, "ADD COLUMN", Definition(saved, after).nullable() + position)
 
-    def drop_index(self, index: str, table: str) -> str:
-        return f"DROP INDEX {index} ON {table}"
+    def drop_index(self, table: DekTable, index: str, *, of_constraint: bool) -> str:  # noqa: ARG002
+        return f"DROP INDEX {table.quote(index)} ON {table.quoted_name}"
 
     def lock(self, table: str, others: Sequence[str]) -> list[str]:
         # Under LOCK TABLES no other table may be used.
@@ -155,22 +168,11 @@ class MySQLSchema(SchemaDialect):
         return ["UNLOCK TABLES"]
 
     def script(self, text: str, *, locks: bool) -> str:
-        # Its tables must not get an engine that ignores COMMIT.
-        text = f"SET SESSION default_storage_engine = InnoDB;\n\n{text}"
+        # As in dekctl's own sessions: an engine with COMMIT, a mode that takes old dates.
+        own = f"default_storage_engine = InnoDB, sql_mode = '{SQL_MODE}'"
+        text = f"SET SESSION {own};\n\n{text}"
         text = _WITH_BODY.sub(r"DELIMITER //\n\1 //\nDELIMITER ;", text)
         return f"{text}UNLOCK TABLES;\n" if locks else text
-
-    def refuse_unalterable(self, connection: Connection, table: DekTable) -> None:
-        if "system versioning" not in table.database.dialect.copiers(connection, table):
-            return
-        keep = connection.exec_driver_sql("SELECT @@system_versioning_alter_history").scalar_one()
-        if keep != "KEEP":
-            raise RefusedError(
-                f"{table.config.name} is system-versioned, and MariaDB refuses to alter it",
-                hint=f"drop its history, which holds copies of keys: ALTER TABLE "
-                f"{table.quoted_name} DROP SYSTEM VERSIONING; or keep it for now: SET GLOBAL "
-                "system_versioning_alter_history = KEEP",
-            )
 
     # -- the row trigger -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -18,7 +18,8 @@ from dekctl.db.dialects.postgresql_session import OWN_WRITE
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.ledger.metadata import named_type
-from dekctl.schema.dialects.base import Dependent, Guard, SchemaDialect, Trigger
+from dekctl.schema.dialects import postgresql_oddities
+from dekctl.schema.dialects.base import Dependent, FindOddities, Guard, SchemaDialect, Trigger
 
 _NOT_NULL = "dekctl_rollback_guard"
 _CONSTRAINTS = ("dekctl_contract_guard", _NOT_NULL, "dekctl_fence", "dekctl_fence_back")
@@ -32,6 +33,10 @@ class PostgreSQLSchema(SchemaDialect):
 
     has_guards = True
     has_domains = True
+    oddities: ClassVar[Mapping[str, FindOddities]] = {
+        "primary keys that no program can read": postgresql_oddities.unreadable_keys,
+        "rights of the database role": postgresql_oddities.rights,
+    }
 
     def lock(self, table: str, others: Sequence[str]) -> list[str]:  # noqa: ARG002
         return [f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"]

@@ -48,9 +48,14 @@ class SQLiteSchema(SchemaDialect):
 
     def let_be_null(self, table: DekTable, column: Column) -> str:
         return (
-            f"SQLite cannot change it: drop it (ALTER TABLE {table.config.name} DROP COLUMN "
-            f"{column.name}), or name another one in [table]"
+            f"SQLite cannot change it: drop it (ALTER TABLE {table.quoted_name} DROP COLUMN "
+            f"{table.quote(column.name)}), or name another one in [table]"
         )
+
+    def drop_index(self, table: DekTable, index: str, *, of_constraint: bool) -> str:
+        if of_constraint:
+            return f"make {table.quoted_name} again without that UNIQUE"
+        return super().drop_index(table, index, of_constraint=False)
 
     def text_type(self, length: int) -> sa.types.TypeEngine[str]:  # noqa: ARG002
         return sa.Text()  # the only type for texts in a STRICT table

@@ -1,0 +1,98 @@
+"""What is odd about a table on PostgreSQL alone; see :mod:`dekctl.schema.inspection`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
+from dekctl.schema.dialects.base import Oddity
+
+_UNREADABLE = {
+    sa.Date: "{0} < '0001-01-01' OR {0} > '9999-12-31'",
+    sa.DateTime: "{0} < '0001-01-01' OR {0} >= '10000-01-01'",
+    sa.Numeric: "{0}::text IN ('NaN', 'Infinity', '-Infinity')",
+}
+"""The values of a type that no program can read, as a condition on a column."""
+
+
+def unreadable_keys(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Primary keys that have no value in a program: ``infinity``, years BC, NaN."""
+    for name, column in zip(table.config.primary_key, table.quoted_key, strict=True):
+        kind = table.columns[name].base_type
+        condition = next((c for k, c in _UNREADABLE.items() if isinstance(kind, k)), None)
+        if condition is None:
+            continue
+        where = condition.format(column)
+        # They sort first or last, where an index leads to them at once.
+        ends = (f"SELECT min({column}) AS k FROM {table.quoted_name}",
+                f"SELECT max({column}) FROM {table.quoted_name}")  # fmt: skip
+        found = connection.exec_driver_sql(
+            f"SELECT count(*) FROM ({' UNION ALL '.join(ends)}) AS ends "
+            f"WHERE {condition.format('k')}"
+        ).scalar_one()
+        if found:
+            yield Oddity(
+                f"{table.config.name}.{name} has values that no program can read (infinity, NaN, "
+                "years before 1 or after 9999), so no key can be bound to those rows: they will be "
+                "quarantined",
+                f"give them another key; see: SELECT * FROM {table.quoted_name} WHERE {where}",
+            )
+
+
+def rights(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """What the role lacks for the next step."""
+    owner, is_owner, may_write, schema, may_create, database, may_temp, role = connection.execute(
+        sa.text(_RIGHTS), {"table": table.quoted_name}
+    ).one()
+    name = table.config.name
+    if table.stage is Stage.LEGACY:
+        if not is_owner:
+            yield Oddity(
+                f"the database role {role} does not own {name}, which only {owner} may alter",
+                f"expand as {owner}, or print the SQL for whoever may: dekctl schema expand --sql",
+            )
+        if not may_create:
+            yield Oddity(
+                f"the database role {role} may create nothing in the schema {schema}, where "
+                "dekctl's own tables and the trigger's function go",
+                f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}",
+            )
+    if not may_write:
+        yield Oddity(
+            f"the database role {role} may not read and change {name}",
+            f"GRANT SELECT, UPDATE ON {table.quoted_name} TO {role}",
+        )
+    if not may_temp:
+        yield Oddity(
+            f"the database role {role} may make no temporary tables, through which dekctl writes",
+            f"GRANT TEMPORARY ON DATABASE {database} TO {role}",
+        )
+    for own in connection.execute(sa.text(_LEDGER_RIGHTS), {"table": table.quoted_name}).scalars():
+        yield Oddity(
+            f"the database role {role} may not use {own}, of dekctl's own tables",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {own} TO {role}",
+        )
+
+
+_RIGHTS = """
+SELECT quote_ident(pg_get_userbyid(c.relowner)), pg_has_role(c.relowner, 'USAGE'),
+    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE'),
+    quote_ident(n.nspname), has_schema_privilege(n.oid, 'CREATE'),
+    quote_ident(current_database()), has_database_privilege(current_database(), 'TEMPORARY'),
+    quote_ident(current_user)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = CAST(:table AS regclass)
+"""
+_LEDGER_RIGHTS = """
+SELECT c.oid::regclass::text FROM pg_class AS c
+WHERE c.relname IN ('dekctl_tables', 'dekctl_runs', 'dekctl_quarantine')
+    AND c.relkind = 'r' AND c.relnamespace = (
+        SELECT relnamespace FROM pg_class WHERE oid = CAST(:table AS regclass))
+    AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+ORDER BY 1
+"""
