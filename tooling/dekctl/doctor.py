@@ -11,14 +11,12 @@ from dekctl.config import TableConfig
 from dekctl.config.roles import Role
 from dekctl.db.binding import Binding
 from dekctl.db.shape import Stage
-from dekctl.errors import DekctlError, ExitCode, KMSError, KMSRefusedError, RefusedError
+from dekctl.errors import DekctlError, ExitCode, KMSRefusedError, RefusedError
 from dekctl.kek_id import is_same_kek
-from dekctl.kms.aws.assume_role import RoleRefusedError
-from dekctl.kms.aws.provider import AWSKMS
 from dekctl.kms.aws.session import is_plain_http
-from dekctl.kms.context import row_context
 from dekctl.ledger.shared_context import default_name_note, refuse_shared_name
 from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
+from dekctl.lifecycle.probe import probe
 from dekctl.lifecycle.rotation import rotation
 from dekctl.lifecycle.usage import BRANCH_KEY_HINT, rows_without_branch_key
 from dekctl.operations.encoding import refuse_other_encoding
@@ -29,9 +27,6 @@ from dekctl.schema.plaintext_use import check_use
 from dekctl.schema.revisions import REVISIONS
 from dekctl.schema.trigger_state import TriggerState, advice, trigger_state
 from dekctl.wording import counted
-
-PROBE_PRIMARY_KEY = "dekctl doctor"
-"""Takes the place of a row's primary key in the encryption context of a probe."""
 
 
 def examine(project: Project) -> Iterator[Check]:
@@ -54,7 +49,7 @@ def examine(project: Project) -> Iterator[Check]:
             yield _run("key material", partial(rotation, project, kek))
         yield from _stored_keks(project, live)
         for role, operation in _PROBES:
-            yield _run(f"role {role}", partial(_probe, project, role, operation))
+            yield _run(f"role {role}", partial(probe, project, role, operation))
     else:
         yield _run("KEK", lambda: project.kms().kek_id)
 
@@ -219,60 +214,3 @@ _PROBES = (
     (Role.REWRAPPER, "ReEncrypt"),
     (Role.APP, "GenerateDataKey"),
 )
-
-
-def _probe(project: Project, role: Role, operation: str) -> str:
-    """Ask KMS with DryRun whether a role may do its work.
-
-    KMS answers a permitted dry run with DryRunOperationException. An emulator that ignores the
-    flag does the work, on a key of zeros that nobody uses.
-    """
-    context = row_context(project.config.table.context_name, (PROBE_PRIMARY_KEY,))
-    kms = project.aws(role)
-    try:
-        return _ask(project, kms, operation, context)
-    except RoleRefusedError as error:
-        # Only the application should be able to assume its role.
-        if role is Role.APP and error.code == "AccessDenied":
-            return "not checked: only the application can assume it"
-        raise
-    finally:
-        kms.close()
-
-
-def _ask(project: Project, kms: AWSKMS, operation: str, context: dict[str, str]) -> str:
-    key = project.kek()
-    request: dict[str, Any] = {"DryRun": True}
-    if operation == "Encrypt":
-        request |= {"KeyId": key, "Plaintext": bytes(32), "EncryptionContext": context}
-    elif operation == "GenerateDataKey":
-        request |= {"KeyId": key, "NumberOfBytes": 32, "EncryptionContext": context}
-    else:
-        # Decrypt and ReEncrypt need a blob; KMS checks permissions before it decrypts.
-        blob = _probe_blob(project, context)
-        request |= {"CiphertextBlob": blob}
-        if operation == "Decrypt":
-            request |= {"KeyId": key, "EncryptionContext": context}
-        else:
-            request |= {
-                "SourceKeyId": key,
-                "DestinationKeyId": key,
-                "SourceEncryptionContext": context,
-                "DestinationEncryptionContext": context,
-            }
-    try:
-        kms.call(operation, request)
-    except KMSError as error:
-        if error.code == "DryRunOperationException":
-            return f"may {operation} (KMS dry run)"
-        raise
-    return f"may {operation} (tested with a real call: this endpoint ignores DryRun)"
-
-
-def _probe_blob(project: Project, context: dict[str, str]) -> bytes:
-    """A wrapped key of zeros, made as the wrapper, for the dry runs that need one."""
-    kms = project.aws(Role.WRAPPER)
-    try:
-        return kms.wrap(bytes(32), context)
-    finally:
-        kms.close()

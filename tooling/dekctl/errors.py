@@ -54,11 +54,14 @@ class DekctlError(Exception):
 
 @contextlib.contextmanager
 def of_table(name: str, *, several: bool) -> Iterator[None]:
-    """Let the errors of the ``with`` block name a table, where ``several`` are configured."""
+    """Let the errors of the ``with`` block name a table, where ``several`` are configured.
+
+    Those of usage are about the configuration, and name a table where they are about one.
+    """
     try:
         yield
     except DekctlError as error:
-        if several and error.table is None:
+        if several and error.table is None and not isinstance(error, UsageError):
             error.table = name
         raise
 

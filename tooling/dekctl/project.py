@@ -17,6 +17,7 @@ from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import KMSError, RefusedError, UsageError, of_table
 from dekctl.kek_id import foreign_region, is_key_arn
+from dekctl.kms.aws.region import ambient_region
 from dekctl.kms.aws.spec import AWS, from_opening
 from dekctl.kms.branch.keys import BranchKeys
 from dekctl.kms.interface import DEFAULT_CONCURRENCY, KMSInterface
@@ -123,8 +124,9 @@ class Project:
 
     @property
     def region(self) -> str | None:
-        """The AWS Region: configured, else Terraform's; None leaves it to boto3."""
-        return self.env.region or (self.outputs.region if self.outputs else None)
+        """The AWS Region: configured, Terraform's, or AWS_REGION; None leaves it to boto3."""
+        named = self.env.region or (self.outputs.region if self.outputs else None)
+        return named or ambient_region()
 
     @property
     def database(self) -> Database:

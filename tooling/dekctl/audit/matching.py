@@ -19,8 +19,8 @@ from dekctl.audit.hot_rows import RowReads
 from dekctl.audit.runs import AuditedRun
 from dekctl.audit.scope import Scope
 from dekctl.config.roles import ROW_ROLES, Role
-from dekctl.doctor import PROBE_PRIMARY_KEY
 from dekctl.kms.aws.session_name import run_id_of
+from dekctl.lifecycle.probe import PROBE_PRIMARY_KEY
 
 ACTIONS: Mapping[Role, frozenset[str]] = {
     Role.APP: frozenset({"Decrypt", "GenerateDataKey"}),

@@ -100,8 +100,7 @@ class Place:
             env = self.make_env or self.env
             return _MAKE.sub(rf"make \1 ENV={env}", text) if env else text
         root = self.terraform
-        if root is not None:
-            text = text.replace(f"terraform/environments/{self.env}", root)
+        text = text.replace(f"terraform/environments/{self.env}", root or "your Terraform root")
         chdir = f" -chdir={shlex.quote(root)}" if root is not None else ""
 
         def command(found: re.Match[str]) -> str:

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TextIO
 
 import click
@@ -155,17 +154,33 @@ class Terminal:
         if self._live:
             echo(f"\r{' ' * len(self._live)}\r", nl=False, err=True)
 
-    def asks(self, question: str, *, yes: bool) -> Callable[[], None] | None:
-        """How a workflow asks before it destroys something; None with ``--yes``."""
-        return None if yes else partial(self._ask, question)
+    def asks(self, facts: Callable[[], str], *, word: str | None) -> Callable[[], None]:
+        """How a workflow asks before it destroys something.
 
-    def _ask(self, question: str) -> None:
-        if not self.confirm(question):
-            raise RefusedError("not confirmed; nothing was changed", hint="add --yes to go ahead")
+        Args:
+            facts: what the person should know; called when the guards have passed.
+            word: what has to be typed to go ahead; None where y is enough.
+        """
 
-    def confirm(self, question: str) -> bool:
+        def ask() -> None:
+            if not self.confirm(facts, word):
+                raise RefusedError(
+                    "not confirmed; nothing was changed",
+                    hint="run the same command on a terminal, or with --yes to go ahead",
+                )
+
+        return ask
+
+    def confirm(self, facts: Callable[[], str], word: str | None) -> bool:
         """Ask a person. Without a terminal the answer is no."""
-        return sys.stdin.isatty() and click.confirm(printable(question), err=True)
+        if not sys.stdin.isatty():
+            return False
+        echo(printable(self.exact(facts()), lines=True), err=True)
+        if word is None:
+            return click.confirm("Go ahead?", err=True)
+        question = f"Type the environment's name to go ahead ({printable(word)})"
+        typed = click.prompt(question, default="", show_default=False, err=True)
+        return str(typed).strip() == word
 
 
 def _coloured(text: str, colour: str, stream: TextIO) -> str:

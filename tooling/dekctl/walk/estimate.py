@@ -46,6 +46,11 @@ def _sum(tables: Sequence[tuple[int, int]], rate: float | None) -> dict[str, Any
     }
 
 
+def trail_cost(calls: int) -> dict[str, Any]:
+    """What the environment's trail costs for these calls, if it is not the account's first one."""
+    return {"trail_events": calls, "trail_usd": round(calls * DOLLARS_PER_COPY, 4)}
+
+
 def text(value: dict[str, Any]) -> list[str]:
     """An estimate for people, one line for each way of wrapping."""
     names = {
@@ -58,7 +63,15 @@ def text(value: dict[str, Any]) -> list[str]:
     for version, name in names.items():
         mark = "this run" if value["version"] == version else "instead"
         lines.append(_line(f"{mark}, {name}", value[version]))
-    if value["usd_second_trail"]:
+    if "passes" in value:
+        shares = ", ".join(f"{calls:,} by {name}" for name, calls in value["passes"].items())
+        lines.append(f"KMS calls of this run: {shares}")
+    if "trail_usd" in value:
+        lines.append(
+            f"CloudTrail: {value['trail_events']:,} events, about ${value['trail_usd']:,.2f} if "
+            "this environment's trail is not the first one of its account"
+        )
+    elif value.get("usd_second_trail"):
         lines.append(
             f"each further trail of management events in this account: about "
             f"${value['usd_second_trail']:,.2f} more (CloudTrail bills all copies but the first)"

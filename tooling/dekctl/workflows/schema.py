@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 from dekctl.db.shape import Stage
+from dekctl.errors import DekctlError, UsageError, of_table
 from dekctl.ledger.shared_context import default_name_note
 from dekctl.operations.base import Notify
 from dekctl.project import Project
@@ -56,6 +58,7 @@ def run_step(
     :func:`dekctl.schema.steps.expand`. ``notify`` is told what may surprise before expand begins.
 
     Raises:
+        UsageError: a rollback has several tables to undo, and nobody is asked.
         RefusedError: a guard refused, or ``confirm`` did.
         InterruptError: ``project.cancel`` was set during the proof.
         KMSError: KMS refused or cannot be reached during the proof.
@@ -64,6 +67,12 @@ def run_step(
     plans = steps.plans_left(project, step, table, adopting=adoption is not None)
     if not plans:
         return current(project, table)
+    if step == "rollback" and len(plans) > 1 and confirm is None:
+        raise UsageError(
+            "schema rollback would undo a step of several tables: "
+            + ", ".join(f"{plan.config.name} ({plan.table.stage.value})" for plan in plans),
+            hint=f"name one: dekctl schema rollback --table {shlex.quote(plans[0].config.name)}",
+        )
     told = [_warnings(plan) if step == "expand" else [] for plan in plans]
     for warning in (text for texts in told for text in texts):
         notify(warning)
@@ -71,7 +80,8 @@ def run_step(
         plan.adoption = adoption
     if confirm is not None or len(plans) > 1:
         for plan in plans:  # all of them, before the first one changes
-            check(plan, step)
+            with of_table(plan.config.name, several=project.has_several_tables):
+                check(plan, step)
     if confirm is not None:
         confirm()
     if step == "rollback":
@@ -84,7 +94,15 @@ def run_step(
         "contract": steps.contract,
         "rollback": steps.rollback,
     }
-    done = [_stage(plan, changed=run_one[step](plan)) for plan in plans]
+    done: list[TableStage] = []
+    for plan in plans:
+        try:
+            with of_table(plan.config.name, several=project.has_several_tables):
+                done.append(_stage(plan, changed=run_one[step](plan)))
+        except DekctlError:
+            if len(plans) > 1:
+                notify(f"done: {', '.join(stage.table for stage in done) or 'no table'}")
+            raise
     return [replace(stage, warnings=texts) for stage, texts in zip(done, told, strict=True)]
 
 

@@ -22,12 +22,25 @@ PLACE = Section.MIGRATE, 1
 @walk_options
 @click.pass_obj
 def migrate(state: State, /, hierarchical: bool, **options: Any) -> None:
-    """Run schema expand, wrap and verify. Plaintext keys stay in place."""
+    """Run schema expand, wrap and verify. Plaintext keys stay in place.
+
+    Before the first table is altered, KMS is asked whether it lets keys be wrapped.
+    """
     with state.project() as project:
         for note in default_names(project, options["table"]):
             state.terminal.note(note)
         result = workflow.migrate(
             project, RowOptions(**options), with_progress(state), hierarchical=hierarchical
         )
-    text = "\n".join(text_of(run) for run in result.runs)
+    said = {
+        (True, True): "would be expanded (columns for wrapped keys, row trigger, ledger)",
+        (True, False): "is expanded already",
+        (False, True): "expanded (columns for wrapped keys, row trigger, ledger)",
+        (False, False): "was expanded already",
+    }
+    lines = [
+        f"schema: {name}: {said[options['dry_run'], changed]}"
+        for name, changed in result.expanded.items()
+    ]
+    text = "\n".join([*lines, *(text_of(run) for run in result.runs)])
     end(state, result.as_json(), text, result.exit_code)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dekctl.cli.consent import RESTORE, consent
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
@@ -24,9 +25,7 @@ PLACE = Section.UNDO, 1
 def restore(state: State, /, yes: bool, accept_logging: bool, **options: Any) -> None:
     """Undo scrub: decrypt each key into the plaintext column."""
     with state.project() as project:
-        confirm = state.terminal.asks(
-            f"Write plaintext keys back into {project.env.name}?", yes=yes
-        )
+        confirm = consent(state, project, RESTORE, options["table"], yes=yes or options["dry_run"])
         result = plaintext.restore(
             project,
             RowOptions(**options),

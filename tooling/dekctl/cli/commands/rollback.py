@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dekctl.cli.consent import ROLLBACK, consent
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
@@ -29,9 +30,7 @@ def rollback(state: State, /, yes: bool, accept_logging: bool, **options: Any) -
     nothing. To undo only the last schema step, use: dekctl schema rollback.
     """
     with state.project() as project:
-        confirm = state.terminal.asks(
-            f"Bring {project.env.name} back to plaintext keys and the legacy schema?", yes=yes
-        )
+        confirm = consent(state, project, ROLLBACK, options["table"], yes=yes or options["dry_run"])
         result = workflow.rollback(
             project,
             RowOptions(**options),

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dekctl.cli.consent import CONTRACT, SCHEMA_ROLLBACK, Stakes, consent
 from dekctl.cli.execute import with_progress
 from dekctl.cli.registry import InOrder, Section
 from dekctl.cli.state import State
@@ -36,7 +37,7 @@ def _run(
     table: str | None,
     *,
     sql: bool,
-    question: str = "",
+    stakes: Stakes | None = None,
     trigger: bool | None = None,
     adoption: Adoption | None = None,
 ) -> None:
@@ -57,8 +58,8 @@ def _run(
             for config in project.table_configs(table):
                 if advice := before_contract(config):
                     state.terminal.note(advice)
-        if question:
-            confirm = state.terminal.asks(question.format(env=project.env.name), yes=False)
+        if stakes is not None:
+            confirm = consent(state, project, stakes, table, yes=False)
         done = workflow.run_step(
             project,
             step,
@@ -132,8 +133,7 @@ def expand(
 @click.pass_obj
 def contract(state: State, sql: bool, table: str | None, yes: bool) -> None:
     """Drop the plaintext column. Refused while any row has a plaintext."""
-    question = "" if yes else "Drop the plaintext column in {env}?"
-    _run(state, "contract", table, sql=sql, question=question)
+    _run(state, "contract", table, sql=sql, stakes=None if yes else CONTRACT)
 
 
 @schema.command()
@@ -147,8 +147,7 @@ def rollback(state: State, sql: bool, table: str | None, yes: bool) -> None:
     Before it drops wrapped keys, it decrypts every one of them; refused if any key would be lost.
     To undo the whole migration, use: dekctl rollback.
     """
-    question = "" if yes else "Undo the last schema step in {env}?"
-    _run(state, "rollback", table, sql=sql, question=question)
+    _run(state, "rollback", table, sql=sql, stakes=None if yes else SCHEMA_ROLLBACK)
 
 
 @schema.command()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dekctl.cli.consent import SCRUB, consent
 from dekctl.cli.execute import finish, with_progress
 from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
@@ -36,9 +37,7 @@ def scrub(state: State, /, yes: bool, accept_history: bool, **options: Any) -> N
         for config in project.table_configs(options["table"]):
             if advice := before_scrub(config):
                 state.terminal.note(advice)
-        confirm = state.terminal.asks(
-            f"Remove the plaintext keys from {project.env.name}?", yes=yes
-        )
+        confirm = consent(state, project, SCRUB, options["table"], yes=yes or options["dry_run"])
         result = plaintext.scrub(
             project,
             RowOptions(**options),

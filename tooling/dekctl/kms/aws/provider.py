@@ -23,6 +23,7 @@ from dekctl.kms.aws.botocore_private import botocore_session
 from dekctl.kms.aws.connect import make_transport
 from dekctl.kms.aws.faults import NOT_KMS, ErrorClass, classify, error_for
 from dekctl.kms.aws.quota import live_quota
+from dekctl.kms.aws.region import ambient_region
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
 from dekctl.kms.aws.transport import Request, Response, Transport, TransportKind
@@ -75,7 +76,7 @@ class AWSKMS(KMSInterface):
 
         Args:
             key_id: the KEK that wraps: key ARN, key id, alias (``alias/app-dek``) or alias ARN.
-            region: AWS Region; by default boto3's.
+            region: AWS Region; by default AWS_REGION's, then boto3's.
             endpoint_url: another endpoint than AWS's, for an emulator or a VPC endpoint.
             session: a boto3 session to take credentials from.
             known_keks: ARNs of further KEKs that may have wrapped a row that names none.
@@ -92,12 +93,12 @@ class AWSKMS(KMSInterface):
         self.key_id = key_id
         self._session = session or base_session(None)
         self._botocore = botocore_session(self._session)
-        self._region = region
+        self._region = region or (ambient_region() if session is None else None)
         self._endpoint_url = endpoint_url
         self._known = tuple(dict.fromkeys((key_id, *known_keks)))
         self._trials = KekTrials(
             self._known,
-            region or self._session.region_name,
+            self._region or self._session.region_name,
             lambda operation, requests: self._transport().call_many(operation, requests),
             self.resolve,
         )
