@@ -265,7 +265,9 @@ class _TableRun:
         """Let each heartbeat note rows and calls so far: all that is left of a run once it is
         killed, so that `dekctl audit` can say which calls it explains.
         """
-        rows = walk.table.estimate_rows()
+        rows: dict[str, int] = {}
+        with contextlib.suppress(DatabaseError):  # then nobody knows how many rows are left
+            rows["rows"] = walk.table.estimate_rows()
 
         def so_far() -> dict[str, Any]:
             counts = walk.counts
@@ -273,7 +275,7 @@ class _TableRun:
                 **counts.as_json(),
                 "proved": counts.proved,
                 "dry_run": walk.options.dry_run,
-                "rows": rows,
+                **rows,
                 "kms_calls": dict(self._calls() - calls_before),
             }
 
