@@ -11,12 +11,15 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from dekctl.audit.digests import public_keys_of
 from dekctl.errors import UsageError
-from support.audit_world import AuditWorld, DigestSigner
+from sandbox.moto import MotoServer
+from support.audit_world import BUCKET, REGION, AuditWorld, DigestSigner
 
 HOUR = timedelta(hours=1)
 
@@ -201,3 +204,39 @@ def test_a_file_without_keys_is_refused(text: str, hours: Hours) -> None:
     with pytest.raises(UsageError) as refused:
         hours.counts()
     assert "list-public-keys" in (refused.value.hint or "")
+
+
+def test_the_bucket_has_the_signatures(
+    moto_server: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto_server.reset()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    settings = f'region = "{REGION}"\nendpoint_url = "{moto_server.endpoint_url}"\n'
+    world = AuditWorld(tmp_path / "world", settings)
+    hours = Hours(world)
+    session = boto3.Session("test", "test", region_name=REGION)
+    s3: Any = session.client("s3", endpoint_url=moto_server.endpoint_url)
+    cloudtrail: Any = session.client("cloudtrail", endpoint_url=moto_server.endpoint_url)
+    s3.create_bucket(Bucket=BUCKET)
+    cloudtrail.create_trail(Name="files-trail", S3BucketName=BUCKET)
+    cloudtrail.start_logging(Name="files-trail")
+    for file in (*hours.logs, *hours.digests):
+        signed = {"signature": signature(file).read_text().strip()} if file in hours.digests else {}
+        key = str(file.relative_to(world.trail))
+        s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes(), Metadata=signed)
+
+    def counts(keys: Path | None) -> dict[str, int]:
+        until = world.hour + 3 * HOUR
+        return world.counts(paths=[], public_keys=keys, since=world.hour, until=until)
+
+    assert counts(hours.keys) == {}
+    assert counts(None) == {"unchecked": 1}  # moto has no ListPublicKeys
+    s3.delete_object(Bucket=BUCKET, Key=str(hours.logs[0].relative_to(world.trail)))
+    cloudtrail.stop_logging(Name="files-trail")
+    assert counts(hours.keys) == {"removed": 1, "trail": 1}
+    # A trail that does not say since when it records should have files of the whole period.
+    for file in (*hours.logs, *hours.digests):
+        s3.delete_object(Bucket=BUCKET, Key=str(file.relative_to(world.trail)))
+    cloudtrail.delete_trail(Name="files-trail")
+    assert counts(hours.keys) == {"unchecked": 3}

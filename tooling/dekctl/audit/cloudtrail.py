@@ -29,6 +29,12 @@ class Trail:
     project: Project
     outputs: Outputs
 
+    @property
+    def name(self) -> str | None:
+        """Its name; None if the environment has no trail."""
+        arn = self.outputs.audit.get("trail_arn")
+        return arn.rpartition("/")[2] if arn else None
+
     def bucket(self) -> Bucket:
         """Its bucket.
 

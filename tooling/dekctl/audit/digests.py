@@ -192,11 +192,13 @@ class Integrity:
     """Whether the trail's files are as CloudTrail delivered them.
 
     ``by_base_name`` is for files that were copied: then a file's own name identifies it, which
-    CloudTrail gives to no second one.
+    CloudTrail gives to no second one. ``trail`` is the trail's name: where digests of others are,
+    too, only its own have to cover the whole period.
     """
 
     findings: AuditFindings
     by_base_name: bool
+    trail: str | None = None
     digests: dict[str, Digest] = field(default_factory=dict)
     logs: dict[str, LogEntry] = field(default_factory=dict)
     checked: int = 0
@@ -252,7 +254,8 @@ class Integrity:
             self.report(
                 AuditKind.REMOVED, after.previous, f"{after.name} names it, it is not there"
             )
-        if not digest.is_backfill and after.begins > digest.ends + SEAM:
+        seam = after.begins > digest.ends + SEAM
+        if seam and not digest.is_backfill and after.chain in self._chains():
             self._gap(after.chain, digest.ends, after.begins)
 
     def _signature(
@@ -310,10 +313,7 @@ class Integrity:
                 self.report(
                     AuditKind.REMOVED, entry.name, f"{entry.digest} names it, it is not there"
                 )
-        chains: dict[str, list[Digest]] = defaultdict(list)
-        for digest in self.digests.values():
-            if not digest.is_backfill:
-                chains[digest.chain].append(digest)
+        chains = self._chains()
         covered = []
         for name, chain in chains.items():
             first, last = min(d.begins for d in chain), max(d.ends for d in chain)
@@ -325,6 +325,15 @@ class Integrity:
             if last < due:
                 self._gap(name, last, due)
         self._unlisted(covered)
+
+    def _chains(self) -> dict[str, list[Digest]]:
+        """The digests that have to cover the period."""
+        every: dict[str, list[Digest]] = defaultdict(list)
+        for digest in self.digests.values():
+            if not digest.is_backfill:
+                every[digest.chain].append(digest)
+        own = {chain: found for chain, found in every.items() if f"_{self.trail}_" in chain}
+        return own or every
 
     def _unlisted(self, covered: list[tuple[datetime, datetime]]) -> None:
         """Log files that no digest names although digests of their time are there."""

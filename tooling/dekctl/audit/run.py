@@ -11,7 +11,7 @@ from typing import Any
 from dekctl.audit.acceptance import accepted_findings
 from dekctl.audit.administration import Administrators
 from dekctl.audit.cloudtrail import Trail
-from dekctl.audit.digests import Integrity, PublicKeys, load_public_keys
+from dekctl.audit.digests import LATE, Integrity, PublicKeys, load_public_keys
 from dekctl.audit.findings import AuditFinding, AuditFindings, AuditKind
 from dekctl.audit.log_files import Folder, Source
 from dekctl.audit.matching import Matched, Rules, match
@@ -133,7 +133,7 @@ def audit(
     first = min([begins, *(run.begins - CLOCKS for run in runs.values())])
     last = max([ends, *(run.ends + CLOCKS for run in runs.values())])
 
-    reading, integrity = Reading(), Integrity(findings, by_base_name=source.is_copy)
+    reading, integrity = Reading(), Integrity(findings, source.is_copy, trail.name)
 
     def keys(since: datetime, until: datetime, region: str) -> PublicKeys:
         return trail.public_keys(since, until, region) if known_keys is None else known_keys
@@ -190,11 +190,11 @@ def _judge_trail(result: Audit, outputs: Outputs, findings: AuditFindings, now: 
         text = f"the trail cannot deliver: {trail['delivery_error']}"
         findings.add(AuditFinding(AuditKind.TRAIL, text))
     started = datetime.fromisoformat(trail["started"]) if trail["started"] else result.since
-    recorded = min(result.until, now) - max(result.since, started)
+    begins, hour = max(result.since, started), timedelta(hours=1)
     what = f"{result.source} of {result.since:%Y-%m-%d %H:%M} to {result.until:%Y-%m-%d %H:%M}"
-    if not result.reading.files and recorded > timedelta(hours=1) + DELIVERY:
+    if not result.reading.files and min(result.until, now - DELIVERY) - begins > hour:
         findings.add(AuditFinding(AuditKind.UNCHECKED, f"there is no log file in {what}"))
-    if not result.integrity.digests and recorded > timedelta(hours=3):
+    if not result.integrity.digests and min(result.until, now - LATE) - begins > hour:
         text = f"there is no digest file in {what}: whether log files were removed is not known"
         findings.add(AuditFinding(AuditKind.UNCHECKED, text))
 
