@@ -50,7 +50,7 @@ LONGEST = (
     "test_workers",
 )
 """Files whose tests run first, so that at the end no process waits for a long one."""
-TOGETHER = ("test_privileges", "test_terraform_environments")
+TOGETHER = ("test_privileges", "test_terraform_environments", "test_own_table_page")
 """Files whose tests share what takes long to set up: one process runs all of them."""
 
 

@@ -94,7 +94,7 @@ class Workspace:
             ),
         )
         self.root = directory / "terraform" / root
-        self._environment = _environment(endpoint_url)
+        self._environment = environment(endpoint_url)
         example = self.root / "terraform.tfvars.example"
         if example.exists():
             values = example.read_text().replace(EXAMPLE_ACCOUNT, MOTO_ACCOUNT)
@@ -183,7 +183,8 @@ def _targets(targets: Sequence[str]) -> list[str]:
     return [f"-target={target}" for target in targets]
 
 
-def _environment(endpoint_url: str | None) -> dict[str, str]:
+def environment(endpoint_url: str | None) -> dict[str, str]:
+    """The variables of a terraform process that talks to an emulator, or to nothing."""
     # The owner's AWS settings must not decide where a test goes.
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TF_"))}
     kept |= QUICK | {
