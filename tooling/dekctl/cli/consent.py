@@ -47,6 +47,11 @@ SCHEMA_ROLLBACK = Stakes(
     "dekctl migrate, which wraps every key again",
     "wrapped keys that were dropped; an application that reads only wrapped keys fails at once",
 )
+UNINSTALL = Stakes(
+    "drops dekctl's own tables: the ledger, the version tables and the branch keys",
+    "dekctl schema upgrade, which makes them again, empty",
+    "the history of runs is lost, and a backup of a V3 row alone cannot be decrypted any more",
+)
 
 
 def consent(

@@ -265,6 +265,14 @@ MANUAL: Mapping[str, Entry] = {
         ),
         _LOOKS,
     ),
+    "uninstall": Entry(
+        (
+            ("dekctl uninstall --dry-run", "List the tables that would be dropped."),
+            ("dekctl uninstall", "Drop dekctl's own tables, after a question."),
+            ("dekctl uninstall --yes --json", "Drop them without one, from a script."),
+        ),
+        (*_LOOKS, ExitCode.INTERRUPTED),
+    ),
     "verify": Entry(
         (
             ("dekctl verify", "Decrypt and compare every key."),

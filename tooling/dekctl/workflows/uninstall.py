@@ -1,0 +1,98 @@
+"""Uninstall: drops dekctl's own tables once no row needs them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from dekctl.branch_keys.table import NAME as BRANCH_KEYS
+from dekctl.db.shape import Stage
+from dekctl.errors import RefusedError
+from dekctl.kms.context import V3
+from dekctl.ledger.tables import RUNS
+from dekctl.ledger.tables import tables as ledger_tables
+from dekctl.ledger.upgrade import VERSION_TABLE
+from dekctl.lifecycle.usage import count_uses, missing_tables
+from dekctl.project import Project
+from dekctl.schema import steps
+from dekctl.wording import counted
+from dekctl.workflows.callbacks import Confirm
+
+VERSIONS = "dekctl_version_"
+"""How the names of the tables' own Alembic version tables begin."""
+
+
+def own_tables(project: Project) -> list[str]:
+    """dekctl's own tables in the database, in the order in which they are dropped.
+
+    The table of runs goes first: without it there is no ledger, however a drop ends (MariaDB and
+    MySQL commit each). The branch keys go last.
+    """
+    schema = project.config.table.schema
+    with project.database.transaction() as connection:
+        there = set(sa.inspect(connection).get_table_names(schema=schema))
+    names = [RUNS, *(table.name for table in ledger_tables(schema).values() if table.name != RUNS)]
+    names += sorted(name for name in there if name.startswith(VERSIONS))
+    return [name for name in (*names, VERSION_TABLE, BRANCH_KEYS) if name in there]
+
+
+def uninstall(
+    project: Project, confirm: Confirm | None = None, *, dry_run: bool = False
+) -> list[str]:
+    """Drop the ledger, the version tables and the branch keys. Returns the names of the tables.
+
+    Raises:
+        RefusedError: a row, a table or a run still needs them, or ``confirm`` refused.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    names = own_tables(project)
+    if not names:
+        return names
+    refuse_needed(project)
+    if dry_run:
+        return names
+    if confirm is not None:
+        confirm()
+        refuse_needed(project)  # a person may take an hour to answer
+    schema = project.config.table.schema
+
+    def drop(connection: Connection) -> None:
+        for name in names:
+            sa.Table(name, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+
+    project.database.run(drop, write=True, patient=True)
+    return names
+
+
+def refuse_needed(project: Project) -> None:
+    """Refuse while anything needs dekctl's own tables.
+
+    Raises:
+        RefusedError: a table is not back at the legacy schema; one is missing, or managed but not
+            configured; a row needs its branch key; or a run is writing.
+        DatabaseError: the database refused or cannot be reached.
+    """
+    if missing := missing_tables(project):
+        raise RefusedError(
+            f"the table {missing[0]} is not in this database, so what its rows need is not known",
+            hint=f"correct `name` in [table], or database_url in [env.{project.env.name}]",
+        )
+    for config in project.config.tables:
+        if project.ledger.exists():
+            project.ledger.refuse_while_writing(config.context_name)
+        plan = steps.plan_for(project.database, project.config, config)
+        if plan.table.stage is not Stage.LEGACY and not plan.is_rolled_back:
+            raise RefusedError(
+                f"{config.name} is at stage {plan.table.stage.value}: a rollback needs what the "
+                "ledger knows about it",
+                hint="bring its keys back to plaintexts first: dekctl rollback "
+                f"--table {config.name}",
+            )
+    bound = sum(
+        use.rows for use in count_uses(project) if use.version == V3 and not use.of_branch_keys
+    )
+    if bound:
+        raise RefusedError(
+            f"{counted(bound, 'row')} (V3) cannot be decrypted without {BRANCH_KEYS}",
+            hint="bring them back to plaintexts first: dekctl rollback",
+        )
