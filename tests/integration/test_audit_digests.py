@@ -158,6 +158,11 @@ CASES: dict[str, tuple[Callable[[Hours], object], dict[str, int], str]] = {
         {"altered": 3},
         "is not signed by CloudTrail",
     ),
+    "a digest that nests without end": (
+        lambda h: h.digests[2].write_bytes(gzip.compress(b"[" * 200_000)),
+        {"altered": 1, "gap": 1},
+        "is damaged or no digest file",
+    ),
     "no key of that fingerprint": (
         lambda h: h.keys.write_text('{"PublicKeyList": []}'),
         {"unchecked": 1},
@@ -183,6 +188,17 @@ def test_hours_without_logs_have_digests_too(hours: Hours) -> None:
     assert {kind.value: n for kind, n in result.matched.findings.counts.items()} == {"gap": 1}
     [finding] = result.matched.findings.kept
     assert f"{hour + 4 * HOUR:%Y-%m-%d %H:%M:%S} to {hour + 5 * HOUR:%Y-%m-%d}" in finding.detail
+
+
+def test_files_that_came_late_are_in_digests_of_their_own(tmp_path: Path) -> None:
+    world = AuditWorld(tmp_path / "world")
+    hours = Hours(world)
+    late = world.write([world.event(at=timedelta(minutes=20))], at=timedelta(minutes=20))
+    assert hours.counts() == {"altered": 1}
+    backfills = DigestSigner(world, hours.signer.key)
+    backfills.digest([late], backfill=True)
+    backfills.digest([], 2 * HOUR, backfill=True)  # no gap: there is not one for each hour
+    assert hours.counts() == {}
 
 
 def test_a_key_as_cloudtrail_lists_it_is_read(tmp_path: Path) -> None:

@@ -273,9 +273,9 @@ class AuditWorld:
 class DigestSigner:
     """Writes digest files as CloudTrail does, signed with a key of its own."""
 
-    def __init__(self, world: AuditWorld) -> None:
+    def __init__(self, world: AuditWorld, key: rsa.RSAPrivateKey | None = None) -> None:
         self.world = world
-        self.key = rsa.generate_private_key(65537, 2048)
+        self.key = key or rsa.generate_private_key(65537, 2048)
         self.fingerprint = "31e8b5433410dfb61a9dc45cc65b22ff"
         self._last: tuple[str, bytes, str] | None = None
 
@@ -288,14 +288,15 @@ class DigestSigner:
         return file
 
     def digest(
-        self, logs: Sequence[Path], begins: timedelta = timedelta(0), *, sign: bool = True
+        self, logs: Sequence[Path], begins: timedelta = timedelta(0), *, backfill: bool = False
     ) -> Path:
         """Write the digest of one hour, that follows the last one. Returns its path."""
         start = self.world.hour + begins
         end = start + timedelta(hours=1)
         key = (
             f"AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/{end:%Y/%m/%d}/{ACCOUNT}"
-            f"_CloudTrail-Digest_{REGION}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}.json.gz"
+            f"_CloudTrail-Digest_{REGION}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}"
+            f"{'_backfill' if backfill else ''}.json.gz"
         )
         last = self._last
         document = {
@@ -338,7 +339,6 @@ class DigestSigner:
         file = self.world.trail / key
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gzip.compress(content))
-        if sign:
-            file.with_name(f"{file.name}.signature").write_text(signature + "\n")
+        file.with_name(f"{file.name}.signature").write_text(signature + "\n")
         self._last = key, content, signature
         return file

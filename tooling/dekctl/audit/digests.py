@@ -9,7 +9,6 @@ digest's object, and again in the next digest: so a copy of the bucket has all b
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections import defaultdict
@@ -120,7 +119,7 @@ def read_digest(name: str, content: bytes, signature: str | None) -> Digest:
             previous_signature=found.get("previousDigestSignature"),
             logs=[_entry(entry, name) for entry in found["logFiles"]],
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"malformed digest: {type(error).__name__}") from None
 
 
@@ -180,7 +179,7 @@ def load_public_keys(file: Path) -> dict[str, rsa.RSAPublicKey]:
     """
     try:
         return public_keys_of(json.loads(file.read_bytes())["PublicKeyList"])
-    except (OSError, KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{file} holds no public keys of CloudTrail: {error}",
             hint="write it with: aws cloudtrail list-public-keys --start-time DATE > FILE",
@@ -227,12 +226,16 @@ class Integrity:
         without_key: list[Digest] = []
         for chain in chains.values():
             chain.sort(key=lambda digest: digest.ends)
-            for digest, after in pairwise(chain):
-                self._link(digest, after)
+            for number, digest in enumerate(chain):
+                self._link(digest, first=number == 0)
             for digest in chain:
                 self._signature(digest, keys, without_key)
                 for entry in digest.logs:
                     self.logs[self._key(entry.name)] = entry
+        for name, chain in self._chains().items():
+            for digest, after in pairwise(chain):
+                if after.begins > digest.ends + SEAM:
+                    self._gap(name, digest.ends, after.begins)
         if without_key:
             names = sorted(digest.name for digest in without_key)
             self.report(
@@ -242,21 +245,21 @@ class Integrity:
                 f"{without_key[0].fingerprint} is not known: pass them with --public-keys",
             )
 
-    def _link(self, digest: Digest, after: Digest) -> None:
+    def _link(self, after: Digest, *, first: bool) -> None:
         """Compare a digest with what the next one says about it."""
-        if after.previous == digest.place:
-            digest.signature = digest.signature or after.previous_signature
-            if after.previous_sha256 not in (None, digest.sha256):
-                self.report(AuditKind.ALTERED, digest.name, f"its hash is another in {after.name}")
-            elif digest.signature != after.previous_signature:
-                self.report(AuditKind.ALTERED, digest.name, f"its signature is not in {after.name}")
-        elif after.previous is not None:
-            self.report(
-                AuditKind.REMOVED, after.previous, f"{after.name} names it, it is not there"
-            )
-        seam = after.begins > digest.ends + SEAM
-        if seam and not digest.is_backfill and after.chain in self._chains():
-            self._gap(after.chain, digest.ends, after.begins)
+        if after.previous is None:
+            return
+        digest = self.digests.get(after.previous)
+        if digest is None:
+            if not first:
+                why = f"{after.name} names it, it is not there"
+                self.report(AuditKind.REMOVED, after.previous, why)
+            return
+        digest.signature = digest.signature or after.previous_signature
+        if after.previous_sha256 not in (None, digest.sha256):
+            self.report(AuditKind.ALTERED, digest.name, f"its hash is another in {after.name}")
+        elif digest.signature != after.previous_signature:
+            self.report(AuditKind.ALTERED, digest.name, f"its signature is not in {after.name}")
 
     def _signature(
         self,
@@ -332,7 +335,9 @@ class Integrity:
         for digest in self.digests.values():
             if not digest.is_backfill:
                 every[digest.chain].append(digest)
-        own = {chain: found for chain, found in every.items() if f"_{self.trail}_" in chain}
+        own = {name: found for name, found in every.items() if f"_{self.trail}_" in name}
+        for chain in every.values():
+            chain.sort(key=lambda digest: digest.ends)
         return own or every
 
     def _unlisted(self, covered: list[tuple[datetime, datetime]]) -> None:
