@@ -37,6 +37,7 @@ from dekctl.kms import AWSKMS
 from dekctl.ledger.process import this_machine
 from support.app import AppDatabase
 from support.branches import Branches
+from support.failover import FORGERIES, Standby, assert_no_sql_ran
 from support.kms_standin import CUT_AFTER, CUT_BEFORE, CUT_MIDDLE, NO_BODY, Fault, KmsStandin
 from support.oracle import TABLE, Oracle, Writer
 from support.secrets import assert_hidden
@@ -58,6 +59,14 @@ FAULTS = (
 )
 ROWS_PER_BRANCH_KEY = 3
 WRITES = ("insert", "rekey", "issue", "issue new", "delete")
+FAIL_OVERS = (
+    ["standby", "fail over"],
+    ["standby", "issue", "wait", "fail over"],
+    ["wait", "standby", "wait", "wait", "fail over"],
+    ["standby", "delete", "wait", "wait", "wait", "fail over"],
+)
+"""What befalls the database while a command walks, a moment each: what was committed between is
+lost, the application's writes and branch keys too."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,15 @@ WALK: dict[str, Any] = {
     "batch": st.integers(1, 4),
     "retry": st.booleans(),
     "trouble": TROUBLE,
-    "between": st.lists(st.sampled_from(WRITES), max_size=3),
+    "between": st.lists(st.sampled_from(WRITES), max_size=3) | st.sampled_from(FAIL_OVERS),
 }
+
+
+FORGED_COMMANDS = (
+    *("status", "doctor", "wrap --hierarchical", "wrap", "verify", "scrub --yes", "rewrap"),
+    *("rewrap --hierarchical --same-key", "restore --yes", "schema expand", "rollback --yes"),
+    *("schema contract --yes", "schema rollback --yes"),
+)
 
 
 class Story(RuleBasedStateMachine):
@@ -102,6 +118,9 @@ class Story(RuleBasedStateMachine):
         self.keks = [around.standin.create_key(self.alias)]
         self.disabled: set[str] = set()
         self.troubled = False
+        self.standby = Standby(engine, TABLE)
+        self.known_then = self.oracle.copy()
+        self.failed_over = False
         self.environ = around.standin.environment()
         (around.folder / "dekctl.toml").write_text(
             f"[table]\nrows_per_branch_key = {ROWS_PER_BRANCH_KEY}\n"
@@ -146,6 +165,7 @@ class Story(RuleBasedStateMachine):
         around = self.around
         around.between = [lambda what=what: self.write(what) for what in between]  # type: ignore[misc]  # a lambda has no types
         around.killer.arm(trouble.kill)
+        self.failed_over = False
         self.troubled = trouble.fault is not None
         if trouble.fault is not None:
             around.standin.set_faults(Fault(trouble.fault, trouble.share), seed=len(self.steps))
@@ -164,6 +184,9 @@ class Story(RuleBasedStateMachine):
         around.counts["commands"] += 1
         self.steps.append(" ".join(arguments) + (" killed" if killed else f" {done.exit_code}"))
         said = done.stdout + done.stderr
+        if self.failed_over:
+            self._bury()  # the entry that came back says that it runs
+            expect = (*expect, *((1,) if "a fail-over lost" in said else ()))
         assert_hidden(said, self.oracle.deks.values(), f"the output of {arguments}")
         if killed:
             around.counts["kills"] += 1
@@ -207,6 +230,13 @@ class Story(RuleBasedStateMachine):
                 self.writer.issue(new=True)
             case "delete":
                 self.writer.delete()
+            case "standby":
+                self.standby.follow()
+                self.known_then = self.oracle.copy()
+            case "fail over" if self.standby.take_over():
+                self.oracle.become(self.known_then)
+                self.failed_over = True
+                self.around.counts["fail-overs"] += 1
         self.around.counts["writes"] += 1
 
     def _nullable(self) -> bool:
@@ -284,6 +314,17 @@ class Story(RuleBasedStateMachine):
         self.run(*command.split(), trouble=trouble)
         if not {"wrapped_key", "encryption_key"} <= self.columns():
             self.oracle.legacy.clear()  # one copy is gone; the other has to be right
+
+    @rule(forgery=st.sampled_from(sorted(FORGERIES)), command=st.sampled_from(FORGED_COMMANDS))
+    def forged(self, forgery: str, command: str) -> None:
+        """A command that finds a forged ledger, or forged branch keys, and somebody's apology."""
+        engine = self.around.database.engine
+        with FORGERIES[forgery].made(engine):
+            self.run(*command.split(), expect=(0, 2, 3, 4))
+        assert_no_sql_ran(engine, TABLE)
+        if not {"wrapped_key", "encryption_key"} <= self.columns():
+            self.oracle.legacy.clear()
+        self.around.counts["forgeries"] += 1
 
     @rule()
     def status(self) -> None:

@@ -51,6 +51,16 @@ class Oracle:
     branches: Branches | None = field(default=None, repr=False)
     _opened: dict[tuple[int, bytes], bytes | None] = field(default_factory=dict, repr=False)
 
+    def copy(self) -> Oracle:
+        """What is known now."""
+        return Oracle(dict(self.deks), dict(self.names), set(self.legacy), set(self.poison))
+
+    def become(self, other: Oracle) -> None:
+        """Know what ``other`` knew: a fail-over has undone what was written since."""
+        known = other.copy()
+        self.deks, self.names = known.deks, known.names
+        self.legacy, self.poison = known.legacy, known.poison
+
     def check(self, rows: Mapping[int, Mapping[str, Any]], unwrap: Unwrap) -> None:
         """Fail where a row's key is lost, or is another one, or a row is missing or changed."""
         if self.branches is not None:

@@ -230,7 +230,8 @@ class Ledger:
             renewed = renew(connection)
         if renewed == 0:
             raise DekctlError(
-                f"run {run.run_id} was marked as abandoned while this process was suspended",
+                f"run {run.run_id} is not running any more, says the ledger: it was marked as "
+                "abandoned while this process was suspended, or a fail-over lost its entry",
                 hint="run the same command again; it resumes with the remaining rows",
             )
 
