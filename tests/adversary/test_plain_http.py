@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import boto3
 import pytest
 
 from dekctl.errors import KMSError, UsageError
 from dekctl.kms import AWSKMS
+from dekctl.kms.aws.assume_role import assumed_session
 from dekctl.kms.aws.session import is_plain_http
 from dekctl.kms.aws.transport import TransportKind
 from support.app import AppDatabase
@@ -63,6 +65,38 @@ def test_the_library_refuses_a_plain_endpoint_wherever_it_is_set(
 def test_what_is_allowed_is_called(endpoint: str | None) -> None:
     kms = AWSKMS(KEK, region="us-east-1", endpoint_url=endpoint, allow_plain_http=True)
     assert kms.endpoint == PLAIN
+    kms.close()
+
+
+@pytest.mark.parametrize("transport", ["boto3", "curl"])
+@pytest.mark.parametrize("place", ["STS variable", "profile", "argument"])
+def test_no_role_is_assumed_over_plain_http(
+    place: str, transport: TransportKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transport == "curl":
+        pytest.importorskip("pycurl")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not a secret")
+    if place == "STS variable":
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", PLAIN)
+    elif place == "profile":
+        text = f"[default]\nservices = here\n[services here]\nsts =\n  endpoint_url = {PLAIN}\n"
+        set_in_file(tmp_path, monkeypatch, text)
+    session = assumed_session(
+        boto3.Session(),
+        "arn:aws:iam::111122223333:role/wrapper",
+        region="us-east-1",
+        endpoint_url=PLAIN if place == "argument" else None,
+    )
+    kms = AWSKMS(
+        KEK,
+        region="us-east-1",
+        endpoint_url="https://192.0.2.7",
+        session=session,
+        transport=transport,
+    )
+    with pytest.raises(UsageError, match=f"{PLAIN} is plain HTTP"):
+        kms.wrap(bytes(range(32)))
     kms.close()
 
 

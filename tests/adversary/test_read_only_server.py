@@ -164,3 +164,27 @@ def test_batches_fit_into_the_packets_of_the_server(
     finally:
         mariadb_database.sql(f"SET GLOBAL max_allowed_packet = {before}")
     assert app.counts()["wrapped_only"] == 200
+
+
+def test_a_row_that_is_larger_than_a_packet_is_that_row_s_trouble(
+    mariadb_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    large = "\u00fc" * 690
+    mariadb_database.sql(
+        "CREATE TABLE encrypted_files (id VARCHAR(700) PRIMARY KEY, encryption_key VARBINARY(32))"
+    )
+    dek = bytes(range(32))
+    dekctl.hidden.append(dek)
+    for pk in ("a", large, "z"):
+        mariadb_database.sql("INSERT INTO encrypted_files VALUES (:pk, :dek)", pk=pk, dek=dek)
+    dekctl.configure(f'[env.test]\ndatabase_url = "{mariadb_database.url}"\nprovider = "env"\n')
+    dekctl.json("schema", "expand")
+    [(before,)] = mariadb_database.sql("SELECT @@global.max_allowed_packet")
+    mariadb_database.sql("SET GLOBAL max_allowed_packet = 1024")
+    try:
+        done = dekctl.json("wrap", expect=4)
+        assert (done["changed"], [row["pk"] for row in done["set_aside"]]) == (2, [large])
+        assert "max_allowed_packet" in done["set_aside"][0]["reason"]
+    finally:
+        mariadb_database.sql(f"SET GLOBAL max_allowed_packet = {before}")
+    assert dekctl.json("wrap", "--retry-quarantined")["changed"] == 1

@@ -61,6 +61,17 @@ class BusyWriter:
         """Stop writing, and tell what every row's key is."""
         return load(self._say("oracle"))
 
+    def standby(self) -> None:
+        """Let a standby have what is committed now; the writer waits for that."""
+        self._say("standby")
+
+    def fail_over(self) -> bool:
+        """Let the standby take over: what anybody has written since is lost, the writer's too.
+
+        Returns whether it did; it does not where tables or columns came or went.
+        """
+        return self._say("fail over").strip() == "done"
+
     def settled(self) -> None:
         """Tell the writer that ``wrap --stale`` has seen every row while it was idle."""
         self._say("settled")
@@ -82,7 +93,8 @@ def _main() -> None:
     import sqlalchemy as sa  # noqa: PLC0415 - only this side needs these
 
     from dekctl.kms import EnvKMS  # noqa: PLC0415
-    from support.oracle import Writer  # noqa: PLC0415
+    from support.failover import Standby  # noqa: PLC0415
+    from support.oracle import TABLE, Writer  # noqa: PLC0415
 
     start = json.loads(sys.stdin.readline())
     options = {"timeout": 30} if start["url"].startswith("sqlite") else {}
@@ -94,6 +106,7 @@ def _main() -> None:
     mode: list[str] = ["idle"]
     busy = threading.Lock()
     failed: list[BaseException] = []
+    standby, known_then = Standby(engine, TABLE), writer.oracle.copy()
 
     def write() -> None:
         pause = threading.Event()
@@ -117,6 +130,14 @@ def _main() -> None:
             if word == "oracle":
                 mode[0] = "idle"
                 answer = dump(writer.oracle)
+            elif word == "standby":
+                standby.follow()
+                known_then, answer = writer.oracle.copy(), "done"
+            elif word == "fail over":
+                answer = "no"
+                if standby.take_over():
+                    writer.oracle.become(known_then)
+                    answer = "done"
             elif word == "settled":
                 writer.oracle.legacy.clear()
                 answer = ""

@@ -116,7 +116,7 @@ class MySQLErrors(Dialect):
     def advice(self, error: Exception) -> str | None:
         code = _code(error)
         if code in _PACKET_CODES:
-            return "use a smaller --batch-size, or raise max_allowed_packet on the server"
+            return "raise max_allowed_packet on the server"
         if code in _LIMIT_CODES:
             return (
                 f"{CONNECTIONS}; raise the account's limit (ALTER USER … WITH "
@@ -126,6 +126,8 @@ class MySQLErrors(Dialect):
 
     def is_about_rows(self, error: Exception) -> bool:
         code = _code(error)
+        if code in _PACKET_CODES:  # batches fit into a packet, so it is one large row
+            return True
         if code is None or code < 1000 or 2000 <= code < 3000:  # the driver's and client's own
             return False
         everybodys = code in _EVERYBODYS or code in _SAYS_NO_VALUE

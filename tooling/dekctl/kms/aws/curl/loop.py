@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 import pycurl
 from botocore.credentials import ReadOnlyCredentials
 
-from dekctl.errors import KMSError
+from dekctl.errors import DekctlError, KMSError
 from dekctl.kms.aws.curl.batch import Batch, Call
 from dekctl.kms.aws.curl.credentials import FreshCredentials
 from dekctl.kms.aws.curl.handle import TLS_ERRORS, Handle, Service
@@ -178,7 +178,7 @@ class Loop:
         if room > 0:
             try:
                 credentials = self._credentials.current()
-            except KMSError as error:
+            except DekctlError as error:
                 self._fail_unsent(error)
                 return 0.0
             if credentials is not None:
@@ -351,7 +351,7 @@ class Loop:
         for call in waiting:
             call.answer(CancelledError(call.batch.operation))
 
-    def _fail_unsent(self, error: KMSError) -> None:
+    def _fail_unsent(self, error: DekctlError) -> None:
         """Fail what was not sent yet: nothing can be signed."""
         for batch in (*self._batches, *(call.batch for call in self._again)):
             batch.fail(error)
