@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import importlib
 import re
 import subprocess
 import sys
@@ -12,7 +14,10 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
+from dekctl.config import TableConfig
+from dekctl.kms import InMemoryKMS
 from dekctl.kms.chosen import choose_again, chosen
+from dekctl.reader import RowKeys
 from support.app import AppDatabase
 from support.cli import Dekctl
 from support.generations import Generations
@@ -51,7 +56,7 @@ def test_every_block_of_the_page_runs_as_it_stands(
     try:
         for language, line, text in blocks():
             ran.append(language)
-            file = re.match(r"# (\S+\.py)\n", text)
+            file = re.match(r"# (\S+\.py)\b.*\n", text)
             if language == "toml":
                 dekctl.configure(text)
             elif language == "console":
@@ -70,7 +75,8 @@ def test_every_block_of_the_page_runs_as_it_stands(
         check_files(folder)
     finally:
         choose_again(before)
-        sys.modules.pop("models", None)
+        for name in ("models", "document_models"):
+            sys.modules.pop(name, None)
     assert {"kms.duration", "dek.reads"} <= exported()
     assert dekctl.json("verify")["failed"] == 0
     assert dekctl.json("status")["plaintext_only"] == 0
@@ -134,6 +140,13 @@ def check_files(folder: Path) -> None:
         [*run, "test_files.py"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    document = importlib.import_module("document_models").Document  # after Alembic's check
+    named = TableConfig(name="documents", plaintext_column="dek_b64", plaintext_encoding="base64")
+    keys = RowKeys(InMemoryKMS("page"), named)
+    keys.check(document)
+    row = document(id=1)
+    row.__dict__.update(keys.issue_for(1).columns)
+    assert base64.b64decode(row.dek_b64) == keys.read(row)
     settings: dict[str, object] = {}
     exec((folder / "gunicorn.conf.py").read_text(encoding="utf-8"), settings)  # noqa: S102 - ours
     assert settings["workers"] == 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import traceback
 
 import pytest
 
 import dekctl
 from dekctl import errors
-from dekctl.errors import DekctlError, ExitCode
+from dekctl.errors import DekctlError, ExitCode, UsageError
+from dekctl.reader.steps import copy_of
 
 
 def test_the_exit_codes_are_those_of_the_contract() -> None:
@@ -49,3 +51,13 @@ def test_every_module_can_be_imported_alone() -> None:
     for name in found:
         if name != "dekctl.__main__":
             assert importlib.import_module(name).__doc__, name
+
+
+def test_the_hint_is_shown_below_a_traceback() -> None:
+    error = UsageError("no column", hint="map it")
+    assert traceback.format_exception(error)[-1] == "hint: map it\n"
+    error.hint = "map it by hand"
+    assert [line for line in traceback.format_exception(copy_of(error)) if "hint" in line] == [
+        "hint: map it by hand\n"
+    ]
+    assert "hint" not in "".join(traceback.format_exception(UsageError("no column")))

@@ -35,6 +35,8 @@ from support.v3_rows import v3_rows
 DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- library:begin -->", "<!-- library:end -->"
 TIMES = 5
+TIMES_IN_MEMORY = 50
+"""What takes milliseconds is measured more often: on a busy machine, one try in many is quiet."""
 THREADS = 64
 DEADLINE = 60.0
 
@@ -117,31 +119,33 @@ class Library:
         return [
             timed(BOTO, len(few), each(decrypt, few)),
             threads,
-            timed(V2, len(few), each(self.keys.read, few)),
-            timed(V2_MANY, self.rows, lambda: self.keys.read_many(self.v2)),
+            timed(V2, len(few), each(self.keys.read, few), 2),
+            timed(V2_MANY, self.rows, lambda: self.keys.read_many(self.v2), TIMES),
         ]
 
     def in_memory(self) -> list[Timed]:
         """Reads that ask nobody."""
         many = self.v2[:1000]
-        plain = timed(PLAIN, len(many), each(lambda row: row["encryption_key"], many), TIMES)
+        plain = timed(
+            PLAIN, len(many), each(lambda row: row["encryption_key"], many), TIMES_IN_MEMORY
+        )
         cached = RowKeys(
             self.kms, deadline=DEADLINE, cache=KeyCache(max_age=3600, max_entries=self.rows)
         )
         cached.read_many(many)
-        found = [plain, timed(V2_CACHED, len(many), each(cached.read, many), TIMES)]
+        found = [plain, timed(V2_CACHED, len(many), each(cached.read, many), TIMES_IN_MEMORY)]
         made = v3_rows(self.engine, self.kms, range(1000), rows_per_key=1000)
         mappings = [row for _, row in made.values()]
         keys = RowKeys(self.kms, engine=self.engine, deadline=DEADLINE)
         keys.read(mappings[0])
-        found.append(timed(V3_MAPPING, len(many), each(keys.read, mappings), TIMES))
+        found.append(timed(V3_MAPPING, len(many), each(keys.read, mappings), TIMES_IN_MEMORY))
         with Session(self.engine) as session:
             session.add_all([File(**row) for row in mappings])
             session.flush()
             files = session.scalars(sa.select(File)).all()
             keys = RowKeys(self.kms, deadline=DEADLINE)
             keys.read(files[0])
-            found.append(timed(V3_MODEL, len(files), each(keys.read, files), TIMES))
+            found.append(timed(V3_MODEL, len(files), each(keys.read, files), TIMES_IN_MEMORY))
         return found
 
     def issuing(self) -> list[Timed]:

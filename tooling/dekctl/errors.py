@@ -51,6 +51,16 @@ class DekctlError(Exception):
         self.table: str | None = None
         """The table that it is about, where several are configured; :func:`of_table` sets it."""
 
+    @property
+    def hint(self) -> str | None:
+        """The next command or step. An application's log shows it below the traceback."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        self._hint = hint
+        self.__notes__ = [f"hint: {hint}"] if hint else []
+
 
 @contextlib.contextmanager
 def of_table(name: str, *, several: bool) -> Iterator[None]:
