@@ -49,6 +49,7 @@ LOCK = uv pip compile --universal --python-version 3.11 --generate-hashes --no-e
 lock: ## Update the locked dependencies in requirements/*.txt (needs uv)
 	$(LOCK) pyproject.toml --extra dev --extra postgresql --extra mysql --extra fast --extra cluster --extra asyncio -o requirements/dev.txt
 	$(LOCK) requirements/checkov.in -o requirements/checkov.txt
+	$(LOCK) --no-deps requirements/postgresql.in -o requirements/postgresql.txt
 	$(LOCK) pyproject.toml --extra demo --extra fast --constraint requirements/dev.txt -o requirements/demo.txt
 
 # The same bytes from the same commit: hatchling takes the time of every file from SOURCE_DATE_EPOCH.
@@ -73,6 +74,10 @@ unit: install ## Run the unit tests: no server, half a minute at most
 .PHONY: test
 test: install ## Run all tests that need neither a cloud account nor Docker
 	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+.PHONY: test-postgresql-newest
+test-postgresql-newest: install ## Run the tests of rows and schema on PostgreSQL 17 and 18, from wheels
+	@$(TOOL) -m sandbox.newest $(ARGS)
 
 .PHONY: test-localstack
 test-localstack: install ## Run the complete operator workflow on a real LocalStack and PostgreSQL

@@ -275,6 +275,7 @@ def test_a_server_whose_binary_log_has_statements_works(dekctl: Dekctl) -> None:
         database = AppDatabase("mariadb", url, sa.create_engine(url, poolclass=sa.NullPool))
         keys = text_keys(database)
         configure(dekctl, url)
+        assert "binlog_format is STATEMENT" in dekctl("doctor").expect(0).stdout
         whole_story(dekctl)
         assert stored(database) == keys
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-import sqlalchemy as sa
 
 from dekctl.schema.inspection import FINDINGS
 from support.app import AppDatabase
 from support.cli import Dekctl
-from support.pages import assert_part
+from support.pages import assert_part, told
 
 PG = "CREATE TABLE encrypted_files (id INT PRIMARY KEY, encryption_key BYTEA NOT NULL{})"
 MARIADB = (
@@ -347,17 +346,6 @@ def test_the_page_lists_every_finding() -> None:
     assert_part("odd-tables.md", "findings", "\n".join(lines))
 
 
-def told(text: str) -> list[str]:
-    """The lines that begin with warn or FAIL, each with its hint."""
-    lines = text.splitlines()
-    hints = {i: line for i, line in enumerate(lines) if line.lstrip().startswith("hint:")}
-    return [
-        "\n".join(filter(None, (line, hints.get(i + 1))))
-        for i, line in enumerate(lines)
-        if line.startswith(("warn", "FAIL"))
-    ]
-
-
 @pytest.mark.parametrize(
     "name",
     ["view", "generated column", "column list of a publication", "function", "policy",
@@ -456,45 +444,3 @@ def test_the_whole_way_there_and_back(
     assert "FAIL" not in dekctl("doctor").expect(0).stdout
     dekctl("rollback", "--yes").expect(0)
     assert database.sql(keys) == before
-
-
-@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-def test_a_role_without_rights_is_refused_and_the_printed_statements_help(
-    request: pytest.FixtureRequest, dekctl: Dekctl, kind: str
-) -> None:
-    name = "postgres_database" if kind == "postgresql" else "mariadb_database"
-    database: AppDatabase = request.getfixturevalue(name)
-    database.sql((PG if kind == "postgresql" else MARIADB).format(""))
-    url = database.engine.url.set(username="Clerk", password="clerk")
-    if kind == "postgresql":
-        database.sql("CREATE ROLE \"Clerk\" LOGIN PASSWORD 'clerk'")
-        database.sql(f"REVOKE TEMPORARY ON DATABASE {url.database} FROM PUBLIC")
-        database.sql('GRANT SELECT ON encrypted_files TO "Clerk"')
-    else:
-        database.sql("CREATE USER Clerk@'127.0.0.1' IDENTIFIED BY 'clerk'")
-        database.sql(f"GRANT SELECT ON {url.database}.* TO Clerk@'127.0.0.1'")
-    shown = url.render_as_string(hide_password=False)
-    dekctl.configure(f'[env.test]\ndatabase_url = "{shown}"\nprovider = "env"\n')
-    try:
-        lines = [line for line in told(dekctl("doctor").expect(0).stdout) if " Clerk" in line
-                 or '"Clerk"' in line]  # fmt: skip
-        assert len(lines) == (4 if kind == "postgresql" else 1)
-        dekctl("wrap", "--dry-run").expect(0)
-        dekctl("schema", "expand").expect(3)
-        inspector = sa.inspect(database.engine)
-        assert inspector.get_table_names() == ["encrypted_files"]
-        for line in lines:
-            hint = line.partition("hint: ")[2]
-            if hint.startswith("GRANT "):
-                database.sql(hint)
-        if kind == "postgresql":
-            assert "expand as sandbox" in "".join(lines)
-            database.sql('ALTER TABLE encrypted_files OWNER TO "Clerk"')
-        else:
-            database.sql(f"GRANT TRIGGER ON {url.database}.* TO Clerk@'127.0.0.1'")
-        assert "Clerk" not in "".join(told(dekctl("doctor").expect(0).stdout))
-        dekctl("migrate").expect(0)
-    finally:
-        if kind == "postgresql":
-            database.sql('DROP OWNED BY "Clerk" CASCADE')
-        database.sql('DROP ROLE "Clerk"' if kind == "postgresql" else "DROP USER Clerk@'127.0.0.1'")

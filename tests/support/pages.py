@@ -19,3 +19,14 @@ def assert_part(page: str, name: str, text: str) -> None:
     if os.environ.get("DEKCTL_WRITE_DOCS"):
         file.write_text(wanted)
     assert found == wanted, f"docs/{page} is out of date: run the tests with DEKCTL_WRITE_DOCS=1"
+
+
+def told(text: str) -> list[str]:
+    """The lines that begin with warn or FAIL, each with its hint."""
+    lines = text.splitlines()
+    hints = {i: line for i, line in enumerate(lines) if line.lstrip().startswith("hint:")}
+    return [
+        "\n".join(filter(None, (line, hints.get(i + 1))))
+        for i, line in enumerate(lines)
+        if line.startswith(("warn", "FAIL"))
+    ]

@@ -20,6 +20,8 @@ from sandbox.users import Home, User, is_root, make_home, unprivileged_user
 
 PORT_ATTEMPTS = 3
 SUPERUSER = "sandbox"
+BIN_VARIABLE = "SANDBOX_POSTGRESQL_BIN"
+"""The folder of ``initdb`` and ``postgres``, instead of the newest one that is installed."""
 FAST_SETTINGS = {
     # A crash of the machine may lose the cluster; a kill of the server loses no commit:
     # that is why synchronous_commit stays on.
@@ -49,6 +51,8 @@ class PostgresServer:
         """The folder of ``initdb`` and ``postgres``, or None and the reason why it cannot run."""
         bindir = _find_bindir()
         if bindir is None:
+            if BIN_VARIABLE in os.environ:
+                return None, f"{BIN_VARIABLE} names no folder with initdb and postgres"
             return None, "PostgreSQL is not installed (Debian: apt-get install postgresql)"
         if is_root() and unprivileged_user() is None:
             return None, "PostgreSQL does not run as root, and there is no other user to run it"
@@ -220,6 +224,8 @@ class PostgresServer:
 
 
 def _find_bindir() -> Path | None:
+    if chosen := os.environ.get(BIN_VARIABLE):
+        return Path(chosen) if _has_server(Path(chosen)) else None
     folders = []
     on_path = shutil.which("initdb")
     if on_path is not None:

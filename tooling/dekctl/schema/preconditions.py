@@ -205,7 +205,8 @@ def script(plan: SchemaPlan, condition: str) -> list[str]:
     table = plan.table
     return [
         *lock(plan),
-        "CREATE TEMPORARY TABLE dekctl_check (rows_left INTEGER NOT NULL CHECK (rows_left = 0))",
+        # A key, because MySQL may demand one (sql_require_primary_key).
+        "CREATE TEMPORARY TABLE dekctl_check (rows_left INTEGER PRIMARY KEY CHECK (rows_left = 0))",
         f"INSERT INTO dekctl_check SELECT count(*) FROM {table.quoted_name} WHERE {condition}",
         f"{plan.dialect.drop_temporary_table} dekctl_check",
     ]

@@ -153,7 +153,9 @@ def rights(connection: Connection, table: DekTable) -> Iterator[Oddity]:
         yield Oddity(
             f"the database account {account} lacks {', '.join(missing)} on {database}, where "
             f"{table.config.name} and dekctl's own tables are",
-            f"GRANT {', '.join(missing)} ON {quote(database)}.* TO {quote(user)}@{quote(host)}",
+            f"GRANT {', '.join(missing)} ON {quote(database)}.* TO {quote(user)}@{quote(host)}"
+            if table.stage is Stage.LEGACY
+            else "grant them table by table, as docs/database-grants.md shows",
         )
 
 
