@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dekctl.audit.event_reader import EventReader
 from dekctl.audit.scope import Scope
 from dekctl.audit.trail_file import read_log
+from dekctl.cli.main import cli
 from dekctl.errors import UsageError
 from dekctl.ledger.tables import time_text
 from support.audit_world import (
@@ -79,7 +81,7 @@ def test_a_killed_run_explains_nothing_after_its_last_heartbeat(world: AuditWorl
     result = world.audit(*calls, late)
     assert dict(result.matched.findings.counts) == {"unchecked": 1, "unexplained": 1}
     [finding] = [f for f in result.matched.findings.kept if f.kind.value == "unexplained"]
-    assert "1 calls in its sessions after its last heartbeat" in finding.detail
+    assert "1 call in its sessions after its last heartbeat" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -515,6 +517,15 @@ def test_alike_records_are_read_as_if_each_was_parsed(world: AuditWorld) -> None
     slow = read_log("x", gzip.decompress(content), EventReader(scope.filter(), scope.concerns))
     assert fast.events == slow.events
     assert len(fast.events) == 2 * len(records)
+
+
+def test_what_a_caller_chose_never_looks_like_a_line_of_the_audit(world: AuditWorld) -> None:
+    world.write([world.event("Decrypt", MALLORY, pk="1\nno findings\x1b[2J")])
+    config = str(world.folder / "dekctl.toml")
+    done = CliRunner().invoke(cli, ["--config", config, "audit", "--events", str(world.trail)])
+    assert done.exit_code == 4
+    assert "no findings" not in done.stdout.splitlines()
+    assert r"1\nno findings\x1b[2J" in done.stdout
 
 
 def test_keys_are_known_by_any_of_their_names(world: AuditWorld) -> None:

@@ -120,11 +120,15 @@ def _administration(matched: Matched, event: TrailEvent, role: Role | None, rule
         )
     kind = rules.administrators.judge(event)
     if kind is not None:
-        error = f", which failed with {event.error}" if event.error else ""
-        why = f"of {about}, not by the key administrator{error}"
+        who = role or event.principal
+        session = f" ({event.session})" if event.session else ""
+        why = "who may not change it"
         if event.principal in rules.administrators.principals:
-            why = f"of {about}{error}: from then on there is no evidence"
-        _find(matched, AuditKind.DENIED if event.is_denied else kind, event, role, why)
+            why = "from then on there is no evidence"
+        failed = f"; it failed with {event.error}" if event.error else ""
+        kind = AuditKind.DENIED if event.is_denied else kind
+        text = f"{event.api} of {about} by {who}{session}: {why}{failed}"
+        matched.findings.add(AuditFinding(kind, text, event.time, event.event_id))
     elif event.is_denied:
         _find(matched, AuditKind.DENIED, event, role, event.error or "")
 
@@ -154,8 +158,10 @@ def _cryptography(
         run.count(event)
     elif role in ROW_ROLES and kind is None:
         named = run_id_of(event.session)
-        why = f"the ledger has no run {named}" if named else "its session is of no run"
-        _find(matched, AuditKind.UNEXPLAINED, event, role, f"{why} in this period")
+        why = (
+            f"the ledger has no run {named} in this period" if named else "its session is no run's"
+        )
+        _find(matched, AuditKind.UNEXPLAINED, event, role, why)
 
 
 def _misuse(

@@ -20,6 +20,7 @@ from dekctl.audit.events import CRYPTOGRAPHY, TrailEvent
 from dekctl.audit.findings import AuditFinding, AuditFindings, AuditKind
 from dekctl.ledger import Ledger, RunState, parse_result, parse_time, tables
 from dekctl.ledger.ledger import LEASE_SECONDS
+from dekctl.wording import counted
 
 CLOCKS = timedelta(seconds=60)
 """Maximum difference between the clocks of the database and of AWS."""
@@ -103,7 +104,7 @@ class AuditedRun:
             self.report(
                 findings,
                 AuditKind.UNEXPLAINED,
-                f"{self.outside:,} calls in its sessions {when} "
+                f"{counted(self.outside, 'call')} in its sessions {when} "
                 f"(the last at {self.last_outside:%Y-%m-%d %H:%M:%S})",
             )
         over = self.surplus
@@ -126,8 +127,9 @@ class AuditedRun:
                 findings,
                 AuditKind.UNCHECKED,
                 f"it was killed after its last heartbeat at {self.ends:%Y-%m-%d %H:%M:%S}, when it "
-                f"had noted {self.noted.total():,} calls; beyond these the trail has "
-                f"{more or 'none'}, which nothing confirms",
+                f"had noted {counted(self.noted.total(), 'call')}; the trail has "
+                f"{f'{more} more' if more else 'no more of them'}, and nothing says how many there "
+                "were",
             )
         if self.missing and not self.running and not self.is_pending(now):
             total = max(self.least, self.missing)

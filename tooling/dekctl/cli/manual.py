@@ -48,7 +48,10 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl audit", "Compare the last seven days."),
             ("dekctl audit --since 2026-01-01 --until 2026-02-01", "Compare one month."),
-            ("dekctl audit --events trail/", "Read downloaded CloudTrail files."),
+            (
+                "dekctl audit --events trail/ --accept accepted.toml",
+                "Read downloaded CloudTrail files; leave out findings that were accepted.",
+            ),
         ),
         (*_LOOKS[:4], ExitCode.ROWS_LEFT, *_LOOKS[4:]),
     ),

@@ -14,7 +14,7 @@ from dekctl.cli.execute import end
 from dekctl.cli.registry import Documented, Section
 from dekctl.cli.state import State
 from dekctl.errors import ExitCode
-from dekctl.wording import counted
+from dekctl.wording import counted, printable
 
 PLACE = Section.EVIDENCE, 1
 DAYS = 7
@@ -121,7 +121,8 @@ def _text(result: Audit) -> str:
         )
     if result.damaged:
         lines.append(f"NOT COMPLETE: {counted(result.damaged, 'file')} of the trail damaged")
-    return "\n".join(lines + _findings(result, value))
+    # Callers choose primary keys, sessions and names: none may look like another line.
+    return "\n".join(printable(line) for line in lines + _findings(result, value))
 
 
 def _work(result: Audit) -> list[str]:
@@ -146,6 +147,8 @@ def _findings(result: Audit, value: dict[str, Any]) -> list[str]:
         lines += [f"  {f['id']} {f['time'] or ''} {f['detail']}".rstrip() for f in shown]
         if count > len(shown):
             lines.append(f"  … and {count - len(shown):,} more; --json lists the first 100")
+    if counts:
+        lines.append("what each finding means, and how to accept it: docs/audit.md")
     for finding in value["accepted"]:
         until = f" until {finding['expires']}" if finding["expires"] else ""
         lines.append(
