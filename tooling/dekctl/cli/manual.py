@@ -137,7 +137,7 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl report --output report.html", "Write the page of this environment."),
             ("dekctl --env staging report --output s.html", "Write that of another one."),
-            ("dekctl report --output report.html --json", "Print what was written."),
+            ("dekctl report --output r.html --audit a.json", "Add the findings of an audit."),
         ),
         _LOOKS,
     ),

@@ -42,20 +42,44 @@ def append(parent: Element, part: Part) -> None:
         parent.text = (parent.text or "") + part
 
 
-def table(caption: str, head: list[str], rows: list[list[str]], numbers: set[int]) -> Element:
-    """A table of texts; ``numbers`` are the right-aligned columns."""
+def table(
+    caption: str,
+    head: list[str],
+    rows: list[list[str]],
+    numbers: set[int] | None = None,
+    ids: set[int] | None = None,
+    times: set[int] | None = None,
+) -> Element:
+    """A table of texts; on a narrow page each row becomes a card whose lines bear the heads.
 
-    def cells(name: str, texts: list[str]) -> list[Element]:
-        return [
-            tag(name, text, **({"klass": "number"} if i in numbers else {}))
-            for i, text in enumerate(texts)
-        ]
+    Args:
+        caption: what it shows.
+        head: the heads.
+        rows: the texts.
+        numbers: the columns that are aligned to the right.
+        ids: the columns of identifiers; these alone may be broken anywhere, as they are no words.
+        times: the columns that are never broken.
+    """
+    kinds = {"number": numbers or set(), "id": ids or set(), "time": times or set()}
+
+    def kind(column: int) -> dict[str, str]:
+        names = [name for name, columns in kinds.items() if column in columns]
+        return {"klass": " ".join(names)} if names else {}
 
     return tag(
         "table",
         tag("caption", caption),
-        tag("thead", tag("tr", *cells("th", head))),
-        tag("tbody", *(tag("tr", *cells("td", row)) for row in rows)),
+        tag("thead", tag("tr", *(tag("th", text, **kind(i)) for i, text in enumerate(head)))),
+        tag(
+            "tbody",
+            *(
+                tag(
+                    "tr",
+                    *(tag("td", text, data_head=head[i], **kind(i)) for i, text in enumerate(row)),
+                )
+                for row in rows
+            ),
+        ),
     )
 
 

@@ -1,68 +1,105 @@
-"""The report's content: the state of the rows, the KEKs, the quarantine, and every run."""
+"""The report: one page for an auditor. The verdict comes first, then what it stands on."""
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from dekctl import __version__
+from dekctl.errors import DekctlError
 from dekctl.ledger import parse_time
+from dekctl.ledger.history import last_verified
 from dekctl.ledger.history import runs as runs_of
-from dekctl.lifecycle import census
-from dekctl.lifecycle.usage import BRANCH_KEY_HINT
+from dekctl.lifecycle.rotation import rotation
 from dekctl.project import Project
-from dekctl.report.charts import bars, stack
+from dekctl.report.charts import stack, steps
 from dekctl.report.html import document, table, tag
+from dekctl.report.style import STYLE
+from dekctl.report.verdict import Point, verdict
 from dekctl.wording import counted, printable
+from dekctl.workflows import status as status_of
 
 RUNS = 200
 """Maximum runs in the history, newest first."""
-DRAWN = 25
-"""Maximum runs in the chart."""
 ROW_STATES = {
     "plaintext_only": "plaintext only",
     "both": "both",
     "wrapped_only": "wrapped only",
     "no_key": "no key",
 }
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --dim: #5b6675; --line: #d5dbe3; --page: #fff;
-  --a: #c2573f; --b: #c79a2c; --c: #2f7d6b; --d: #9aa4af; --e: #2f6f9f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e9f0; --dim: #9aa7b8; --line: #36404d;
-  --page: #161b22; --a: #e0795f; --b: #dcb44c; --c: #4fae97; --d: #6c7886; --e: #5fa3d4; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p.dim { color: var(--dim); margin-top: .2rem; }
-svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--ink); }
-.plaintext_only, .failed, .abandoned { fill: var(--a); } .both, .interrupted { fill: var(--b); }
-.wrapped_only, .finished { fill: var(--c); } .no_key, .dry { fill: var(--d); }
-.kek, .running { fill: var(--e); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-caption { text-align: left; color: var(--dim); padding: .3rem 0; }
-th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-"""
+WRITES_ROWS = ("wrap", "scrub", "restore", "rewrap", "rebind", "settle")
+LEGEND = {
+    "KEK": "key encryption key: a KMS key that wraps data keys; generations of one are g1, g2, …",
+    "plaintext only": "rows whose data key is stored in plaintext, and in no other form",
+    "both": "rows with a plaintext key and its wrapped copy",
+    "wrapped only": "rows whose data key is stored wrapped by a KEK alone: the goal",
+    "no key": "rows without a data key",
+    "V1, V2, V3": "forms of a wrapped key: without encryption context; bound to its row; bound to "
+    "its row and wrapped by a branch key, which KMS wraps",
+    "quarantine": "rows that a command could not handle; they stay as they are until corrected",
+    "abandoned": "the process of a run was killed or lost; rows are those of its last heartbeat",
+    "dry run": "a run that wrote nothing",
+    "complete verify": "a verify that read every row: each wrapped key was decrypted and compared",
+}
 
 
-def page(project: Project) -> str:
+def page(
+    project: Project,
+    audit: dict[str, Any] | None = None,
+    spell: Callable[[str], str] = lambda command: command,
+) -> tuple[str, bool]:
     """One HTML page that loads nothing: no script, no font, no image from elsewhere.
+
+    ``audit`` is the result of `dekctl audit --json`, ``spell`` writes a command as a reader has to
+    type it. Also returns whether everything could be looked at: KMS may not have reported the state
+    of a KEK.
 
     Raises:
         UsageError: a table is not as configured.
+        RefusedError: the ledger knows a table as another one.
         DatabaseError: the database refused or cannot be reached.
     """
-    status = census.status(project)
+    status = status_of.status(project)
     ledger = project.ledger if project.ledger.exists() else None
     runs = runs_of(ledger, RUNS) if ledger else []
+    entries = status.get("tables", [status])
+    verified: dict[str, dict[str, Any] | None] = {}
+    for config, entry in zip(project.config.tables, entries, strict=True):
+        last = last_verified(ledger, config.context_name) if ledger else None
+        verified[config.name] = last
+        entry["written_since_verify"] = last is not None and _written_since(
+            runs, config.context_name, last
+        )
     with project.database.transaction() as connection:
         now = project.database.now(connection)
-    title = f"dekctl: {status['env']}"
-    head = tag(
+    keks = [kek for entry in entries for kek in (*entry["keks"], *entry["branch_keys"])]
+    complete = not any(kek["state_problem"] for kek in keks)
+    title = f"dekctl report: {status['env']}"
+    body = tag(
+        "body",
+        tag("h1", title),
+        _verdict(verdict(status, verified, audit), spell),
+        *_facts(project, runs, now),
+        *(part for entry in entries for part in _rows(entry, verified[entry["table"]])),
+        *_over_time(runs, [config.context_name for config in project.config.tables]),
+        *_keks(project, entries),
+        *_next_steps(status),
+        *_history(runs),
+        *_audit(audit),
+        *(part for entry in entries for part in _quarantine(entry)),
+        tag("h2", "Words"),
+        tag("dl", *(tag(*pair) for pair in _pairs(LEGEND))),
+    )
+    return document(tag("html", _head(title), body, lang="en")), complete
+
+
+def _head(title: str) -> Element:
+    return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -75,89 +112,165 @@ def page(project: Project) -> str:
         tag("title", title),
         tag("style", STYLE),
     )
-    tables = status.get("tables", [status])
-    body = tag(
-        "body",
-        tag("h1", title),
-        tag("p", f"As of {now:%Y-%m-%d %H:%M:%S} UTC, by dekctl {__version__}.", klass="dim"),
-        *(part for entry in tables for part in _table(entry)),
-        *_next_steps(status),
-        *_history(runs),
-    )
-    return document(tag("html", head, body, lang="en"))
 
 
-def _table(entry: dict[str, Any]) -> list[Element]:
-    parts = [
+def _verdict(points: list[Point], spell: Callable[[str], str]) -> Element:
+    left = [point for point in points if not point.holds]
+    held = [point for point in points if point.holds]
+    heading = f"{counted(len(left), 'point')} open" if left else "Nothing is open"
+    parts: list[Element] = [tag("h2", heading)]
+    for name, klass, found in (("Open", "bad", left), ("Holds", "good", held)):
+        if found:
+            parts += [
+                tag("h3", name, klass=klass),
+                tag("ul", *(_point(point, spell) for point in found)),
+            ]
+    return tag("section", *parts, klass="verdict open" if left else "verdict")
+
+
+def _point(point: Point, spell: Callable[[str], str]) -> Element:
+    if point.hint is None:
+        return tag("li", point.text)
+    return tag("li", point.text, ": ", _command(spell(point.hint)))
+
+
+def _command(text: str) -> Element:
+    """A command that is broken between its words only."""
+    parts: list[Element | str] = []
+    for word in text.split(" "):
+        parts += [" ", tag("span", word)]
+    return tag("code", *parts[1:])
+
+
+def _facts(project: Project, runs: list[dict[str, Any]], now: datetime) -> list[Element]:
+    outputs = project.outputs if project.uses_aws and not project.env.kek else None
+    period = "no runs on record"
+    if runs:
+        first, last = runs[-1]["started_at"][:16], runs[0]["started_at"][:16]
+        period = f"{first} to {last} UTC ({counted(len(runs), 'run')} listed)"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    facts = {
+        "Environment": project.env.name,
+        "AWS account": outputs.account_id if outputs else "no Terraform outputs name it",
+        "Region": project.region or "not set",
+        "Database": project.database.shown_url,
+        "Tables": ", ".join(config.name for config in project.config.tables),
+        "Period": period,
+        "Made": f"{now:%Y-%m-%d %H:%M:%S} UTC by {user}@{socket.gethostname()}",
+        "Version": f"dekctl {__version__}",
+    }
+    return [tag("h2", "What was looked at"), tag("dl", *(tag(*pair) for pair in _pairs(facts)))]
+
+
+def _pairs(terms: dict[str, str]) -> list[tuple[str, str]]:
+    return [part for term, text in terms.items() for part in (("dt", term), ("dd", text))]
+
+
+def _rows(entry: dict[str, Any], verified: dict[str, Any] | None) -> list[Element]:
+    last = "The ledger has no complete verify."
+    if verified:
+        failed = (verified["result"] or {}).get("quarantined", 0)
+        last = (
+            f"Last complete verify: {verified['ended_at'][:19]} UTC by {verified['who']}@"
+            f"{verified['host']}, {counted(verified['rows'], 'key')} verified, {failed:,} failed."
+        )
+    return [
         tag("h2", f"{entry['table']}: stage {entry['stage']}, {counted(entry['rows'], 'row')}"),
         stack(
             f"Rows of {entry['table']} by what they hold",
             [(text, entry[key], key) for key, text in ROW_STATES.items()],
         ),
+        tag("p", last),
     ]
-    if entry["keks"]:
-        parts += [
-            tag("h2", f"Which KEK wraps the rows of {entry['table']}"),
-            bars(
-                "Rows by KEK and version",
-                [(_kek(kek), kek["rows"], "kek") for kek in entry["keks"]],
-            ),
-            _scroll(
-                table(
-                    "Census",
-                    ["KEK", "generation", "version", "rows", "oldest wrap", "newest wrap"],
-                    [
-                        [
-                            kek["kek_id"] or "none",
-                            kek["generation"] or "",
-                            kek["version"] or "none",
-                            f"{kek['rows']:,}",
-                            kek["oldest_wrap"] or "",
-                            kek["newest_wrap"] or "",
-                        ]
-                        for kek in entry["keks"]
-                    ],
-                    {3},
-                )
-            ),
-        ]
-    if entry["branch_keys"]:
-        parts.append(
-            table(
-                "Branch keys (V3)",
-                ["KEK", "generation", "branch keys"],
-                [
-                    [kek["kek_id"], kek["generation"] or "", f"{kek['keys']:,}"]
-                    for kek in entry["branch_keys"]
-                ],
-                {2},
-            )
-        )
-    if lost := entry["rows_without_branch_key"]:
-        text = f"{counted(lost, 'row')} (V3) without their branch key cannot be decrypted"
-        parts.append(tag("p", f"{text}: {BRANCH_KEY_HINT}."))
-    if entry["quarantine"]:
-        shown = len(entry["quarantine"])
-        parts += [
-            tag("h2", f"Quarantine of {entry['table']}: {counted(entry['quarantined'], 'row')}"),
-            _scroll(
-                table(
-                    f"The first {shown:,}" if shown < entry["quarantined"] else "All rows",
-                    ["primary key", "operation", "reason", "since (UTC)"],
-                    [
-                        [printable(q["pk"]), q["operation"], q["reason"], q["since"]]
-                        for q in entry["quarantine"]
-                    ],
-                    set(),
-                )
-            ),
-        ]
-    return parts
 
 
-def _kek(kek: dict[str, Any]) -> str:
-    name = kek["generation"] or (kek["kek_id"] or "no KEK").rpartition("/")[2]
-    return f"{name} {kek['version'] or ''}".strip()
+def _over_time(runs: list[dict[str, Any]], contexts: list[str]) -> list[Element]:
+    """How many rows were wrapped and scrubbed, added up over the runs on record."""
+    wrote = [
+        (begins, ends, run)
+        for run in runs
+        if run["operation"] in ("wrap", "scrub", "restore")
+        and run["table_name"] in contexts
+        and not run["rehearsed"]
+        and (begins := parse_time(run["started_at"])) is not None
+        and (ends := parse_time(run["ended_at"] or run["heartbeat_at"])) is not None
+    ]
+    if not wrote:
+        return []
+    begin, end = min(begins for begins, _, _ in wrote), max(ends for _, ends, _ in wrote)
+    span = max((end - begin).total_seconds(), 1.0)
+    wrapped = scrubbed = 0
+    lines: dict[str, list[tuple[float, int]]] = {"wrap": [], "scrub": []}
+    for _, ends, run in sorted(wrote, key=lambda entry: entry[1]):
+        at = (ends - begin).total_seconds() / span
+        if run["operation"] == "wrap":
+            wrapped += run["rows"]
+            lines["wrap"].append((at, wrapped))
+        else:
+            gone = run["rows"] if run["operation"] == "scrub" else -run["rows"]
+            scrubbed = max(0, scrubbed + gone)
+            lines["scrub"].append((at, scrubbed))
+    return [
+        tag("h2", "Rows over time"),
+        steps(
+            "Rows wrapped and scrubbed over time",
+            [
+                ("wrapped", "kek", lines["wrap"]),
+                ("plaintext removed", "wrapped_only", lines["scrub"]),
+            ],
+            f"{begin:%Y-%m-%d %H:%M}",
+            f"{end:%Y-%m-%d %H:%M}",
+        ),
+    ]
+
+
+def _keks(project: Project, entries: list[dict[str, Any]]) -> list[Element]:
+    rows = [
+        [
+            entry["table"],
+            kek["kek_id"] or "none",
+            kek["generation"] or "",
+            kek.get("version") or ("branch keys" if "keys" in kek else "none"),
+            f"{kek.get('rows', kek.get('keys', 0)):,}",
+            kek["state"] or ("not reported" if kek["state_problem"] else "not in KMS"),
+            kek["generation_state"] or "",
+            _minute(kek["deletion_date"]),
+            _minute(kek.get("oldest_wrap")),
+            _minute(kek.get("newest_wrap")),
+        ]
+        for entry in entries
+        for kek in (*entry["keks"], *entry["branch_keys"])
+    ]
+    if not rows:
+        return []
+    head = ["table", "KEK", "generation", "form", "keys", "state in KMS", "in Terraform"]
+    head += ["deletion (UTC)", "oldest wrap (UTC)", "newest wrap (UTC)"]
+    return [
+        tag("h2", "KEKs"),
+        table("Which KEK wraps how many keys", head, rows, {4}, {1}, {7, 8, 9}),
+        *_rotations(project, sorted({row[1] for row in rows if row[1].startswith("arn:")})),
+    ]
+
+
+def _minute(text: str | None) -> str:
+    """A time in ISO 8601, to the minute."""
+    return (text or "")[:16].replace("T", " ")
+
+
+def _rotations(project: Project, keks: list[str]) -> list[Element]:
+    """How each KEK is rotated; what cannot be asked is said."""
+    if not project.uses_aws or not keks:
+        return []
+    lines = []
+    for kek in keks:
+        try:
+            lines.append(rotation(project, kek))
+        except DekctlError as error:
+            lines.append(f"{kek}: its rotation cannot be read: {error.message}")
+    return [tag("h3", "Rotation"), tag("ul", *(tag("li", line) for line in lines), klass="plain")]
 
 
 def _next_steps(status: dict[str, Any]) -> list[Element]:
@@ -179,60 +292,109 @@ def _next_steps(status: dict[str, Any]) -> list[Element]:
     ]
     return [
         tag("h2", "Settings"),
-        table("Settings, and what the rows allow", ["setting", "is", "can be"], rows, set()),
+        table("Settings, and what the rows allow", ["setting", "is", "can be"], rows),
     ]
 
 
 def _history(runs: list[dict[str, Any]]) -> list[Element]:
     if not runs:
-        return [tag("h2", "History"), tag("p", "The ledger contains no runs yet.")]
-    states = Counter(run["state"] for run in runs)
-    summary = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
-    drawn = [run for run in runs if _rows(run)][:DRAWN]
-    parts = [tag("h2", "History"), tag("p", f"The newest {counted(len(runs), 'run')}: {summary}.")]
-    if drawn:
-        parts.append(
-            bars(
-                "Rows that the newest runs changed or proved",
-                [
-                    (
-                        f"{run['started_at'][:16]} {run['operation']}",
-                        _rows(run),
-                        "dry" if run["result"].get("dry_run", run["dry_run"]) else run["state"],
-                    )
-                    for run in drawn
-                ],
-                " rows",
-            )
+        return [tag("h2", "Runs"), tag("p", "The ledger contains no runs yet.")]
+    parts = [tag("h2", "Runs"), _by_kind(runs)]
+    head = ["started (UTC)", "operation", "by", "result", "seconds", "rows", "KMS calls", "run"]
+    for caption, rehearsed in ((f"Runs, the newest {RUNS} at most", False), ("Dry runs", True)):
+        if listed := [_run(run) for run in runs if run["rehearsed"] is rehearsed]:
+            parts.append(table(caption, head, listed, {4, 5}, {7}, {0}))
+    return parts
+
+
+def _by_kind(runs: list[dict[str, Any]]) -> Element:
+    states = ("finished", "running", "interrupted", "failed", "abandoned")
+    rows = []
+    for operation in sorted({run["operation"] for run in runs}):
+        mine = [run for run in runs if run["operation"] == operation]
+        real = [run for run in mine if not run["rehearsed"]]
+        count = Counter(run["state"] for run in real)
+        rows.append(
+            [
+                operation,
+                f"{len(real):,}",
+                *(f"{count[state]:,}" for state in states),
+                f"{sum(run['rows'] for run in real):,}",
+                f"{len(mine) - len(real):,}",
+            ]
         )
-    head = ["started (UTC)", "operation", "user", "result", "seconds", "rows", "KMS calls", "run"]
-    listed = table("Runs in the ledger", head, [_run(run) for run in runs], {4, 5, 6})
-    return [*parts, _scroll(listed)]
+    head = ["operation", "runs", *states, "rows", "dry runs"]
+    return table("Runs by kind; dry runs are not among them", head, rows, set(range(1, 9)))
 
 
 def _run(run: dict[str, Any]) -> list[str]:
-    begun, ended = parse_time(run["started_at"]), parse_time(run["ended_at"])
-    seconds = f"{(ended - begun).total_seconds():,.1f}" if begun and ended else ""
     calls = (run["result"] or {}).get("kms_calls") or {}
     what = f"{run['operation']} {run['table_name']}"
     if run["shard"]:
         what += f" {run['shard']}"
+    result = run["state"] + (f": {run['error']}" if run["error"] else "")
+    rows = f"{run['rows']:,}"
+    if run["state"] == "abandoned":
+        result += f"; last heartbeat {run['heartbeat_at'][11:19]}"
+        rows = f"at least {rows}"
     return [
-        run["started_at"][:19],
+        run["started_at"][:16],
         what,
         f"{run['who']}@{run['host']}",
-        run["state"] + (f": {run['error']}" if run["error"] else ""),
-        seconds,
-        f"{_rows(run):,}",
+        result,
+        f"{run['seconds']:,.1f}",
+        rows,
         ", ".join(f"{count:,} {api}" for api, count in sorted(calls.items())),
         run["run_id"],
     ]
 
 
-def _rows(run: dict[str, Any]) -> int:
-    result = run["result"] or {}
-    return int(max(result.get("changed", 0), result.get("proved", 0)))
+def _written_since(runs: list[dict[str, Any]], context: str, verified: dict[str, Any]) -> bool:
+    """Whether a run wrote wrapped keys of a table after it was verified."""
+    return any(
+        run["table_name"] == context
+        and run["operation"] in ("wrap", "rewrap", "rebind", "settle")
+        and not run["rehearsed"]
+        and run["rows"]
+        and run["heartbeat_at"] > verified["started_at"]
+        for run in runs
+    )
 
 
-def _scroll(inside: Element) -> Element:
-    return tag("div", inside, klass="scroll")
+def _audit(audit: dict[str, Any] | None) -> list[Element]:
+    if audit is None:
+        text = "CloudTrail was not compared with the ledger for this report (--audit FILE)."
+        return [tag("h2", "Audit"), tag("p", text)]
+    period = f"{audit['since']} to {audit['until']}"
+    text = f"{audit['events']:,} events in {audit['files']:,} files of {audit['source']}, {period}."
+    parts = [tag("h2", "Audit"), tag("p", text)]
+    found = [
+        [_minute(finding["time"]), finding["kind"], finding["detail"]]
+        for finding in audit["findings"]
+    ]
+    if found:
+        parts.append(
+            table("Findings, the first 100", ["time (UTC)", "kind", "finding"], found, times={0, 1})
+        )
+    else:
+        parts.append(tag("p", "No findings."))
+    return parts
+
+
+def _quarantine(entry: dict[str, Any]) -> list[Element]:
+    if not entry["quarantine"]:
+        return []
+    shown = len(entry["quarantine"])
+    return [
+        tag("h2", f"Quarantine of {entry['table']}: {counted(entry['quarantined'], 'row')}"),
+        table(
+            f"The first {shown:,}" if shown < entry["quarantined"] else "All rows",
+            ["primary key", "operation", "reason", "since (UTC)"],
+            [
+                [printable(q["pk"]), q["operation"], q["reason"], _minute(q["since"])]
+                for q in entry["quarantine"]
+            ],
+            ids={0},
+            times={3},
+        ),
+    ]
