@@ -10,11 +10,9 @@ from sandbox.moto import MotoServer
 from tfkit.docs import modules, readme
 from tfkit.terraform import PROJECT, TerraformMissingError, Workspace, changed
 
-TESTED = sorted(
-    path.parent.name
-    for path in (PROJECT / "terraform" / "modules").glob("*/tests")
-    if path.is_dir()
-)
+MODULES = PROJECT / "terraform" / "modules"
+INPUTS = "tests/inputs.tftest.hcl"
+"""A module's tests of what its variables refuse; its other tests plan resources."""
 
 
 def _open(directory: Path, root: str, endpoint_url: str | None = None) -> Workspace:
@@ -26,10 +24,35 @@ def _open(directory: Path, root: str, endpoint_url: str | None = None) -> Worksp
     return workspace
 
 
-@pytest.mark.parametrize("module", TESTED)
+@pytest.mark.parametrize("module", sorted(path.parent.name for path in MODULES.glob("*/tests")))
 def test_module_passes_its_own_tests(module: str, tmp_path: Path) -> None:
-    said = _open(tmp_path, f"modules/{module}").run("test", "-no-color")
-    assert " 0 failed" in said
+    tested = _open(tmp_path, f"modules/{module}")
+    (tested.root / INPUTS).unlink(missing_ok=True)
+    assert " 0 failed" in tested.run("test", "-no-color")
+
+
+@pytest.mark.parametrize(
+    "module", sorted(path.parents[1].name for path in MODULES.glob(f"*/{INPUTS}"))
+)
+def test_module_refuses_wrong_inputs(module: str, tmp_path: Path) -> None:
+    """By its variables alone: with the provider, each input would take three seconds."""
+    try:
+        tested = Workspace(tmp_path, f"modules/{module}")
+    except TerraformMissingError as missing:
+        pytest.skip(str(missing))
+    inputs = tested.root / INPUTS
+    for path in (*tested.root.glob("*.tf"), *inputs.parent.iterdir()):
+        if path.name not in ("variables.tf", "attributes.tf", inputs.name):
+            path.unlink()
+    # What the variables are compared with, and AWS would tell.
+    (tested.root / "account.tf").write_text(
+        'locals {\n  account_id = "111122223333"\n  partition  = "aws"\n}\n'
+    )
+    text = inputs.read_text()
+    inputs.write_text(text[text.index("\nvariables {") :])
+    tested.run("init", "-input=false")
+    said = tested.run("test", "-no-color")
+    assert f"Success! {text.count('expect_failures')} passed, 0 failed" in said
 
 
 # The other roots are planned or applied by tests, and `make lint` validates all of them.

@@ -140,40 +140,6 @@ run "roles_reach_replicas_of_multi_region_generations_only" {
   }
 }
 
-run "tenants_cannot_take_the_aliases_of_the_audit_keys" {
-  command = plan
-  variables {
-    tenants = { trail = { generations = { g1 = { state = "active" } } } }
-  }
-  expect_failures = [var.tenants]
-}
-
-run "prefix_and_tenant_have_a_length_together" {
-  command = plan
-  variables {
-    name_prefix = "a-prefix-of-thirty-characters-x"
-    tenants     = { a-long-tenant = { generations = { g1 = { state = "active" } } } }
-  }
-  expect_failures = [var.tenants]
-}
-
-run "a_replica_is_in_a_region" {
-  command = plan
-  variables {
-    replica_regions = ["Ireland"]
-  }
-  expect_failures = [var.replica_regions]
-}
-
-run "a_replica_needs_a_multi_region_generation" {
-  command = plan
-  variables {
-    replica_regions = ["eu-west-1"]
-    generations     = { g2 = { state = "active" } }
-  }
-  expect_failures = [var.replica_regions]
-}
-
 run "the_key_admin_moves_a_replicas_alias" {
   command = plan
 

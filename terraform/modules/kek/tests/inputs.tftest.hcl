@@ -1,4 +1,4 @@
-# Nothing here contacts AWS: the real provider plans offline, so the policies are rendered exactly as in an apply.
+# What the variables refuse. `make test` runs all from `variables` on beside variables.tf alone, which needs no provider.
 provider "aws" {
   region                      = "eu-central-1"
   access_key                  = "test"
@@ -129,28 +129,4 @@ run "rotation_has_limits" {
     rotation_period_in_days = 30
   }
   expect_failures = [var.rotation_period_in_days]
-}
-
-run "a_key_policy_has_a_length" {
-  command = plan
-  variables {
-    context_names = [for number in range(60) : "a-table-with-a-name-of-some-length-as-they-have-in-large-companies-${number}"]
-    grants = [
-      for number in range(10) :
-      { sid = "Unwrap${number}", principal = "arn:aws:iam::111122223333:role/app", action = "kms:Decrypt", states = ["active"] }
-    ]
-  }
-  expect_failures = [aws_kms_key.generation]
-}
-
-run "an_alias_that_exists_keeps_its_name" {
-  command = plan
-  variables {
-    alias = "alias/App_DEK/v1"
-  }
-
-  assert {
-    condition     = aws_kms_alias.this.name == "alias/App_DEK/v1" && output.alias == "alias/App_DEK/v1"
-    error_message = "The alias is the one that applications use."
-  }
 }

@@ -36,9 +36,10 @@ variables {
   ]
 }
 
-run "keys_follow_their_state" {
+run "keys_and_their_policies_are_as_narrow_as_declared" {
   command = plan
 
+  # Keys follow their state.
   assert {
     condition     = { for name, key in aws_kms_key.generation : name => key.is_enabled } == { g1 = false, g2 = true, g3 = true }
     error_message = "Only a disabled generation is disabled."
@@ -58,11 +59,8 @@ run "keys_follow_their_state" {
     condition     = aws_kms_alias.this.name == "alias/files"
     error_message = "The alias is named by name_prefix."
   }
-}
 
-run "no_allow_has_a_wildcard_principal_or_hands_cryptography_to_the_account" {
-  command = plan
-
+  # No allow has a wildcard principal or hands cryptography to the account.
   assert {
     condition = alltrue(flatten([
       for policy in output.policies : [
@@ -92,11 +90,8 @@ run "no_allow_has_a_wildcard_principal_or_hands_cryptography_to_the_account" {
     ]))
     error_message = "The account may only save itself from a lock-out, as its root user."
   }
-}
 
-run "rights_follow_the_state_of_the_generation" {
-  command = plan
-
+  # Rights follow the state of the generation.
   assert {
     condition = jsonencode({
       for name, policy in output.policies : name => [
@@ -105,11 +100,8 @@ run "rights_follow_the_state_of_the_generation" {
     }) == jsonencode({ g1 = [], g2 = ["AppUnwraps"], g3 = ["AppUnwraps", "AppIssues"] })
     error_message = "Nothing on a disabled generation, unwrapping on a retired one, both on the active one."
   }
-}
 
-run "every_use_is_bound_to_the_whole_context" {
-  command = plan
-
+  # Every use is bound to the whole context.
   assert {
     condition = alltrue(flatten([
       for policy in output.policies : [
@@ -122,32 +114,8 @@ run "every_use_is_bound_to_the_whole_context" {
     ]))
     error_message = "The table's name, no other context key, and neither of them missing."
   }
-}
 
-run "a_branch_key_has_a_context_of_its_own" {
-  command = plan
-
-  variables {
-    grants = [
-      { sid = "AppOpensBranchKeys", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"], bound_to = "dekctl:branch" },
-    ]
-  }
-
-  assert {
-    condition = jsonencode([
-      for s in jsondecode(output.policies["g2"]).Statement : [s.Action, s.Condition] if s.Sid == "AppOpensBranchKeys"
-      ]) == jsonencode([["kms:Decrypt", {
-        StringEquals                = { "kms:EncryptionContext:dekctl:table" = "encrypted_files" }
-        "ForAllValues:StringEquals" = { "kms:EncryptionContextKeys" = ["dekctl:table", "dekctl:branch"] }
-        Null                        = { "kms:EncryptionContextKeys" = "false", "kms:EncryptionContext:dekctl:branch" = "false" }
-    }]])
-    error_message = "The table's name and the branch; no primary key beside it, and neither of them missing."
-  }
-}
-
-run "the_denies_are_exactly_these" {
-  command = plan
-
+  # The denies are exactly these.
   assert {
     condition = alltrue([
       for policy, cryptography in { for policy in values(output.policies) : policy => [
@@ -200,6 +168,27 @@ run "the_denies_are_exactly_these" {
   }
 }
 
+run "a_branch_key_has_a_context_of_its_own" {
+  command = plan
+
+  variables {
+    grants = [
+      { sid = "AppOpensBranchKeys", principal = "arn:aws:iam::111122223333:role/files-app", action = "kms:Decrypt", states = ["active", "retired"], bound_to = "dekctl:branch" },
+    ]
+  }
+
+  assert {
+    condition = jsonencode([
+      for s in jsondecode(output.policies["g2"]).Statement : [s.Action, s.Condition] if s.Sid == "AppOpensBranchKeys"
+      ]) == jsonencode([["kms:Decrypt", {
+        StringEquals                = { "kms:EncryptionContext:dekctl:table" = "encrypted_files" }
+        "ForAllValues:StringEquals" = { "kms:EncryptionContextKeys" = ["dekctl:table", "dekctl:branch"] }
+        Null                        = { "kms:EncryptionContextKeys" = "false", "kms:EncryptionContext:dekctl:branch" = "false" }
+    }]])
+    error_message = "The table's name and the branch; no primary key beside it, and neither of them missing."
+  }
+}
+
 run "rows_without_context_open_unwrapping_only" {
   command = plan
 
@@ -238,5 +227,29 @@ run "a_retired_generation_can_still_wrap" {
   assert {
     condition     = length([for s in jsondecode(output.policies["g1"]).Statement : s if s.Sid == "AppIssues"]) == 1
     error_message = "still_wraps keeps the rights of the active generation."
+  }
+}
+
+run "a_key_policy_has_a_length" {
+  command = plan
+  variables {
+    context_names = [for number in range(60) : "a-table-with-a-name-of-some-length-as-they-have-in-large-companies-${number}"]
+    grants = [
+      for number in range(10) :
+      { sid = "Unwrap${number}", principal = "arn:aws:iam::111122223333:role/app", action = "kms:Decrypt", states = ["active"] }
+    ]
+  }
+  expect_failures = [aws_kms_key.generation]
+}
+
+run "an_alias_that_exists_keeps_its_name" {
+  command = plan
+  variables {
+    alias = "alias/App_DEK/v1"
+  }
+
+  assert {
+    condition     = aws_kms_alias.this.name == "alias/App_DEK/v1" && output.alias == "alias/App_DEK/v1"
+    error_message = "The alias is the one that applications use."
   }
 }
