@@ -222,14 +222,15 @@ def test_a_file_without_keys_is_refused(text: str, hours: Hours) -> None:
     assert "list-public-keys" in (refused.value.hint or "")
 
 
-def test_the_bucket_has_the_signatures(
+def test_the_bucket_has_the_signatures_wherever_the_trail_writes(
     moto_server: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moto_server.reset()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     settings = f'region = "{REGION}"\nendpoint_url = "{moto_server.endpoint_url}"\n'
-    world = AuditWorld(tmp_path / "world", settings)
+    elsewhere = {"prefix": "all/trails", "organization_id": "o-exampleorgid"}
+    world = AuditWorld(tmp_path / "world", settings, elsewhere)
     hours = Hours(world)
     session = boto3.Session("test", "test", region_name=REGION)
     s3: Any = session.client("s3", endpoint_url=moto_server.endpoint_url)

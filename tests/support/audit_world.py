@@ -65,6 +65,7 @@ class AuditWorld:
 
     folder: Path
     settings: str = ""
+    audit_outputs: dict[str, Any] = field(default_factory=dict)
     hour: datetime = field(
         default_factory=lambda: (
             datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=6)
@@ -76,6 +77,8 @@ class AuditWorld:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.trail = self.folder / "trail"
         self.trail.mkdir()
+        prefix, organization = map(self.audit_outputs.get, ("prefix", "organization_id"))
+        self.root = "/".join(filter(None, (prefix, "AWSLogs", organization, ACCOUNT)))
         value = {
             "schema_version": 1,
             "region": REGION,
@@ -96,6 +99,7 @@ class AuditWorld:
                 "bucket": BUCKET,
                 "log_group": "/dekctl/files",
                 "topic_arn": TOPIC,
+                **self.audit_outputs,
             },
         }
         (self.folder / "outputs.json").write_text(json.dumps({"dekctl": {"value": value}}))
@@ -245,7 +249,7 @@ class AuditWorld:
         moment = self.hour + at
         file = (
             self.trail
-            / f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{moment:%Y/%m/%d}"
+            / f"{self.root}/CloudTrail/{REGION}/{moment:%Y/%m/%d}"
             / f"{ACCOUNT}_CloudTrail_{REGION}_{moment:%Y%m%dT%H%MZ}_{self.number:016d}.json.gz"
         )
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -294,7 +298,7 @@ class DigestSigner:
         start = self.world.hour + begins
         end = start + timedelta(hours=1)
         key = (
-            f"AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/{end:%Y/%m/%d}/{ACCOUNT}"
+            f"{self.world.root}/CloudTrail-Digest/{REGION}/{end:%Y/%m/%d}/{ACCOUNT}"
             f"_CloudTrail-Digest_{REGION}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}"
             f"{'_backfill' if backfill else ''}.json.gz"
         )

@@ -50,8 +50,13 @@ class Trail:
                 hint="set `audit` in Terraform and run make apply, or pass files of another trail: "
                 "dekctl audit --events FOLDER",
             )
-        root = audit.get("log_prefix") or f"AWSLogs/{self.outputs.account_id}"
-        return Bucket(self._client("s3"), bucket, root.strip("/"))
+        folders = (
+            audit.get("prefix"),
+            "AWSLogs",
+            audit.get("organization_id"),
+            self.outputs.account_id,
+        )
+        return Bucket(self._client("s3"), bucket, "/".join(name for name in folders if name))
 
     def status(self) -> dict[str, Any]:
         """Whether it is recording, and since when its newest file is there."""

@@ -196,7 +196,9 @@ def _judge_trail(result: Audit, outputs: Outputs, findings: AuditFindings, now: 
         findings.add(AuditFinding(AuditKind.UNCHECKED, f"there is no log file in {what}"))
     if not result.integrity.digests and min(result.until, now - LATE) - begins > hour:
         text = f"there is no digest file in {what}: whether log files were removed is not known"
-        findings.add(AuditFinding(AuditKind.UNCHECKED, text))
+        # Whoever has a trail without digests accepts that once.
+        subject = f"no digest file in {result.source}"
+        findings.add(AuditFinding(AuditKind.UNCHECKED, text, subject=subject))
 
 
 def _outputs(project: Project) -> Outputs:
