@@ -51,6 +51,7 @@ lock: ## Update the locked dependencies in requirements/*.txt (needs uv)
 	$(LOCK) requirements/checkov.in -o requirements/checkov.txt
 	$(LOCK) --no-deps requirements/postgresql.in -o requirements/postgresql.txt
 	$(LOCK) pyproject.toml --extra demo --extra fast --constraint requirements/dev.txt -o requirements/demo.txt
+	$(LOCK) pyproject.toml --extra postgresql --extra mysql --extra fast --constraint requirements/dev.txt -o requirements/image.txt
 
 # The same bytes from the same commit: hatchling takes the time of every file from SOURCE_DATE_EPOCH.
 .PHONY: dist

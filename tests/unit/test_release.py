@@ -36,3 +36,18 @@ def test_the_revisions_stand_in_the_order_in_which_alembic_runs_them(folder: str
     lineage = Lineage(folder, "versions", schema=None)
     script = ScriptDirectory.from_config(lineage._alembic(plan=None))
     assert lineage.revisions()[::-1] == [step.revision for step in script.walk_revisions()]
+
+
+def test_the_image_keeps_what_botocore_knows_of_the_services_that_dekctl_calls() -> None:
+    dockerfile = (PROJECT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    kept = set(re.findall(r"! -name ([a-z0-9-]+)", dockerfile))
+    code = "\n".join(
+        p.read_text(encoding="utf-8") for p in (PROJECT / "tooling/dekctl").rglob("*.py")
+    )
+    called = set(re.findall(r'client\(\s*(?:session,\s*)?"([a-z0-9-]+)"', code))
+    assert {"kms", "sts"} <= kept, "called by a name in a variable, and by botocore itself"
+    assert called, "no client was found"
+    assert called <= kept
+    ignored = (PROJECT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    for source in re.findall(r"^COPY (?!--)(.+) /src/$", dockerfile, re.MULTILINE):
+        assert all(f"!{path}" in ignored.splitlines() for path in source.split())
