@@ -36,7 +36,8 @@ define INSTALL
 @[[ -n "$(PYTHON)" ]] || { echo "error: no Python 3.11 or newer was found" >&2; echo "hint: name one: make PYTHON=/path/to/python3" >&2; exit 2; }
 @echo "Installing into $(VENV)" >&2
 @$(PYTHON) -m venv $(VENV)
-@PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/pip install -q --no-compile --require-hashes -r $(1)
+@PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/pip install --no-compile --progress-bar off --require-hashes -r $(1) \
+	| awk '/^(Collecting|Installing)/ { printf "."; fflush() } END { print "" }' >&2
 @PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)/bin/pip install -q --no-compile --no-deps --no-build-isolation -e .
 endef
 

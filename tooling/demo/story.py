@@ -6,12 +6,14 @@ and PostgreSQL: only where the servers are differs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import boto3
 import sqlalchemy as sa
 
+from dekctl.errors import KMSError
 from dekctl.kms import AWSKMS
 from dekctl.kms.aws.assume_role import assumed_session
 from dekctl.reader import RowKeys
@@ -30,6 +33,8 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+SILENCE_SECONDS = 10.0
+"""How long a step may take before it says that it is still at work."""
 
 
 def say(text: str) -> None:
@@ -62,24 +67,29 @@ class Story:
         try:
             self.step("Terraform", lambda: self.infrastructure.apply({"g1": "active"}))
             self.step("application", lambda: self.create(engine))
+            self.step("look", lambda: look(engine))
             self.step("expand", self._expand)
-            self.step("wrap", lambda: self._rows("wrap", "Encrypt"))
+            self.step("kill -9", lambda: self._kill(engine))
+            self.step("wrap again", lambda: self._resume(engine))
             self.step("verify", self.verify)
             self.step("read", lambda: self.read(engine))
             self.step("scrub", lambda: self._rows("scrub", "Decrypt", "--yes"))
             self.step("contract", self._contract)
+            self.step("swapped row", lambda: self._swap(engine))
             self.step("new KEK", self._roll)
             self.step("rewrap", lambda: self._rows("rewrap", "ReEncrypt"))
             self.step("verify", self.verify)
             self.step("read", lambda: self.read(engine))
             self.step("status", self.status)
+            self.step("look", lambda: look(engine))
         finally:
             engine.dispose()
 
     def step(self, name: str, work: Callable[[], str]) -> None:
-        """Do one step and print its line."""
+        """Do one step and print its line; one that takes long says so meanwhile."""
         before = time.monotonic()
-        proved = work()
+        with _patience(name):
+            proved = work()
         say(f"  {name:<12} {proved}  ({time.monotonic() - before:.1f} s)")
 
     def write_config(self) -> None:
@@ -110,6 +120,54 @@ class Story:
         result = self.dekctl("schema", "expand")
         require(result["stage"] == "expanded", "the schema is not expanded")
         return "wrapped_key, wrapped_key_version and kek_id were added next to encryption_key"
+
+    def _kill(self, engine: sa.Engine) -> str:
+        """End a run as a power cut does: in the middle, without a word."""
+        run = self._start("wrap", "--batch-size", "50", "--rate", "200")
+        try:
+            while not 0 < _wrapped(engine) < self.files:
+                require(run.poll() is None, "the run ended before it could be killed")
+                time.sleep(0.05)
+        finally:
+            run.kill()
+            run.communicate()
+        done = _wrapped(engine)
+        require(done < self.files, "the run was done before it was killed")
+        return f"wrap was killed after {done:,} of {self.files:,} rows"
+
+    def _resume(self, engine: sa.Engine) -> str:
+        left = self.files - _wrapped(engine)
+        result = self.dekctl("wrap")
+        require(result["changed"] == left, f"wrap changed {result['changed']} rows, not {left}")
+        require(_wrapped(engine) == self.files, "a row is not wrapped")
+        return f"the same command wrapped the other {left:,} rows; none twice, none lost"
+
+    def _swap(self, engine: sa.Engine) -> str:
+        """Give a file the wrapped key of another one, as an intruder in the database could."""
+        columns = "wrapped_key, wrapped_key_version, kek_id"
+        put = sa.text(
+            f"UPDATE encrypted_files SET ({columns}) = "
+            f"(SELECT {columns} FROM encrypted_files WHERE id = :source) WHERE id = 2"
+        )
+        keep = sa.text(f"SELECT {columns} FROM encrypted_files WHERE id = 2")
+        back = sa.text(
+            "UPDATE encrypted_files SET wrapped_key = :wrapped_key, "
+            "wrapped_key_version = :wrapped_key_version, kek_id = :kek_id WHERE id = 2"
+        )
+        with engine.begin() as connection:
+            own = dict(connection.execute(keep).mappings().one())
+            connection.execute(put, {"source": 1})
+        try:
+            read_every_file(engine, RowKeys(self._application_kms()))
+        except KMSError as error:
+            refused = error.message
+        else:
+            raise DemoError("the application decrypted a file with the key of another row")
+        finally:
+            with engine.begin() as connection:
+                connection.execute(back, own)
+        require(refused.startswith("file 2:"), f"refused for another reason: {refused}")
+        return "file 2 with the wrapped key of file 1: KMS refuses to decrypt it; put back"
 
     def _rows(self, verb: str, api: str, *options: str) -> str:
         result = self.dekctl(verb, *options)
@@ -159,22 +217,25 @@ class Story:
         Raises:
             DemoError: it ended with another code than 0.
         """
+        run = self._start(*arguments)
+        stdout, stderr = run.communicate()
+        if run.returncode != 0:
+            raise DemoError(
+                f"dekctl {' '.join(arguments)} ended with {run.returncode}:\n{stdout}{stderr}"
+            )
+        result: dict[str, Any] = json.loads(stdout)
+        return result
+
+    def _start(self, *arguments: str) -> subprocess.Popen[str]:
         ambient = () if self.assume_roles else ("--no-assume-role",)
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "dekctl", "--json", "--quiet", *ambient, *arguments],
             cwd=self.directory,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             env={**os.environ, **CREDENTIALS, "DEMO_DATABASE_URL": self.database_url},
         )
-        if done.returncode != 0:
-            raise DemoError(
-                f"dekctl {' '.join(arguments)} ended with {done.returncode}:\n"
-                f"{done.stdout}{done.stderr}"
-            )
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
 
     def _application_kms(self) -> AWSKMS:
         """KMS as the application has it: its own role, which may only read and issue keys."""
@@ -195,6 +256,48 @@ class Story:
             session=session,
             known_keks=[each["arn"] for each in outputs["kek"]["generations"].values()],
         )
+
+
+def look(engine: sa.Engine) -> str:
+    """A row as it is stored, as a person would look at it: never a key, only that there is one."""
+    columns = [column["name"] for column in sa.inspect(engine).get_columns("encrypted_files")]
+    with engine.connect() as connection:
+        query = sa.text("SELECT * FROM encrypted_files WHERE id = 1")
+        row = dict(connection.execute(query).mappings().one())
+    shown = []
+    for name in columns:
+        if name in ("encryption_key", "wrapped_key"):
+            what = "raw bytes" if name == "encryption_key" else "bytes from KMS"
+            shown.append(f"{name} {len(row[name])} {what}" if row[name] else f"{name} NULL")
+        elif name == "kek_id" and row[name]:
+            shown.append(f"kek_id ...{row[name][-12:]}")
+        elif name == "wrapped_key_version" and row[name]:
+            shown.append(f"version {row[name]}")
+    return f"row 1 has: {', '.join(shown)}"
+
+
+def _wrapped(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        query = sa.text("SELECT COUNT(wrapped_key) FROM encrypted_files")
+        return int(connection.execute(query).scalar_one())
+
+
+@contextlib.contextmanager
+def _patience(name: str) -> Iterator[None]:
+    """Say every 10 seconds that a step is still at work, so that nobody waits in silence."""
+    done, started = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(SILENCE_SECONDS):
+            say(f"  {name:<12} ... still at work, {time.monotonic() - started:.0f} s")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def require(condition: bool, failure: str) -> None:
