@@ -18,7 +18,7 @@ from support.oracle import Oracle, dump, load
 
 TESTS = Path(__file__).parents[1]
 TOOLING = TESTS.parent / "tooling"
-PAUSE_SECONDS = 0.004
+PAUSE_SECONDS = 0.01
 
 Mode = Literal["idle", "legacy", "modern", "current"]
 """``legacy`` inserts, re-keys and deletes the old way; ``current`` does so through the library;
