@@ -55,12 +55,20 @@ def take_over(database: Database, old: Lineage, new: Lineage) -> None:
         if revision is None:
             return  # an interrupted try has moved it
         new.versions.create(connection, checkfirst=True)
+        for statement in revoked(database, new):
+            connection.exec_driver_sql(statement)
         connection.execute(new.versions.delete())
         if revision != BASE:
             connection.execute(new.versions.insert().values(version_num=revision))
         old.versions.drop(connection)
 
     database.run(move, write=True)
+
+
+def revoked(database: Database, lineage: Lineage) -> list[str]:
+    """SQL that takes a new version table from everybody, where they may have got rights on it."""
+    quoted = database.engine.dialect.identifier_preparer.format_table
+    return database.dialect.revoked([quoted(lineage.versions)])
 
 
 def renaming_sql(database: Database, lineage: Lineage) -> str:

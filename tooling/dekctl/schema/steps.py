@@ -26,7 +26,7 @@ from dekctl.schema.dialects import schema_dialect
 from dekctl.schema.dialects.base import Guard
 from dekctl.schema.ledger_entry import recorded
 from dekctl.schema.plan import Adoption, SchemaPlan
-from dekctl.schema.revisions import REVISIONS, current, drop_sql, rename, renaming_sql
+from dekctl.schema.revisions import REVISIONS, current, drop_sql, rename, renaming_sql, revoked
 from dekctl.schema.row_trigger import guarded, rollback_guard
 
 
@@ -234,7 +234,7 @@ def sql_of(plan: SchemaPlan, step: str) -> str:
         if plan.revision == legacy:
             text += drop_sql(database, plan.lineage)
         text += _offline(plan, "upgrade", f"{plan.revision or legacy}:{expanded}")
-        text += "".join(f"{statement};\n\n" for statement in _revoked(plan))
+        text += "".join(f"{statement};\n\n" for statement in revoked(database, plan.lineage))
     elif step == "contract":
         text += _offline(plan, "upgrade", f"{expanded}:{contracted}")
     elif plan.table.stage is Stage.CONTRACTED:
@@ -285,7 +285,7 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
             rename(connection, plan.lineage)
             plan.lineage.run(connection, direction, revision, plan)
             if direction == "upgrade":
-                for statement in _revoked(plan):
+                for statement in revoked(database, plan.lineage):
                     connection.exec_driver_sql(statement)
         finally:
             if not connection.invalidated:  # else it is closed
@@ -296,11 +296,6 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
     fresh = DekTable(database, plan.config)
     plan.table, plan.columns = fresh, fresh.columns
     plan.revision = current(database, plan.lineage)
-
-
-def _revoked(plan: SchemaPlan) -> list[str]:
-    quoted = plan.table.database.engine.dialect.identifier_preparer.format_table
-    return plan.table.database.dialect.revoked([quoted(plan.lineage.versions)])
 
 
 def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
