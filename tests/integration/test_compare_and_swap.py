@@ -110,3 +110,34 @@ def test_no_key_is_in_what_postgresql_logs_of_a_swap(
     log = postgres_server.log.read_text(encoding="utf-8", errors="replace")
     assert "kek_id = $" in log, "the statements are not in the log"
     assert_hidden(log, [*app.deks.values(), *wrapped], "the log of PostgreSQL")
+
+
+UNDOING = {
+    "postgresql": (
+        "CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN IF NEW.id = 2 THEN NEW.wrapped_key = NULL; END IF; RETURN NEW; END$$",
+        "CREATE TRIGGER undo BEFORE UPDATE ON encrypted_files FOR EACH ROW EXECUTE FUNCTION undo()",
+    ),
+    "mariadb": (
+        "CREATE TRIGGER undoing BEFORE UPDATE ON encrypted_files FOR EACH ROW "
+        "IF NEW.id = 2 THEN SET NEW.wrapped_key = NULL; END IF",
+    ),
+    "sqlite": (
+        "CREATE TRIGGER undoing AFTER UPDATE ON encrypted_files WHEN NEW.id = 2 "
+        "AND NEW.wrapped_key IS NOT NULL "
+        "BEGIN UPDATE encrypted_files SET wrapped_key = NULL WHERE id = 2; END",
+    ),
+}
+
+
+def test_a_row_whose_write_a_trigger_undoes_does_not_count_as_written(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=3)
+    dekctl("schema", "expand").expect(0)
+    with app_database.engine.begin() as connection:
+        for statement in UNDOING[app_database.kind]:
+            connection.exec_driver_sql(statement)
+    result = dekctl.json("wrap", expect=4)
+    assert (result["changed"], result["quarantined"]) == (2, 1)
+    assert app.counts()["both"] == 2

@@ -37,7 +37,12 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
         try:
             columns = {
                 c["name"]: Column(
-                    c["name"], c["type"], bool(c["nullable"]), c.get("default"), c.get("comment")
+                    c["name"],
+                    c["type"],
+                    bool(c["nullable"]),
+                    c.get("default"),
+                    c.get("comment"),
+                    bool(c.get("computed")),
                 )
                 for c in inspector.get_columns(name, schema=schema)
             }

@@ -50,6 +50,8 @@ class Column:
     nullable: bool
     default: str | None
     comment: str | None
+    generated: bool = False
+    """Whether the server computes it, so that nobody can write to it."""
 
     @property
     def base_type(self) -> sa.types.TypeEngine[Any]:

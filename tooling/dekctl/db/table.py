@@ -34,6 +34,7 @@ class DekTable(TableShape):
             DatabaseError: the database cannot be reached.
         """
         self.database = database
+        self._has_copiers: bool | None = None
         columns = inspect_table(database, config)
         preparer = database.engine.dialect.identifier_preparer
         super().__init__(config, columns, database.dialect, preparer)
@@ -88,6 +89,12 @@ class DekTable(TableShape):
         """How many rows of its history hold a plaintext; None where it keeps no history."""
         with self.database.transaction(patient=True) as connection:
             return self.database.dialect.history_rows(connection, self)
+
+    def _may_be_changed_by_others(self, connection: Connection) -> bool:
+        """Whether a trigger or rule may keep something else than what is written."""
+        if self._has_copiers is None:
+            self._has_copiers = bool(self.database.dialect.copiers(connection, self))
+        return self._has_copiers
 
     def _shard_filter(self, shard: Shard | None) -> str | None:
         if shard is None:
@@ -335,7 +342,7 @@ class DekTable(TableShape):
             written = dialect.swap(connection, self, columns, [then for _, then in overwritten])
         else:
             written = dialect.swap(connection, self, columns, changes)
-        if written == len(changes):
+        if written == len(changes) and not self._may_be_changed_by_others(connection):
             return []
         # Which ones? A row that is now as wanted was written, here or by a commit whose response
         # was lost; every other one was changed by another writer.

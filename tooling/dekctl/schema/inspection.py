@@ -85,6 +85,19 @@ FINDINGS: tuple[Finding, ...] = (
         refuses=EVERYWHERE,
     ),
     Finding(
+        "generated columns",
+        "What is computed from other columns cannot be removed.",
+        kinds.generated_columns,
+        refuses=EVERYWHERE,
+    ),
+    Finding(
+        "part of another table",
+        "Columns are added to the whole, never to one part.",
+        kinds.of_database("part of another table"),
+        refuses=EVERYWHERE,
+        stages=(Stage.LEGACY,),
+    ),
+    Finding(
         "storage engine",
         "MyISAM, Aria and MEMORY ignore COMMIT: an interrupted run would leave half a batch.",
         kinds.refusal_of(DekTable.refuse_not_transactional),

@@ -66,6 +66,19 @@ def plaintext_column(look: Look) -> Iterator[Oddity]:
         )
 
 
+def generated_columns(look: Look) -> Iterator[Oddity]:
+    """A column of keys that the server computes."""
+    config = look.table.config
+    plaintext = look.columns.get(config.plaintext_column)
+    for column in (*([plaintext] if plaintext else []), *look.managed().values()):
+        if column.generated:
+            yield Oddity(
+                f"{config.name}.{column.name} is a generated column, which nobody can write to: "
+                "its keys can neither be scrubbed nor restored",
+                "name another column in [table], or make it an ordinary one",
+            )
+
+
 def unfit_columns(look: Look) -> Iterator[Oddity]:
     config = look.table.config
     wrapped = look.columns.get(config.wrapped_column)

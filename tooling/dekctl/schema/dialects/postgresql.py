@@ -34,6 +34,7 @@ class PostgreSQLSchema(SchemaDialect):
     has_guards = True
     has_domains = True
     oddities: ClassVar[Mapping[str, FindOddities]] = {
+        "part of another table": postgresql_oddities.partitions,
         "primary keys that no program can read": postgresql_oddities.unreadable_keys,
         "rights of the database role": postgresql_oddities.rights,
     }

@@ -43,6 +43,27 @@ def unreadable_keys(connection: Connection, table: DekTable) -> Iterator[Oddity]
             )
 
 
+def partitions(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """A partition, or a table of a type: it has the columns of something else."""
+    found = connection.execute(
+        sa.text(
+            "SELECT CASE WHEN c.relispartition THEN 'a partition of ' || i.inhparent::regclass "
+            "ELSE 'a table of the type ' || c.reloftype::regtype END, "
+            "CASE WHEN c.relispartition THEN i.inhparent::regclass::text END "
+            "FROM pg_class AS c LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid "
+            "WHERE c.oid = CAST(:table AS regclass) AND (c.relispartition OR c.reloftype <> 0)"
+        ),
+        {"table": table.quoted_name},
+    )
+    for what, whole in found:
+        yield Oddity(
+            f"{table.config.name} is {what}, so no column can be added to it alone",
+            f'set name = "{whole}" in [table]'
+            if whole
+            else f"ALTER TABLE {table.quoted_name} NOT OF",
+        )
+
+
 def rights(connection: Connection, table: DekTable) -> Iterator[Oddity]:
     """What the role lacks for the next step."""
     owner, is_owner, may_write, schema, may_create, database, may_temp, role = connection.execute(
