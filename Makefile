@@ -81,6 +81,10 @@ test: install ## Run all tests that need neither a cloud account nor Docker
 test-postgresql-newest: install ## Run the tests of rows and schema on PostgreSQL 17 and 18, from wheels
 	@$(TOOL) -m sandbox.newest $(ARGS)
 
+.PHONY: test-iam
+test-iam: install ## Compare Terraform's policies, cell by cell, with an IAM engine of others (needs Node and npm)
+	@DEKCTL_TEST_IAM=1 $(VENV)/bin/python -m pytest -q -rs tests/integration/test_iam_engines.py $(ARGS)
+
 .PHONY: test-localstack
 test-localstack: install ## Run the complete operator workflow on a real LocalStack and PostgreSQL
 	@$(TOOL) -m demo.full localstack
@@ -305,7 +309,7 @@ tf-lint: tf-found install ## Check format, validity and README tables of Terrafo
 	@$(MAKE) checkov
 	@rm -rf .dekctl/plans
 	@$(TOOL) -m tfkit.plans .dekctl/plans
-	@$(CHECKOV_ENV)/bin/checkov --config-file .checkov.yaml $(foreach env,$(ENVS),-f .dekctl/plans/$(env).json)
+	@$(CHECKOV_ENV)/bin/checkov --config-file .checkov.yaml $$(printf -- '-f %s ' .dekctl/plans/*.json)
 
 # The stamp is a copy of the lock file, so a checkout that only touches it does not install again.
 .PHONY: checkov

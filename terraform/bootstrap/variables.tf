@@ -31,3 +31,9 @@ variable "name_prefix" {
     error_message = "name_prefix must be 2 to 49 lower-case letters, digits and hyphens, starting with a letter."
   }
 }
+
+variable "access_log_bucket" {
+  description = "Bucket for the access log of the state's bucket, of the same account and Region; null for none. Its policy must let logging.s3.amazonaws.com write."
+  type        = string
+  default     = null
+}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from sandbox.moto import MotoServer
-from tfkit.docs import modules, readme
+from tfkit.docs import blocks, modules, readme
 from tfkit.terraform import PROJECT, TerraformMissingError, Workspace, changed
 
 MODULES = PROJECT / "terraform" / "modules"
@@ -56,7 +58,7 @@ def test_module_refuses_wrong_inputs(module: str, tmp_path: Path) -> None:
 
 
 # The other roots are planned or applied by tests, and `make lint` validates all of them.
-@pytest.mark.parametrize("root", ["bootstrap", "examples/batch-array"])
+@pytest.mark.parametrize("root", ["bootstrap", "examples/batch-array", "examples/own-table"])
 def test_root_is_valid(root: str, tmp_path: Path) -> None:
     assert "valid" in _open(tmp_path, root).run("validate", "-no-color")
 
@@ -79,9 +81,23 @@ def test_readme_lists_every_input_and_output(module: Path) -> None:
     assert (module / "README.md").read_text() == readme(module), "run make tf-fmt"
 
 
+@pytest.mark.parametrize("module", modules()[:-1], ids=lambda path: path.name)
+def test_readme_shows_how_the_module_is_used_from_a_tag(module: Path) -> None:
+    text = (module / "README.md").read_text()
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    source = f"dekctl.git//terraform/modules/{module.name}?ref=v{version}"
+    assert source in text
+    usage = text.partition(source)[2].partition("```")[0]
+    given = set(re.findall(r"^  (\w+) += ", usage, re.MULTILINE)) - {"source", "providers"}
+    inputs = dict(blocks(module / "variables.tf"))
+    assert given <= inputs.keys()
+    assert {name for name, values in inputs.items() if "default" not in values} <= given
+
+
 def test_example_applies_and_then_has_nothing_to_change(tmp_path: Path) -> None:
     with MotoServer.start() as moto:
         example = _open(tmp_path, "modules/dekctl/examples/two-tenants", moto.endpoint_url)
+        example.write_variables({"archive_days": 0})  # a lifecycle takes an emulator a minute
         example.apply()
         assert changed(example.plan()) == []
         tenants = example.output()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from support.iam import Document, is_allowed, kms_request
+from support.iam import Document, Request, is_allowed, kms_request
 
 CRYPTOGRAPHY = (
     "Decrypt",
@@ -220,7 +220,7 @@ class Rendered:
 
     def __init__(self, resources: list[dict[str, Any]], documents: Mapping[str, Document]) -> None:
         """Take the resources of a state and its policies, already parsed, by address."""
-        self._documents = documents
+        self.resources, self.documents = resources, documents
         self._by_address = {r["address"]: r["values"] for r in resources}
 
     def role_arn(self, role: str) -> str:
@@ -234,7 +234,7 @@ class Rendered:
         """The policy of a role; an outsider's own policy gives it everything."""
         if role in OUTSIDERS:
             return OUTSIDERS_OWN
-        return self._documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
+        return self.documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
 
     def key(self, key: str, tenant: str | None = None) -> tuple[str, Document]:
         """ARN and policy of a key; a foreign one has the policy that KMS gives by default."""
@@ -247,7 +247,7 @@ class Rendered:
         if key == "foreign":
             arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
             return arn, FOREIGN
-        return str(self._by_address[addresses[key]]["arn"]), self._documents[addresses[key]]
+        return str(self._by_address[addresses[key]]["arn"]), self.documents[addresses[key]]
 
 
 def cells(roles: Iterable[str] = ROLES) -> Iterator[Cell]:
@@ -271,20 +271,34 @@ def allowed(
     ``conditions`` are what a call carries besides; see :func:`support.iam.kms_request`.
     """
     found = set()
-    of_name = contexts(table)
-    carried = {**AS_A_RULE, **conditions}
-    for cell in cells(roles):
-        arn, key_policy = rendered.key(cell.key, tenant)
-        request = kms_request(
-            rendered.role_arn(cell.role),
-            f"kms:{cell.action}",
-            arn,
-            of_name[cell.context],
-            **carried,
-        )
+    for cell, request in asked(rendered, table, tenant, roles, **conditions):
+        _, key_policy = rendered.key(cell.key, tenant)
         if is_allowed(request, identity=rendered.identity(cell.role), key_policy=key_policy):
             found.add(cell)
     return found
+
+
+def asked(
+    rendered: Rendered,
+    table: str = "encrypted_files",
+    tenant: str | None = None,
+    roles: Iterable[str] = ROLES,
+    **conditions: str,
+) -> Iterator[tuple[Cell, Request]]:
+    """Every cell with its request; see :func:`allowed`."""
+    of_name = contexts(table)
+    carried = {**AS_A_RULE, **conditions}
+    for cell in cells(roles):
+        yield (
+            cell,
+            kms_request(
+                rendered.role_arn(cell.role),
+                f"kms:{cell.action}",
+                rendered.key(cell.key, tenant)[0],
+                of_name[cell.context],
+                **carried,
+            ),
+        )
 
 
 def document(strict: set[Cell], lenient: set[Cell], branched: set[Cell], outside: set[Cell]) -> str:

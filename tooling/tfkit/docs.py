@@ -28,10 +28,10 @@ def tables(module: Path) -> str:
     """The tables of a module, with the markers around them."""
     inputs = [
         f"| `{name}` | {_text(a['description'])} | {_code(a['type'])} | {_default(a)} |"
-        for name, a in _blocks(module / "variables.tf")
+        for name, a in blocks(module / "variables.tf")
     ]
     outputs = [
-        f"| `{name}` | {_text(a['description'])} |" for name, a in _blocks(module / "outputs.tf")
+        f"| `{name}` | {_text(a['description'])} |" for name, a in blocks(module / "outputs.tf")
     ]
     return "\n".join(
         [
@@ -59,7 +59,8 @@ def _requirements(module: Path) -> list[tuple[str, str]]:
     return [("terraform", found["required_version"]), ("hashicorp/aws", found["version"])]
 
 
-def _blocks(path: Path) -> list[tuple[str, dict[str, str]]]:
+def blocks(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The variables or outputs of a file, each with the text of its attributes."""
     return [(m[2], _attributes(m[3])) for m in BLOCK.finditer(path.read_text())]
 
 

@@ -1,8 +1,9 @@
-"""Renders the plan of every environment for static checks: ``python -m tfkit.plans FOLDER``.
+"""Renders the plan of every root for static checks: ``python -m tfkit.plans FOLDER``.
 
 A first plan shows no key policy, because the roles it names do not exist yet. So the emulators'
 environments are applied to moto's server first, and of the others the roles and the KEK (their
-buckets alone would take a minute); the plans that are kept then hold the policies in full.
+buckets alone would take a minute); the plans that are kept then hold the policies in full. The
+bootstrap and the examples are planned only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from sandbox.moto import MotoServer
 from tfkit.terraform import ENVIRONMENTS, MOTO_ACCOUNT, TerraformError, Workspace
@@ -21,10 +23,42 @@ FIRST = {
     "staging": ("module.dekctl.module.kek",),
     "production": ("module.dekctl.module.kek",),
 }
+_ARN = f"arn:aws:{{}}:us-east-1:{MOTO_ACCOUNT}:{{}}"
+_ROLE = f"arn:aws:iam::{MOTO_ACCOUNT}:role"
+_ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
+OTHERS: dict[str, dict[str, Any]] = {
+    "bootstrap": {
+        "region": "us-east-1",
+        "account_id": MOTO_ACCOUNT,
+        "access_log_bucket": "access-log",
+    },
+    "examples/batch-array": {
+        "image": "registry.example.com/dekctl:0.1.0",
+        "dekctl_env": "staging",
+        "database_url_secret_arn": _ARN.format("secretsmanager", "secret:url"),
+        "job_role_arn": f"{_ROLE}/migrations",
+        "execution_role_arn": f"{_ROLE}/execution",
+        "subnet_ids": ["subnet-0123456789abcdef0"],
+        "security_group_ids": ["sg-0123456789abcdef0"],
+        "log_key_arn": _ARN.format("kms", "key/00000000-0000-0000-0000-000000000000"),
+    },
+    "examples/own-table": {
+        "environment": "staging",
+        "region": "us-east-1",
+        "account_id": MOTO_ACCOUNT,
+        "name_prefix": "files",
+        "context_name": "files",
+        "generations": {"g1": {"state": "active"}},
+        "administrator_arns": [f"{_ROLE}/terraform"],
+        "trust": {role: {"principals": [f"{_ROLE}/operations"]} for role in _ROLES},
+    },
+    "modules/dekctl/examples/two-tenants": {},
+}
+"""The other roots, with values for their variables."""
 
 
 def render(folder: Path) -> list[Path]:
-    """Write ``<environment>.json`` for every environment into ``folder``; returns the files.
+    """Write a plan's JSON for every root into ``folder``; returns the files.
 
     Raises:
         TerraformError: terraform failed or cannot be had.
@@ -44,6 +78,13 @@ def render(folder: Path) -> list[Path]:
             path.write_text(json.dumps(workspace.plan()))
             written.append(path)
             moto.reset()
+        for number, (root, values) in enumerate(OTHERS.items()):
+            workspace = Workspace(Path(scratch) / f"other-{number}", root, moto.endpoint_url)
+            workspace.init()
+            workspace.write_variables(values)
+            path = folder / f"{root.rpartition('/')[2]}.json"
+            path.write_text(json.dumps(workspace.plan()))
+            written.append(path)
     return written
 
 

@@ -5,6 +5,7 @@ data "aws_region" "current" {}
 resource "aws_cloudwatch_log_group" "dekctl" {
   name              = "/aws/batch/${var.name}"
   retention_in_days = 365
+  kms_key_id        = var.log_key_arn
 }
 
 resource "aws_batch_compute_environment" "dekctl" {

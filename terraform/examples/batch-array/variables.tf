@@ -110,3 +110,9 @@ variable "security_group_ids" {
     error_message = "Name at least one security group."
   }
 }
+
+variable "log_key_arn" {
+  description = "KMS key of the log group, whose policy lets CloudWatch Logs use it; null for CloudWatch's own encryption. The logs hold no key material."
+  type        = string
+  default     = null
+}

@@ -14,6 +14,12 @@ terraform {
 
 provider "aws" {}
 
+variable "archive_days" {
+  description = "Days that the bucket keeps the trail's files, or 0 to keep them indefinitely."
+  type        = number
+  default     = 2557
+}
+
 data "aws_caller_identity" "current" {}
 
 locals {
@@ -35,8 +41,8 @@ module "dekctl" {
   administrator_arns = ["${local.account}:role/terraform"]
   trust              = { for role in ["app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin"] : role => { principals = ["${local.account}:role/operations"] } }
 
-  # For the example only: keeps the files indefinitely, and lets the bucket be destroyed.
-  audit = each.value.trail ? { archive_days = 0, force_destroy = true } : null
+  # For the example only: lets the bucket be destroyed.
+  audit = each.value.trail ? { archive_days = var.archive_days, force_destroy = true, alarm_emails = ["security@example.com"] } : null
 
   rotation_period_in_days = null
 }
