@@ -87,7 +87,7 @@ def test_readme_shows_how_the_module_is_used_from_a_tag(module: Path) -> None:
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     source = f"dekctl.git//terraform/modules/{module.name}?ref=v{version}"
     assert source in text
-    usage = text.partition(source)[2].partition("```")[0]
+    usage = text.partition(source)[2].partition("\n}\n")[0]
     given = set(re.findall(r"^  (\w+) += ", usage, re.MULTILINE)) - {"source", "providers"}
     inputs = dict(blocks(module / "variables.tf"))
     assert given <= inputs.keys()

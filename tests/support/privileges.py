@@ -313,7 +313,9 @@ Checked are {len(ROLES)} roles x {len(ACTIONS)} KMS actions x {len(KEYS)} keys (
 A foreign key is any other key of the account whose policy leaves the decision to IAM.
 
 AWS has not verified this: `tests/support/iam.py` implements the documented evaluation logic a
-second time. Trust policies, service control policies and session policies are not included. moto's
+second time, and an engine of others, `@cloud-copilot/iam-simulate`, says the same of every cell
+(`make test-iam`; it drops `kms:EncryptionContext:*` keys, so cells with a context are put before its
+core). Trust policies, service control policies and session policies are not included. moto's
 own enforcement is not usable for this: it evaluates every KMS call against the resource `*` and
 denies every statement with a condition (moto 5.2). Instead, the commands run as these roles on a
 strict KMS stand-in: `tests/integration/test_privileges_used.py` fails if a command makes a call
