@@ -314,7 +314,7 @@ A foreign key is any other key of the account whose policy leaves the decision t
 
 AWS has not verified this: `tests/support/iam.py` implements the documented evaluation logic a
 second time, and an engine of others, `@cloud-copilot/iam-simulate`, says the same of every cell
-(`make test-iam`; it drops `kms:EncryptionContext:*` keys, so cells with a context are put before its
+(`make test-iam`; it drops `kms:EncryptionContext:*` keys, so cells with a context are put to its
 core). Trust policies, service control policies and session policies are not included. moto's
 own enforcement is not usable for this: it evaluates every KMS call against the resource `*` and
 denies every statement with a condition (moto 5.2). Instead, the commands run as these roles on a
