@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 from dekctl.branch_keys.table import BranchTable
 from dekctl.config import Config, TableConfig
-from dekctl.config.outputs import Outputs, load_outputs
+from dekctl.config.outputs import (
+    Outputs,
+    load_outputs,
+    refuse_closed_tables,
+    refuse_other_outputs,
+)
 from dekctl.config.roles import ROW_ROLES, Role
 from dekctl.db.connect import database_of
 from dekctl.db.database import Database
@@ -86,36 +91,9 @@ class Project:
         if not self._outputs_read:
             self._outputs = load_outputs(self.env)
             self._outputs_read = True
-            self._refuse_other_outputs(self._outputs)
+            if self._outputs is not None:
+                refuse_other_outputs(self.config, self._outputs)
         return self._outputs
-
-    def _refuse_other_outputs(self, outputs: Outputs | None) -> None:
-        if outputs is None:
-            return
-        if self.env.region and outputs.region != self.env.region:
-            raise UsageError(
-                f"[env.{self.env.name}] says region {self.env.region}, the Terraform outputs say "
-                f"{outputs.region}",
-                hint="if these are the outputs of this environment, correct or remove `region`",
-            )
-        names = [table.context_name for table in self.config.tables]
-        if outputs.context_name not in names:
-            raise UsageError(
-                f"the roles of Terraform may use the context {outputs.context_name!r}, but [table] "
-                f"has context_name {', '.join(map(repr, names))}",
-                hint="set context_name to the same value in Terraform and in [table]",
-            )
-
-    def _refuse_closed_tables(self, outputs: Outputs) -> None:
-        """Refuse before KMS would, when half of the tables are done."""
-        open_to = outputs.context_names
-        closed = [t.context_name for t in self.config.tables if t.context_name not in open_to]
-        if open_to and closed:
-            raise UsageError(
-                f"the roles of Terraform may not use the context {', '.join(map(repr, closed))}",
-                hint=f"add it to further_context_names in terraform/environments/{self.env.name}, "
-                f"then: make apply ENV={self.env.name}",
-            )
 
     @property
     def uses_aws(self) -> bool:
@@ -323,7 +301,7 @@ class Project:
         if outputs is None or not self.assume_role:
             return session
         if role in ROW_ROLES:
-            self._refuse_closed_tables(outputs)
+            refuse_closed_tables(self.config, outputs)
         return assumed_session(
             session,
             outputs.roles[role],
@@ -365,7 +343,7 @@ class Project:
         if not all(table.keks for table in self.config.tables):
             self.kek()
         if outputs is not None and self.assume_role:
-            self._refuse_closed_tables(outputs)
+            refuse_closed_tables(self.config, outputs)
 
     def known_keks(self) -> list[str]:
         """Every KEK that may have wrapped a row: Terraform's generations, and those of tables."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dekctl.config.model import EnvConfig
+from dekctl.config.model import Config, EnvConfig
 from dekctl.config.roles import Role
 from dekctl.errors import DekctlError, UsageError
 from dekctl.kek_id import is_same_kek
@@ -114,6 +114,44 @@ def load_outputs(env: EnvConfig) -> Outputs | None:
     if env.terraform is not None:
         return parse_outputs(_run_terraform(env.terraform, env.name), str(env.terraform), env.name)
     return None
+
+
+def refuse_other_outputs(config: Config, outputs: Outputs) -> None:
+    """Refuse the outputs of another Region or table than the configuration's.
+
+    Raises:
+        UsageError: they are.
+    """
+    env = config.env
+    if env.region and outputs.region != env.region:
+        raise UsageError(
+            f"[env.{env.name}] says region {env.region}, the Terraform outputs say "
+            f"{outputs.region}",
+            hint="if these are the outputs of this environment, correct or remove `region`",
+        )
+    names = [table.context_name for table in config.tables]
+    if outputs.context_name not in names:
+        raise UsageError(
+            f"the roles of Terraform may use the context {outputs.context_name!r}, but [table] "
+            f"has context_name {', '.join(map(repr, names))}",
+            hint="set context_name to the same value in Terraform and in [table]",
+        )
+
+
+def refuse_closed_tables(config: Config, outputs: Outputs) -> None:
+    """Refuse before KMS would, when half of the tables are done.
+
+    Raises:
+        UsageError: a configured table is one that the roles may not use.
+    """
+    open_to = outputs.context_names
+    closed = [t.context_name for t in config.tables if t.context_name not in open_to]
+    if open_to and closed:
+        raise UsageError(
+            f"the roles of Terraform may not use the context {', '.join(map(repr, closed))}",
+            hint=f"add it to further_context_names in terraform/environments/{config.env.name}, "
+            f"then: make apply ENV={config.env.name}",
+        )
 
 
 def _run_terraform(root: Path, env_name: str) -> str:
