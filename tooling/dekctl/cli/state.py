@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class State:
         from dekctl.config import load_config  # noqa: PLC0415 - `dekctl --help` needs neither
         from dekctl.project import Project  # noqa: PLC0415
 
+        # Ctrl-C while SQLAlchemy gives a connection back: it would print a traceback of that.
+        logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
         config = load_config(self.config_file, self.env_name)
         self.terminal.context["env"] = config.env.name
         self._settle(config)
