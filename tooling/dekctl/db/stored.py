@@ -31,9 +31,8 @@ class StoredText(sa.types.TypeDecorator[str]):
         super().__init__(length)
         self.length = length
 
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[str]:
-        kind = sa.Text() if self.length is None else sa.String(self.length)
-        return dialect.type_descriptor(kind)
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[str]:  # noqa: ARG002
+        return sa.Text() if self.length is None else sa.String(self.length)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
         return text_of(value)
