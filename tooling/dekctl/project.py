@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from dekctl.branch_keys.table import BranchTable
@@ -69,8 +69,6 @@ class Project:
         self.assume_role = assume_role
         self.cancel = cancel or threading.Event()
         self.give_up = give_up or threading.Event()
-        self._outputs: Outputs | None = None
-        self._outputs_read = False
         self._database: Database | None = None
         self._ledger: Ledger | None = None
 
@@ -81,19 +79,17 @@ class Project:
         if self._database is not None:
             self._database.__exit__()
 
-    @property
+    @cached_property
     def outputs(self) -> Outputs | None:
         """The Terraform outputs; None if the environment names none.
 
         Raises:
             UsageError: they cannot be read, or belong to another table or Region.
         """
-        if not self._outputs_read:
-            self._outputs = load_outputs(self.env)
-            self._outputs_read = True
-            if self._outputs is not None:
-                refuse_other_outputs(self.config, self._outputs)
-        return self._outputs
+        outputs = load_outputs(self.env)
+        if outputs is not None:
+            refuse_other_outputs(self.config, outputs)
+        return outputs
 
     @property
     def uses_aws(self) -> bool:
