@@ -113,7 +113,8 @@ def _serve() -> None:
     import select  # noqa: PLC0415 - only this side needs it
     import signal  # noqa: PLC0415
 
-    import psycopg  # noqa: F401, PLC0415 - imported once, for all forks
+    import alembic.command  # noqa: F401, PLC0415 - imported once, for all forks
+    import psycopg  # noqa: F401, PLC0415
     import pymysql  # noqa: F401, PLC0415
 
     from dekctl.cli.registry import load, names  # noqa: PLC0415

@@ -386,10 +386,9 @@ class Project:
 
     def resolve_kek(self, name: str) -> str:
         """Turn a generation's name into its ARN; leave any other name of a KEK as it is."""
-        if self.outputs is not None:
-            for generation in self.outputs.all_generations:
-                if generation.name == name:
-                    return generation.arn
+        for generation in self.outputs.all_generations if self.outputs else ():
+            if generation.name == name:
+                return generation.arn
         return name
 
 
