@@ -45,11 +45,11 @@ class FullStory(Story):
         self.write_config()
         engine = sa.create_engine(self.database_url)
         try:
+            self.step("application", lambda: self.create(engine))
             self.step("existing", self._existing)
             self.step("make plan", lambda: self._plan("2 to import"))
             self.step("make apply", lambda: self.terraform.apply({"g1": "active"}))
             self.step("second plan", lambda: self._plan("No changes."))
-            self.step("application", lambda: self.create(engine))
             self.step("earlier run", lambda: self._wrap_as_before(engine))
             self.step("make doctor", self._doctor)
             self.step("make migrate", self._migrate)
