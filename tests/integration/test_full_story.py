@@ -74,6 +74,7 @@ def test_the_first_failure_is_the_one_that_is_told(
         raise DemoError(f"{target} went wrong")
 
     monkeypatch.setattr(Terraform, "make", fail)
+    monkeypatch.setattr(FullStory, "_existing", lambda _: "nothing")
     story = FullStory(
         infrastructure=Terraform("local", "http://127.0.0.1:9", tmp_path / "terraform"),
         endpoint_url="http://127.0.0.1:9",

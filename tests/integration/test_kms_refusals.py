@@ -38,7 +38,7 @@ class Scene:
         ended = self.dekctl(*command).expect(code)
         assert says in ended.stderr
         assert self.state() == before
-        assert self.dekctl.json("status")["quarantined"] == 0
+        assert self.app.database.sql("SELECT count(*) FROM dekctl_quarantine") == [(0,)]
 
 
 @pytest.fixture

@@ -153,6 +153,8 @@ def test_the_journal_names_key_and_context_but_no_plaintext(
         "error",
         "key",
         "principal",
+        "session",
+        "source_identity",
         "time",
     }
 

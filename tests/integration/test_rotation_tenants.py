@@ -232,7 +232,11 @@ def test_no_min_generation_is_dropped_in_silence_where_tenants_have_keks(
     dekctl("migrate").expect(0)
     outputs = json.loads(generations.file.read_text())
     outputs["dekctl"]["value"]["tenants"] = {
-        name: {"generations": {"g1": {"arn": arn, "state": "active"}}} for name, arn in arns.items()
+        name: {
+            "alias": f"alias/files-{name}",
+            "generations": {"g1": {"arn": arn, "state": "active"}},
+        }
+        for name, arn in arns.items()
     }
     generations.file.write_text(json.dumps(outputs))
     floor = dekctl.json("status")["min_generation"]

@@ -181,7 +181,7 @@ def test_a_kek_is_rotated_twice_under_a_running_writer(
     dekctl("migrate").expect(0)
     assert dekctl.json("rewrap", "--version", "V1")["changed"] == V1_ROWS
     dekctl("scrub", "--yes").expect(0)
-    with LiveApp(app, RowKeys(kms, plaintext="read")) as writer:
+    with LiveApp(app, RowKeys(kms, plaintext="read", deadline=30.0)) as writer:
         writer.wait_for_reads(5)
         assert cloud.apply(g1=RETIRED, g2=ACTIVE).endswith(" 0 to destroy")
         assert cloud.changed(g1=RETIRED, g2=ACTIVE) == [], "a second plan must be empty"
@@ -213,7 +213,7 @@ def test_a_kek_is_rotated_twice_under_a_running_writer(
         writer.wait_for_reads(5)
 
     assert writer.failures == []
-    keys = RowKeys(kms)
+    keys = RowKeys(kms, deadline=30.0)
     rows = app.rows()
     assert {row["kek_id"] for row in rows.values()} == {cloud.arn("g3")}
     for (number,), row in rows.items():

@@ -77,10 +77,10 @@ def test_a_run_that_is_writing_stops_it(
     make_app(sqlite_database, rows=2)
     dekctl("migrate").expect(0)
     dekctl("rollback", "--yes").expect(0)
-    # On another machine, with a heartbeat that is never old.
+    # On another machine, with a heartbeat of now.
     sqlite_database.sql(
         "UPDATE dekctl_runs SET state = 'running', ended_at = NULL, dry_run = 0, host = 'other', "
         "process_started = 'elsewhere/1', "
-        "heartbeat_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+1 hour')"
+        "heartbeat_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+10 seconds')"
     )
     assert "has been running on" in dekctl("uninstall", "--yes").expect(3).stderr

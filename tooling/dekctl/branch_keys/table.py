@@ -19,9 +19,12 @@ from dekctl.kms.branch_key import BranchKey
 
 NAME = "dekctl_branch_keys"
 OPTIONS: dict[str, Any] = {
-    f"{database}_{option}": value
-    for database in ("mysql", "mariadb")
-    for option, value in (("charset", "utf8mb4"), ("row_format", "DYNAMIC"), ("engine", "InnoDB"))
+    "mysql_charset": "utf8mb4",
+    "mysql_row_format": "DYNAMIC",
+    "mysql_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    "mariadb_row_format": "DYNAMIC",
+    "mariadb_engine": "InnoDB",
 }
 """How MariaDB and MySQL make dekctl's own tables, whatever a database's defaults are: names may be
 in any script, and need keys of more than 767 bytes."""

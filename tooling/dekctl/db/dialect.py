@@ -71,6 +71,8 @@ class Dialect(ABC):
     """Whether a connection is a socket, behind which a server may stop answering."""
     has_schemas = True
     """Whether a table's name may have a schema before it."""
+    schemas_are_its_own = False
+    """Whether the schemas beside the default one belong to the same database."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts

@@ -62,7 +62,11 @@ def _rows(entry: dict[str, Any]) -> Iterator[Point]:
         yield Point(False, f"{name}: there is no ledger, so runs and quarantine are not known")
     if lost := entry["rows_without_branch_key"]:
         rows = counted(lost, "row")
-        yield Point(False, f"{name}: {rows} without their branch key cannot be decrypted")
+        yield Point(
+            False,
+            f"{name}: {rows} (V3) without their branch key cannot be decrypted; restore "
+            "dekctl_branch_keys from a backup",
+        )
 
 
 def _proof(entry: dict[str, Any], run: dict[str, Any] | None) -> Iterator[Point]:

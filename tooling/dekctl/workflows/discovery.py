@@ -76,7 +76,7 @@ def table_names(database: Database) -> list[str]:
         inspector = sa.inspect(connection)
         default = inspector.default_schema_name
         schemas: list[str | None] = [None]
-        if database.dialect.name == "postgresql":
+        if database.dialect.schemas_are_its_own:
             others = [s for s in inspector.get_schema_names() if not _SYSTEM_SCHEMAS.match(s)]
             schemas += [s for s in others if s != default]
         names = [
