@@ -45,6 +45,7 @@ LONGEST = (
     "test_state_machine",
     "test_rotation_terraform",
     "test_privileges",
+    "test_own_table_page",
     "test_terraform",
     "test_cluster",
     "test_workers",

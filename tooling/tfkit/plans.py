@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.moto import MotoServer
-from tfkit.terraform import ENVIRONMENTS, MOTO_ACCOUNT, TerraformError, Workspace
+from tfkit.terraform import MOTO_ACCOUNT, TerraformError, Workspace
 
-FIRST = {
+FIRST: dict[str, tuple[str, ...]] = {
     "local": (),
     "localstack": (),
-    "staging": ("module.dekctl.module.kek",),
     "production": ("module.dekctl.module.kek",),
 }
+"""What is applied before the plan. Staging has production's files (`environments/shared`)."""
 _ARN = f"arn:aws:{{}}:us-east-1:{MOTO_ACCOUNT}:{{}}"
 _ROLE = f"arn:aws:iam::{MOTO_ACCOUNT}:role"
 _ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
@@ -67,13 +67,13 @@ def render(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with MotoServer.start() as moto, tempfile.TemporaryDirectory(prefix="tfkit-") as scratch:
-        for environment in ENVIRONMENTS:
+        for environment, targets in FIRST.items():
             workspace = Workspace(
                 Path(scratch) / environment, f"environments/{environment}", moto.endpoint_url
             )
             workspace.init()
             workspace.write_variables({"account_id": MOTO_ACCOUNT})
-            workspace.apply(targets=FIRST[environment])
+            workspace.apply(targets=targets)
             path = folder / f"{environment}.json"
             path.write_text(json.dumps(workspace.plan()))
             written.append(path)
