@@ -66,12 +66,12 @@ dist: install ## Build sdist and wheel into dist/, with the migrations and the T
 demo: $(VENV)/.demo ## Guided demo: wrap a sample table, then rotate its key (moto and SQLite)
 	@$(TOOL) -m demo
 
-# Each process starts its own servers. One more than the two cores of CI: some tests only wait.
-TEST_PROCESSES ?= 3
+# Each process starts its own servers. More than the two cores of CI: many tests only wait.
+TEST_PROCESSES ?= 4
 
 .PHONY: unit
 unit: install ## Run the unit tests: no server, half a minute at most
-	@$(VENV)/bin/python -m pytest -q -n $(TEST_PROCESSES) tests/unit $(ARGS)
+	@$(VENV)/bin/python -m pytest -q -n 2 tests/unit $(ARGS)
 
 .PHONY: test
 test: install ## Run all tests that need neither a cloud account nor Docker

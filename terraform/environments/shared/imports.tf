@@ -8,7 +8,8 @@ variable "imported_keys" {
 }
 
 import {
-  for_each = var.imported_keys
+  # A generation that was dropped since is no target any more.
+  for_each = { for name, id in var.imported_keys : name => id if contains(keys(var.generations), name) }
   to       = module.dekctl.module.kek.aws_kms_key.generation[each.key]
   id       = each.value
 }
