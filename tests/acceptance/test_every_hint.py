@@ -85,9 +85,9 @@ def _texts(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.JoinedStr):
             inside |= {id(each) for each in ast.walk(node)}
             yield "".join(
-                str(part.value)
-                if isinstance(part, ast.Constant)
-                else f"{{{ast.unparse(part.value).replace(' ', '')}}}"  # type: ignore[attr-defined]
+                f"{{{ast.unparse(part.value).replace(' ', '')}}}"
+                if isinstance(part, ast.FormattedValue)
+                else str(ast.literal_eval(part))
                 for part in node.values
             )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):

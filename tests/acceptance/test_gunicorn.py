@@ -72,7 +72,9 @@ def ask(method: str, url: str, data: bytes | None = None) -> bytes:
 
     def answered() -> bool:
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310 - it is http
+                request, timeout=PATIENCE_SECONDS
+            ) as answer:
                 answers.append(answer.read())
         except urllib.error.HTTPError as error:
             with error:
