@@ -85,7 +85,7 @@ def test_readme_lists_every_input_and_output(module: Path) -> None:
 def test_readme_shows_how_the_module_is_used_from_a_tag(module: Path) -> None:
     text = (module / "README.md").read_text()
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    source = f"dekctl.git//terraform/modules/{module.name}?ref=v{version}"
+    source = f"dekctl.git//{module.relative_to(PROJECT).as_posix()}?ref=v{version}"
     assert source in text
     usage = text.partition(source)[2].partition("\n}\n")[0]
     given = set(re.findall(r"^  (\w+) += ", usage, re.MULTILINE)) - {"source", "providers"}

@@ -20,8 +20,9 @@ ATTRIBUTE = re.compile(r"^  (\w+) += ", re.MULTILINE)
 
 def modules() -> list[Path]:
     """The folders of all modules, and of the bootstrap."""
-    found = sorted(path.parent for path in (PROJECT / "terraform/modules").glob("*/variables.tf"))
-    return [*found, PROJECT / "terraform/bootstrap"]
+    found = {path.parent for path in (PROJECT / "terraform/modules").glob("*/variables.tf")}
+    found |= {path.parent for path in (PROJECT / "terraform/modules").glob("*/*/variables.tf")}
+    return [*sorted(found), PROJECT / "terraform/bootstrap"]
 
 
 def tables(module: Path) -> str:

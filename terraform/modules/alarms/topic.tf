@@ -101,7 +101,7 @@ resource "aws_kms_alias" "alerts" {
 }
 
 module "key_administration" {
-  source = "../key-administration"
+  source = "../audit/key-administration"
 
   administrator_arns = var.administrator_arns
 }

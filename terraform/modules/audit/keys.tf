@@ -15,7 +15,7 @@ resource "aws_kms_alias" "trail" {
 }
 
 module "key_administration" {
-  source = "../key-administration"
+  source = "./key-administration"
 
   administrator_arns = var.administrator_arns
 }
