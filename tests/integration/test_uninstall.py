@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dekctl.workflows import uninstall as module
 from support.app import AppDatabase
 from support.cli import Dekctl
 
@@ -84,3 +85,31 @@ def test_a_run_that_is_writing_stops_it(
         "heartbeat_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+10 seconds')"
     )
     assert "has been running on" in dekctl("uninstall", "--yes").expect(3).stderr
+
+
+def test_a_row_of_v3_that_is_issued_meanwhile_keeps_its_branch_key(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an application, between the last look at the rows and the drop."""
+    app = make_app(app_database, rows=2)
+    blob = {"sqlite": "BLOB", "postgresql": "BYTEA", "mariadb": "VARBINARY(6144)"}
+    wrapped = f"wrapped_key {blob[app_database.kind]}"
+    for column in (wrapped, "wrapped_key_version VARCHAR(8)", "kek_id VARCHAR(2048)"):
+        app_database.sql(f"ALTER TABLE encrypted_files ADD COLUMN {column}")
+    dekctl("migrate").expect(0)
+    dekctl("rollback", "--yes").expect(0)
+    look = module.refuse_needed
+
+    def looked(project: Any) -> None:
+        look(project)
+        app.set((1,), wrapped=b"x", version="V3")
+
+    monkeypatch.setattr(module, "refuse_needed", looked)
+    before = own(app_database)
+    assert "1 row (V3)" in dekctl("uninstall", "--yes").expect(3).stderr
+    assert own(app_database) == before
+
+    monkeypatch.undo()
+    app.set((1,), wrapped=None, version=None)
+    dekctl("uninstall", "--yes").expect(0)
+    assert own(app_database) == []

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from dekctl.branch_keys.table import NAME as BRANCH_KEYS
 from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.kms.context import V3
 from dekctl.ledger.tables import RUNS
@@ -15,6 +16,7 @@ from dekctl.ledger.upgrade import VERSION_TABLE
 from dekctl.lifecycle.usage import count_uses, missing_tables
 from dekctl.project import Project
 from dekctl.schema import steps
+from dekctl.schema.dialects import schema_dialect
 from dekctl.wording import counted
 from dekctl.workflows.callbacks import Confirm
 
@@ -54,14 +56,42 @@ def uninstall(
     if confirm is not None:
         confirm()
         refuse_needed(project)  # a person may take an hour to answer
-    schema = project.config.table.schema
+    tables = [sa.Table(name, sa.MetaData(), schema=project.config.table.schema) for name in names]
+    of_rows = [project.table(config) for config in project.config.tables]
+    dialect = schema_dialect(project.database)
+    quote = project.database.engine.dialect.identifier_preparer.format_table
+    others = [*map(quote, tables[:-1]), *(table.quoted_name for table in of_rows)]
 
     def drop(connection: Connection) -> None:
-        for name in names:
-            sa.Table(name, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
+        # An application may issue V3 keys at any time; not under the lock of their branch keys.
+        for statement in dialect.lock(quote(tables[-1]), others):
+            connection.exec_driver_sql(statement)
+        try:
+            _refuse_bound(sum(_rows_of_v3(connection, table) for table in of_rows))
+            for table in tables:
+                table.drop(connection, checkfirst=True)
+        finally:
+            for statement in dialect.unlock():
+                connection.exec_driver_sql(statement)
 
     project.database.run(drop, write=True, patient=True)
     return names
+
+
+def _rows_of_v3(connection: Connection, table: DekTable) -> int:
+    if not (table.has("wrapped") and table.has("version")):
+        return 0
+    version, wrapped = table.quoted("version"), table.quoted("wrapped")
+    rows = f"FROM {table.quoted_name} WHERE {version} = '{V3}' AND {wrapped} IS NOT NULL"
+    return int(connection.exec_driver_sql(f"SELECT count(*) {rows}").scalar_one())
+
+
+def _refuse_bound(rows: int) -> None:
+    if rows:
+        raise RefusedError(
+            f"{counted(rows, 'row')} (V3) cannot be decrypted without {BRANCH_KEYS}",
+            hint="bring them back to plaintexts first: dekctl rollback",
+        )
 
 
 def refuse_needed(project: Project) -> None:
@@ -91,8 +121,4 @@ def refuse_needed(project: Project) -> None:
     bound = sum(
         use.rows for use in count_uses(project) if use.version == V3 and not use.of_branch_keys
     )
-    if bound:
-        raise RefusedError(
-            f"{counted(bound, 'row')} (V3) cannot be decrypted without {BRANCH_KEYS}",
-            hint="bring them back to plaintexts first: dekctl rollback",
-        )
+    _refuse_bound(bound)
