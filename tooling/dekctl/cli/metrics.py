@@ -145,7 +145,7 @@ class RunMetrics:
         """
         samples: list[Sample] = [("dekctl_run_active", self._labels, float(active))]
         errors = {"failed": float(failed), "throttled": 0.0}
-        for table, moment in self._moments.items():
+        for table, moment in list(self._moments.items()):  # the run adds tables meanwhile
             labels, counts = {**self._labels, "table": table}, moment.counts
             what = {"read": counts.scanned, "verified": counts.proved, **counts.as_json()}
             del what["scanned"]

@@ -93,8 +93,9 @@ class Progress:
                     self._terminal.live(self._text(moment, now))
                 elif now - self._shown >= LINE_EVERY_SECONDS:
                     self._say(moment, now)
-                if now - self._written >= METRICS_EVERY_SECONDS:
-                    self._write_metrics(active=True)
+            # Not under the lock, which the run needs: a disk may hang.
+            if now - self._written >= METRICS_EVERY_SECONDS:
+                self._write_metrics(active=True)
 
     def _say(self, moment: Moment, now: float) -> None:
         self._shown = now

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from dekctl.errors import RowRejectedError
+from dekctl.kms.branch.store import damaged, missing
 from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.interface import Unwrapped
 from dekctl.reader.allowed import AllowedKEKs
@@ -79,14 +80,14 @@ class BranchOpener:
                 by_session.setdefault(id(session), (each, set()))[1].add(branch_id)
         stored: dict[bytes, BranchKey] = {}
         for each, ids in by_session.values():
-            missing = ids - stored.keys()
-            work = partial(self.blobs.fetch, ids=missing)
-            stored |= (yield InDatabase(work, each.row, each.kind)) if missing else {}
-            for branch_id in missing - stored.keys():
-                found[branch_id] = RowRejectedError(f"its branch key {branch_id.hex()} is missing")
+            unread = ids - stored.keys()
+            work = partial(self.blobs.fetch, ids=unread)
+            stored |= (yield InDatabase(work, each.row, each.kind)) if unread else {}
+            for branch_id in unread - stored.keys():
+                found[branch_id] = missing(branch_id.hex())
         for branch_id in [branch_id for branch_id, key in stored.items() if not key.wrapped]:
             del stored[branch_id]
-            found[branch_id] = RowRejectedError(f"its branch key {branch_id.hex()} is damaged")
+            found[branch_id] = damaged(branch_id.hex())
         for part in parts(list(stored)):
             found |= yield from self._unwrap({branch_id: stored[branch_id] for branch_id in part})
         return found

@@ -158,10 +158,7 @@ class _TableRun:
         tell = self._teller(table, options, run)
 
         def on_counts(counts: RowCounts) -> None:
-            calls = self._calls() - calls_before
-            if run is not None:  # so that a killed run is shown with what it did
-                run.result = _facts(options, counts, calls)
-            tell(counts, calls, False)
+            tell(counts, self._calls() - calls_before, False)
 
         walk = Walk(
             self.verb.name,
@@ -263,21 +260,14 @@ class _TableRun:
 
     def _note_progress(self, run: Run, walk: Walk, calls_before: Counter[str]) -> None:
         """Let each heartbeat note rows and calls so far: all that is left of a run once it is
-        killed, so that `dekctl audit` can say which calls it explains.
+        killed, so that people see what it did and `dekctl audit` can say which calls it explains.
         """
         rows: dict[str, int] = {}
         with contextlib.suppress(DatabaseError):  # then nobody knows how many rows are left
             rows["rows"] = walk.table.estimate_rows()
 
         def so_far() -> dict[str, Any]:
-            counts = walk.counts
-            return {
-                **counts.as_json(),
-                "proved": counts.proved,
-                "dry_run": walk.options.dry_run,
-                **rows,
-                "kms_calls": dict(self._calls() - calls_before),
-            }
+            return {**_facts(walk.options, walk.counts, self._calls() - calls_before), **rows}
 
         run.progress = so_far
 
