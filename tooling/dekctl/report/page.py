@@ -12,9 +12,7 @@ from xml.etree.ElementTree import Element
 
 from dekctl import __version__
 from dekctl.errors import DekctlError
-from dekctl.ledger import parse_time
-from dekctl.ledger.history import last_verified
-from dekctl.ledger.history import runs as runs_of
+from dekctl.ledger import history, parse_time
 from dekctl.lifecycle.rotation import rotation
 from dekctl.project import Project
 from dekctl.report.charts import stack, steps
@@ -66,11 +64,11 @@ def page(
     """
     status = status_of.status(project)
     ledger = project.ledger if project.ledger.exists() else None
-    runs = runs_of(ledger, RUNS) if ledger else []
+    runs = history.runs(ledger, RUNS) if ledger else []
     entries = status.get("tables", [status])
     verified: dict[str, dict[str, Any] | None] = {}
     for config, entry in zip(project.config.tables, entries, strict=True):
-        last = last_verified(ledger, config.context_name) if ledger else None
+        last = history.last_verified(ledger, config.context_name) if ledger else None
         verified[config.name] = last
         entry["written_since_verify"] = last is not None and _written_since(
             runs, config.context_name, last
