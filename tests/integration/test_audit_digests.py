@@ -78,7 +78,8 @@ def signature(digest: Path) -> Path:
 def test_files_as_cloudtrail_delivered_them_are_no_finding(hours: Hours) -> None:
     assert hours.counts() == {}
     result = hours.world.audit(public_keys=hours.keys, since=hours.world.hour)
-    assert result.as_json()["integrity"] == {"digests": 3, "signatures": 3, "log_files": 3}
+    integrity = {"digests": 3, "signatures": 3, "log_files": 3, "unchecked": []}
+    assert result.as_json()["integrity"] == integrity
     for digest in hours.digests[:2]:  # a copy lacks signatures, but the next digest has them
         signature(digest).unlink()
     assert hours.counts() == {}
@@ -177,6 +178,57 @@ def test_one_deviation(case: str, hours: Hours) -> None:
     change(hours)
     assert hours.counts() == counts
     assert any(text in detail for detail in hours.details())
+
+
+UNVERIFIED: dict[str, tuple[Callable[[Hours], object], dict[str, int]]] = {
+    "as they were delivered": (lambda h: h.digests, {}),
+    "without signatures": (lambda h: remove(*map(signature, h.digests)), {}),
+    # Nobody knows whether the digests are CloudTrail's: they accuse no file that they do not name.
+    "a log file was added": (
+        lambda h: h.world.write([h.world.event()], at=timedelta(minutes=20)),
+        {},
+    ),
+    "a log file of another name": (
+        lambda h: h.logs[1].with_name("a.json.gz").write_bytes(h.logs[1].read_bytes()),
+        {},
+    ),
+    "the last digest was removed": (lambda h: h.digests[2].unlink(), {}),
+    # What they name is there, or is not.
+    "a log file was altered": (
+        lambda h: rewrite(h.logs[1], '"dekctl:pk":"1"', '"dekctl:pk":"9"'),
+        {"altered": 1},
+    ),
+    "a log file was removed": (lambda h: h.logs[1].unlink(), {"removed": 1}),
+    "a digest was removed": (lambda h: remove(h.digests[1], h.logs[1]), {"removed": 1}),
+    "a digest was altered": (
+        lambda h: rewrite(h.digests[1], '"awsAccountId": "1', '"awsAccountId": "2'),
+        {"altered": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNVERIFIED)
+def test_digests_of_a_copy_that_nobody_can_verify_accuse_only_what_they_name(
+    case: str, tmp_path: Path
+) -> None:
+    # No account of the tester's is asked for keys.
+    hours = Hours(AuditWorld(tmp_path / "world", 'endpoint_url = "http://127.0.0.1:1"\n'))
+    change, counts = UNVERIFIED[case]
+    change(hours)
+    until = hours.world.hour + 3 * HOUR
+    result = hours.world.audit(since=hours.world.hour, until=until)
+    assert {kind.value: n for kind, n in result.matched.findings.counts.items()} == counts
+    said = " ".join(result.as_json()["integrity"]["unchecked"])
+    assert "pass them with --public-keys" in said or "aws s3api head-object" in said
+    assert result.integrity.as_json()["signatures"] == 0
+
+
+def test_a_copy_without_digests_says_what_was_not_checked(hours: Hours) -> None:
+    remove(*hours.digests)
+    result = hours.world.audit(since=hours.world.hour)
+    assert result.clean
+    [said] = result.as_json()["integrity"]["unchecked"]
+    assert "copy CloudTrail-Digest/" in said
 
 
 def test_hours_without_logs_have_digests_too(hours: Hours) -> None:

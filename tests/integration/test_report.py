@@ -235,6 +235,13 @@ def test_nothing_is_open_only_where_everything_was_looked_at(
     (dekctl.folder / "audit.json").write_text(json.dumps({**AUDIT, "counts": {}, "findings": []}))
     audit = str(dekctl.folder / "audit.json")
     assert "Nothing is open" in report(dekctl, "--audit", audit)
+    unchecked = {"digests": 0, "signatures": 0, "log_files": 0, "unchecked": ["no digest files"]}
+    (dekctl.folder / "copy.json").write_text(
+        json.dumps({**AUDIT, "counts": {}, "findings": [], "integrity": unchecked})
+    )
+    of_a_copy = report(dekctl, "--audit", str(dekctl.folder / "copy.json"))
+    assert "audit of 2026-11-01 to 2026-11-08: no digest files" in of_a_copy
+    assert "Nothing is open" not in of_a_copy
     assert "CloudTrail was not compared with the ledger" in report(dekctl)
     dekctl.json("rewrap", "--same-key")
     assert "rows were written after the last complete verify" in report(dekctl, "--audit", audit)

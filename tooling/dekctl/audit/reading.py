@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from dekctl.audit.digests import Digest, Integrity, PublicKeys, read_digest
+from dekctl.audit.digests import Digest, PublicKeys, read_digest
 from dekctl.audit.event_reader import EventReader
 from dekctl.audit.events import TrailEvent
 from dekctl.audit.findings import AuditKind
+from dekctl.audit.integrity import Integrity
 from dekctl.audit.log_files import Source
 from dekctl.audit.scope import Scope
 from dekctl.audit.trail_file import DAMAGES, NoLogError, Skipped, read_log, unpack

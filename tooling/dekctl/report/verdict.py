@@ -155,5 +155,8 @@ def _audit(audit: dict[str, Any] | None) -> Iterator[Point]:
         yield Point(False, f"audit of {period}: {count:,} of kind {kind}")
     if audit["pending"]:
         yield Point(False, f"audit of {period}: CloudTrail may not have delivered every event yet")
-    if not audit["counts"] and not audit["pending"]:
+    unchecked = audit.get("integrity", {}).get("unchecked", [])
+    for text in unchecked:
+        yield Point(False, f"audit of {period}: {text}")
+    if not audit["counts"] and not audit["pending"] and not unchecked:
         yield Point(True, f"audit of {period}: no findings in {audit['events']:,} events")

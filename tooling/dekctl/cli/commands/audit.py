@@ -79,11 +79,8 @@ def audit(
         )
     if result.reading.skipped:
         state.terminal.note(f"skipped, no part of the audit: {result.reading.skipped_text()}")
-    if paths and not result.integrity.digests:
-        state.terminal.note(
-            "there are no digest files beside the logs, so whether log files were removed or "
-            "altered was not checked; copy CloudTrail-Digest/ of the bucket, too"
-        )
+    for text in result.integrity.unchecked:
+        state.terminal.note(text)
     if result.expired:
         state.terminal.note(f"no longer accepted, expired: {', '.join(result.expired)}")
     code = ExitCode.OK if result.clean else ExitCode.ROWS_LEFT
@@ -118,6 +115,10 @@ def _text(result: Audit) -> str:
             f"  {counted(checked['log_files'], 'log file')} as delivered, by "
             f"{counted(checked['digests'], 'digest')} with "
             f"{counted(checked['signatures'], 'signature')} of CloudTrail"
+        )
+    if result.integrity.unchecked:
+        lines.append(
+            "  whether files were removed or altered was not checked in full: see the note"
         )
     if result.damaged:
         lines.append(f"NOT COMPLETE: {counted(result.damaged, 'file')} of the trail damaged")
