@@ -2,7 +2,8 @@
 
 Every few times the database fails over meanwhile, and what was committed last is lost: the rows of
 dekctl and of the application, branch keys, the ledger. Afterwards no key is lost, no row is left
-half-way, and every killed run is shown as abandoned. Other numbers of kills, and the figures, by hand::
+half-way, and every killed run is shown as abandoned. Other numbers of kills, and the figures, by
+hand::
 
     DEKCTL_PROOF_KILLS=75 make test TEST_PROCESSES=0 ARGS=tests/acceptance/test_crashes.py
 """
