@@ -53,6 +53,7 @@ lock: ## Update the locked dependencies in requirements/*.txt (needs uv)
 	$(LOCK) --no-deps requirements/postgresql.in -o requirements/postgresql.txt
 	$(LOCK) pyproject.toml --extra demo --extra fast --constraint requirements/dev.txt -o requirements/demo.txt
 	$(LOCK) pyproject.toml --extra postgresql --extra mysql --extra fast --constraint requirements/dev.txt -o requirements/image.txt
+	$(LOCK) pyproject.toml --extra docs --constraint requirements/dev.txt -o requirements/docs.txt
 
 # The same bytes from the same commit: hatchling takes the time of every file from SOURCE_DATE_EPOCH.
 .PHONY: dist
@@ -96,6 +97,19 @@ test-local: install ## Run the complete operator workflow on moto, with the audi
 .PHONY: bench
 bench: install ## Benchmark dekctl against an ORM loop and boto3; writes docs/performance.md
 	@PYTHONPATH=tooling:tests $(VENV)/bin/python -m bench $(ARGS)
+
+# Added to what `make install` installs, whose versions it shares.
+$(VENV)/.docs: $(VENV)/.demo requirements/docs.txt
+	$(call INSTALL,requirements/docs.txt)
+	@touch $@
+
+SITE := .dekctl/site
+.PHONY: docs
+docs: $(VENV)/.docs ## Build the documentation as a static site in .dekctl/site; a dead link fails
+	@rm -rf $(SITE)
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -n -c docs -d .dekctl/doctrees . $(SITE)
+	@! grep -rE '<(script|link|img|iframe)[^>]*="(https?:)?//' --include=*.html $(SITE) || { echo "error: the site loads something from elsewhere" >&2; exit 1; }
+	@echo "open $(SITE)/index.html"
 
 .PHONY: lint
 lint: lint-python ## Run all static checks; those of Terraform only if it is installed
