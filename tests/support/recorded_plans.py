@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,24 +27,26 @@ Plan = dict[str, Any]
 Values = dict[str, Any]
 
 
-@cache
-def _text(name: str) -> str:
-    return (FOLDER / f"{name}.json").read_text()
-
-
 def recorded(name: str = "staging") -> Plan:
     """A recorded plan, as ``terraform show -json`` prints it; the caller may change it."""
-    plan: Plan = json.loads(_text("staging"))
+    plan: Plan = json.loads(_text(name))
+    return plan
+
+
+@cache
+def _text(name: str) -> str:
+    """The whole plan: a file leaves out what is as before, or as in staging.json."""
+    plan: Plan = json.loads((FOLDER / "staging.json").read_text())
     if name != "staging":
-        other = json.loads(_text(name))
+        other = json.loads((FOLDER / f"{name}.json").read_text())
         changed = {change["address"] for change in other["resource_changes"]}
         kept = [c for c in plan["resource_changes"] if c["address"] not in changed]
         plan |= other | {"resource_changes": kept + other["resource_changes"]}
     for resource in plan["resource_changes"]:
         change = resource["change"]
-        change.setdefault("after", deepcopy(change["before"]))
+        change.setdefault("after", change["before"])
         change.setdefault("after_unknown", {})
-    return plan
+    return json.dumps(plan)
 
 
 def change_of(plan: Plan, address: str) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from support.plan_kinds.alarms import ALARMS
+from support.plan_kinds.bucket import BUCKETS
 from support.plan_kinds.edits import Cases, Edit
 from support.plan_kinds.exposure import CLOUD_CONTROL, EXPOSED
 from support.plan_kinds.keys import KEKS, RIGHTS
-from support.plan_kinds.trail import BUCKETS, KEYS_AND_LOGS, TRAILS
+from support.plan_kinds.trail import KEYS_AND_LOGS, TRAILS
 
 __all__ = ["SECTIONS", "Cases", "Edit", "as_markdown"]
 

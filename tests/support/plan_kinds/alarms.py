@@ -21,6 +21,8 @@ from support.plan_kinds.edits import (
     arn_of,
     deletes,
     deny,
+    forgets,
+    hides,
     loses,
     replaces,
     says,
@@ -53,6 +55,9 @@ ALARMS: Cases = {
     ),
     "an alarm takes longer": (sets(ALARM, threshold=100), "alarm"),
     "an alarm watches another metric": (sets(ALARM, metric_name="other"), "alarm"),
+    "an alarm watches another unit": (sets(ALARM, unit="Bytes"), "alarm"),
+    "whom an alarm tells is not known": (hides(ALARM, "alarm_actions"), "alarm"),
+    "Terraform forgets an alarm": (forgets(ALARM), "alarm"),
     "an alarm gets another description": (sets(ALARM, alarm_description="new"), None),
     "a rule is deleted": (deletes(RULE), "alarm"),
     "a rule about the trail's bucket is disabled": (
@@ -77,6 +82,14 @@ ALARMS: Cases = {
         lambda plan: edit(plan, TOPIC, kms_master_key_id=arn_of(plan, TRAIL_KEY)),
         "alarm",
     ),
+    "Terraform forgets the topic": (forgets(TOPIC), "alarm"),
+    "Terraform forgets the topic policy": (forgets(TOPIC_POLICY), "alarm"),
+    "Terraform forgets the topic's key": (forgets(TOPIC_KEY), "alarm"),
+    "the topic's own policy argument denies publishing": (
+        sets(TOPIC, policy=json.dumps({"Statement": [deny("sns:Publish")]})),
+        "alarm",
+    ),
+    "the topic policy is not known": (hides(TOPIC_POLICY, "policy"), "alarm"),
     "the topic policy is deleted": (deletes(TOPIC_POLICY), "alarm"),
     "the topic policy no longer lets alarms publish": (
         loses(TOPIC_POLICY, "AlarmsPublish"),

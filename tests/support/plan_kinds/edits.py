@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from support.recorded_plans import (
     create,
     delete,
     edit,
+    existing,
     replace,
     statements,
     unknown,
@@ -80,6 +82,43 @@ def forgets(address: str) -> Edit:
     def apply(plan: Plan) -> Plan:
         change_of(plan, address)["actions"] = ["forget"]
         return plan
+
+    return apply
+
+
+def acts(address: str, *actions: str) -> Edit:
+    def apply(plan: Plan) -> Plan:
+        change_of(plan, address)["actions"] = list(actions)
+        return plan
+
+    return apply
+
+
+def key_policy(more: Callable[[list[Any]], None] | None = None) -> Edit:
+    """A new resource sets the KEK's policy, with this change."""
+
+    def apply(plan: Plan) -> Plan:
+        values = change_of(plan, KEK)["before"]
+        text = statements(more or (lambda _: None))(values["policy"])
+        return create(plan, "aws_kms_key_policy", key_id=values["key_id"], policy=text)
+
+    return apply
+
+
+def replica(more: dict[str, Any] | None, *, gone: bool = False) -> Edit:
+    """A replica of the KEK, which is a multi-Region key, is made with one more statement."""
+
+    def apply(plan: Plan) -> Plan:
+        key_id = change_of(plan, KEK)["before"]["key_id"]
+        plan = json.loads(json.dumps(plan).replace(key_id, f"mrk-{key_id}"))
+        kek = change_of(plan, KEK)["before"]
+        text = statements(lambda found: found.extend([more] if more else []))(kek["policy"])
+        values = {"primary_key_arn": kek["arn"], "policy": text, "enabled": True}
+        if not gone:
+            return create(plan, "aws_kms_replica_key", **values)
+        arn = kek["arn"].replace(REGION, "eu-west-1")
+        before = values | {"arn": arn, "key_id": kek["key_id"]}
+        return existing(plan, "aws_kms_replica_key", before, None)
 
     return apply
 

@@ -17,14 +17,18 @@ from support.plan_kinds.edits import (
     TRAIL,
     Cases,
     Edit,
+    adds,
     allow,
     both,
     deletes,
     deny,
     drops_from_key,
+    hides,
+    key_policy,
     loses,
     own,
     policy_of,
+    replica,
     role_arn,
     role_of,
     says,
@@ -35,6 +39,7 @@ from support.recorded_plans import (
     change_of,
     create,
     existing,
+    unknown,
 )
 
 
@@ -82,6 +87,36 @@ def elsewhere_by_service() -> dict[str, Any]:
     return allow("*", "kms:Decrypt", Condition=condition)
 
 
+def of_a_new_role(plan: Plan) -> Plan:
+    """The KEK's policy names a role whose ARN is known after the apply."""
+    [kek] = [r for r in plan["resource_changes"] if r["address"].endswith(KEK)]
+    rendered = json.loads(kek["change"]["before"]["policy"])["Statement"]
+    found = [
+        {
+            "effect": s["Effect"],
+            "actions": s["Action"],
+            "resources": ["*"],
+            "principals": [{"type": "AWS", "identifiers": s["Principal"]["AWS"]}],
+            "condition": [
+                {"test": test, "variable": name, "values": values}
+                for test, pairs in s.get("Condition", {}).items()
+                for name, values in pairs.items()
+            ],
+        }
+        for s in rendered
+    ]
+    new = {"type": "AWS", "identifiers": [None]}
+    found.append({"actions": ["kms:Decrypt"], "resources": ["*"], "principals": [new]})
+    change = {"actions": ["read"], "before": None, "after": {"statement": found}}
+    document = {"type": "aws_iam_policy_document", "name": "key", "mode": "data", "change": change}
+    address = f"{kek['module_address']}.data.aws_iam_policy_document.key"
+    more = {"address": address, "module_address": kek["module_address"]}
+    plan["resource_changes"].append(document | more)
+    return unknown(plan, KEK, "policy")
+
+
+USE = json.dumps({"Statement": [own(allow("*", "kms:Decrypt"))]})
+ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 EXPOSED: Cases = {
     "the key policy lets everybody decrypt": (says(KEK, allow("*", "kms:Decrypt")), "exposure"),
     "the key policy lets everybody decrypt through S3": (
@@ -90,6 +125,10 @@ EXPOSED: Cases = {
     ),
     "the key policy lets another account use it": (
         says(KEK, allow(ELSEWHERE.replace(":root", ":role/x"), "kms:*")),
+        "exposure",
+    ),
+    "the key policy leaves the decision to another account": (
+        says(KEK, allow(ELSEWHERE, "kms:Decrypt")),
         "exposure",
     ),
     "the key policy leaves the decision to the account": (
@@ -106,6 +145,24 @@ EXPOSED: Cases = {
     ),
     "the key policy lets a stranger change it": (
         says(KEK, allow(STRANGER, "kms:PutKeyPolicy")),
+        "exposure",
+    ),
+    "the key policy lets a stranger replicate it": (
+        says(KEK, allow(STRANGER, "kms:ReplicateKey")),
+        "exposure",
+    ),
+    "the key policy lets a role decrypt that this plan makes": (of_a_new_role, "exposure"),
+    "another key policy beside the KEK's lets a stranger decrypt": (
+        key_policy(lambda found: found.append(allow(STRANGER, "kms:Decrypt"))),
+        "exposure",
+    ),
+    "a new replica of the KEK has the same policy": (replica(None), None),
+    "a new replica of the KEK lets a stranger decrypt": (
+        replica(allow(STRANGER, "kms:Decrypt")),
+        "exposure",
+    ),
+    "a new replica of the KEK leaves the decision to the account": (
+        replica(allow(f"arn:aws:iam::{ACCOUNT}:root", "kms:*")),
         "exposure",
     ),
     "the key policy lets a stranger delete the key": (
@@ -130,6 +187,13 @@ EXPOSED: Cases = {
         None,
     ),
     "a grant lets a stranger decrypt": (grant(STRANGER, "Decrypt"), "exposure"),
+    "a grant lets the key administrator decrypt": (
+        grant(role_arn("key-admin"), "Decrypt"),
+        "exposure",
+    ),
+    "a grant lets the rewrapper decrypt": (grant(role_arn("rewrapper"), "Decrypt"), "exposure"),
+    "a grant lets the app decrypt": (grant(role_arn("app"), "Decrypt"), None),
+    "a grant lets the app make grants": (grant(role_arn("app"), "CreateGrant"), "exposure"),
     "a grant lets a stranger describe the key": (grant(STRANGER, "DescribeKey"), None),
     "a grant of the app is revoked": (revoked, "decrypt"),
     "a role gets Decrypt on a key of the account": (
@@ -142,6 +206,40 @@ EXPOSED: Cases = {
         "exposure",
     ),
     "a user gets Decrypt where the key policy names roles": (user_policy, None),
+    "a user gets AdministratorAccess on a key of the account": (
+        both(
+            of_the_account,
+            adds("aws_iam_user_policy_attachment", user="somebody", policy_arn=ADMINISTRATOR),
+        ),
+        "exposure",
+    ),
+    "a role gets AdministratorAccess on a key of the account": (
+        both(
+            of_the_account,
+            adds("aws_iam_role_policy_attachment", role="stranger", policy_arn=ADMINISTRATOR),
+        ),
+        "exposure",
+    ),
+    "a group gets a managed policy with Decrypt on a key of the account": (
+        both(
+            of_the_account,
+            adds("aws_iam_policy", arn=f"arn:aws:iam::{ACCOUNT}:policy/use", policy=USE),
+            hides("aws_iam_policy.added", "arn"),
+            adds("aws_iam_group_policy_attachment", group="people"),
+        ),
+        "exposure",
+    ),
+    "a new role has Decrypt inline on a key of the account": (
+        both(
+            of_the_account,
+            adds("aws_iam_role", name="stranger", inline_policy=[{"name": "a", "policy": USE}]),
+        ),
+        "exposure",
+    ),
+    "a new role has Decrypt inline where the key policy names roles": (
+        adds("aws_iam_role", name="stranger", inline_policy=[{"name": "a", "policy": USE}]),
+        None,
+    ),
     "anybody may assume the app's role": (
         says(
             role_of("app"),

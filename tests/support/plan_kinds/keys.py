@@ -14,15 +14,20 @@ from support.plan_kinds.edits import (
     TRAIL_KEY,
     Cases,
     Edit,
+    acts,
+    adds,
     allow,
+    both,
     deletes,
     deny,
     drops_from_key,
     forgets,
     hides,
+    key_policy,
     own,
     policy_of,
     replaces,
+    replica,
     role_arn,
     role_of,
     says,
@@ -61,6 +66,30 @@ def without_outputs_key(plan: Plan) -> Plan:
     return plan | {"resource_changes": kept}
 
 
+def deposed(plan: Plan) -> Plan:
+    [kek] = [r for r in plan["resource_changes"] if r["address"].endswith(KEK)]
+    change = {**kek["change"], "actions": ["delete"], "after": None}
+    plan["resource_changes"].append({**kek, "deposed": "00000001", "change": change})
+    return plan
+
+
+def moved_into_module(plan: Plan) -> Plan:
+    [kek] = [r for r in plan["resource_changes"] if r["address"].endswith(KEK)]
+    kek["previous_address"], kek["address"] = kek["address"], f"module.new.{kek['address']}"
+    return plan
+
+
+def imported(plan: Plan) -> Plan:
+    change_of(plan, KEK)["importing"] = {"id": "the-id"}
+    return drops_from_key("app")(plan)
+
+
+def expiring(plan: Plan) -> Plan:
+    [kek] = [r for r in plan["resource_changes"] if r["address"].endswith(KEK)]
+    kek["type"] = "aws_kms_external_key"
+    return edit(plan, KEK, valid_to="2027-01-01T00:00:00Z")
+
+
 KEKS: Cases = {
     "nothing changes": (lambda plan: plan, None),
     "the KEK gets another description": (sets(KEK, description="new"), None),
@@ -72,11 +101,21 @@ KEKS: Cases = {
     "the active KEK is deleted": (deletes(KEK), "delete"),
     "a retired KEK is deleted": (deletes(OLD_KEK), "delete"),
     "the KEK is replaced": (replaces(KEK), "delete"),
+    "the KEK is replaced because something else is": (acts(KEK, "create", "delete"), "delete"),
+    "what an earlier replacement of the KEK left is deleted": (deposed, "delete"),
+    "a replica of the KEK in another Region is deleted": (replica(None, gone=True), "delete"),
+    "the KEK moves into another module": (moved_into_module, None),
+    "the KEK is imported under a policy that drops the app": (imported, "decrypt"),
+    "imported key material expires": (expiring, "disable"),
     "the KEK is disabled": (sets(KEK, is_enabled=False), "disable"),
     "whether the KEK is enabled is not known": (hides(KEK, "is_enabled"), "disable"),
     "Terraform forgets the KEK": (forgets(KEK), "forget"),
     "the deletion window is shortened": (sets(KEK, deletion_window_in_days=7), "window"),
     "rotation ends": (sets(KEK, enable_key_rotation=False), "rotation"),
+    "rotation is no longer set": (sets(KEK, enable_key_rotation=None), "rotation"),
+    "rotation takes longer": (sets(KEK, rotation_period_in_days=2560), None),
+    "Terraform forgets the alias": (forgets(ALIAS), None),
+    "the alias takes another name": (replaces(ALIAS, name="alias/other"), "alias"),
     "the alias is deleted": (deletes(ALIAS), "alias"),
     "the alias moves to the retired KEK": (moved_to(OLD_KEK), "alias"),
     "the alias moves to the trail's key": (moved_to(TRAIL_KEY), "alias"),
@@ -117,6 +156,30 @@ def federated(plan: Plan) -> Plan:
 
 def deferred(plan: Plan) -> Plan:
     return plan | {"deferred_changes": [{"reason": "provider_config_unknown"}]}
+
+
+def provider(audience: list[str] | None) -> Edit:
+    """The identity provider of the app's pods is deleted, or has only this audience."""
+    values = {"arn": f"arn:aws:iam::{ACCOUNT}:oidc-provider/eks", "client_id_list": ["sts"]}
+    statement = allow({"Federated": values["arn"]}, "sts:AssumeRoleWithWebIdentity")
+
+    def apply(plan: Plan) -> Plan:
+        role = change_of(plan, role_of("app"))
+        text = statements(
+            lambda found: found.append(own(statement) | {"Principal": statement["Principal"]})
+        )
+        for part in ("before", "after"):
+            role[part]["assume_role_policy"] = text(role[part]["assume_role_policy"])
+        after = None if audience is None else values | {"client_id_list": audience}
+        return existing(plan, "aws_iam_openid_connect_provider", values, after)
+
+    return apply
+
+
+def sensitive(plan: Plan) -> Plan:
+    plan = edit(plan, KEK, is_enabled=False)
+    change_of(plan, KEK).update(before_sensitive=True, after_sensitive=True)
+    return plan
 
 
 PROFILE = {"name": "app", "arn": f"arn:aws:iam::{ACCOUNT}:instance-profile/app"}
@@ -190,5 +253,37 @@ RIGHTS: Cases = {
         lambda p: existing(p, "aws_kms_custom_key_store", {"id": "cks-2"}, None),
         None,
     ),
+    "another key policy beside the KEK's drops the app": (key_policy(with_role("app")), "decrypt"),
+    "another key policy beside the KEK's is not known": (
+        both(key_policy(), hides("aws_kms_key_policy.added", "policy")),
+        "decrypt",
+    ),
+    "another key policy beside the KEK's says the same": (key_policy(), None),
+    "a key policy is of a key that is not known": (
+        both(key_policy(), hides("aws_kms_key_policy.added", "key_id")),
+        "decrypt",
+    ),
+    "the app's role loses the policies that are not listed": (
+        adds("aws_iam_role_policies_exclusive", role_name=APP_NAME, policy_names=[]),
+        "decrypt",
+    ),
+    "the verifier's role gets a permissions boundary": (
+        sets(role_of("verifier"), permissions_boundary=f"arn:aws:iam::{ACCOUNT}:policy/b"),
+        "verify",
+    ),
+    "Terraform forgets the app's own policy": (forgets(policy_of("app")), None),
+    "sessions of the app's role may last longer": (
+        sets(role_of("app"), max_session_duration=7200),
+        None,
+    ),
+    "the app's identity provider is deleted": (provider(None), "role"),
+    "the app's identity provider loses its audience": (provider([]), "role"),
     "changes are deferred": (deferred, "incomplete"),
+    "the plan is of a part (-target)": (lambda plan: plan | {"complete": False}, "incomplete"),
+    "the plan shows a part and does not say so": (
+        lambda plan: plan | {"resource_changes": []},
+        "lost",
+    ),
+    "values are sensitive, and the KEK is disabled": (sensitive, "disable"),
+    "nothing can be applied": (lambda plan: plan | {"applyable": False}, None),
 }

@@ -1,4 +1,4 @@
-"""Plans about the trail, its bucket, its key and its log group."""
+"""Plans about the trail, its key and its log group."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ from typing import Any
 
 from support.plan_kinds.edits import (
     ACCOUNT,
-    BUCKET,
-    BUCKET_POLICY,
     DELIVERY,
     DELIVERY_POLICY,
-    ENCRYPTION,
     GROUP,
-    LIFECYCLE,
-    LOCK,
-    LOGGING,
-    OWNERSHIP,
-    PUBLIC,
     REGION,
     STRANGER,
     TOPIC_KEY,
     TRAIL,
     TRAIL_KEY,
-    VERSIONING,
     Cases,
     Edit,
     adds,
@@ -37,12 +28,12 @@ from support.plan_kinds.edits import (
     own,
     replaced_in,
     replaces,
-    role_arn,
     says,
     sets,
 )
 from support.recorded_plans import (
     Plan,
+    change_of,
     edit,
 )
 
@@ -58,6 +49,28 @@ def other_key_for_trail(address: str) -> Edit:
     return apply
 
 
+def first_key_for_trail(address: str) -> Edit:
+    def apply(plan: Plan) -> Plan:
+        change_of(plan, TRAIL)["before"]["kms_key_id"] = ""
+        return other_key_for_trail(address)(plan)
+
+    return apply
+
+
+def field(name: str, equals: list[str]) -> dict[str, Any]:
+    return {"field": name, "equals": equals}
+
+
+def fields(*selectors: dict[str, Any]) -> Edit:
+    """The trail takes an advanced event selector."""
+    return sets(
+        TRAIL, event_selector=[], advanced_event_selector=[{"field_selector": [*selectors]}]
+    )
+
+
+MANAGEMENT = field("eventCategory", ["Management"])
+
+
 def trail_gone(plan: Plan) -> Plan:
     kept = [r for r in plan["resource_changes"] if not r["address"].endswith(TRAIL)]
     return plan | {"resource_changes": kept}
@@ -65,24 +78,6 @@ def trail_gone(plan: Plan) -> Plan:
 
 def retention(days: int) -> Edit:
     return sets(GROUP, retention_in_days=days)
-
-
-def expires(days: int) -> Edit:
-    def earlier(rules: list[Any]) -> list[Any]:
-        return [{**rules[0], "expiration": [{"days": days}]}]
-
-    return sets(LIFECYCLE, rule=earlier)
-
-
-def archived(plan: Plan) -> Plan:
-    def deep(rules: list[Any]) -> list[Any]:
-        return [{**rules[0], "transition": [{"days": 1, "storage_class": "DEEP_ARCHIVE"}]}]
-
-    return edit(plan, LIFECYCLE, rule=deep)
-
-
-def locked(**values: Any) -> Edit:
-    return sets(LOCK, rule=[{"default_retention": [{"days": 365, "mode": "GOVERNANCE", **values}]}])
 
 
 TRAILS: Cases = {
@@ -109,9 +104,41 @@ TRAILS: Cases = {
         selector(exclude_management_event_sources=["rdsdata.amazonaws.com"]),
         None,
     ),
+    "only S3 is recorded": (
+        fields(MANAGEMENT, field("eventSource", ["s3.amazonaws.com"])),
+        "trail",
+    ),
+    "only reads are recorded": (fields(MANAGEMENT, field("readOnly", ["true"])), "trail"),
+    "only data events are recorded": (fields(field("eventCategory", ["Data"])), "trail"),
+    "KMS is excluded by an advanced selector": (
+        fields(MANAGEMENT, {"field": "eventSource", "not_equals": ["kms.amazonaws.com"]}),
+        "trail",
+    ),
+    "sources that begin with kms are excluded": (
+        fields(MANAGEMENT, {"field": "eventSource", "not_starts_with": ["kms"]}),
+        "trail",
+    ),
+    "Decrypt is excluded by an advanced selector": (
+        fields(MANAGEMENT, {"field": "eventName", "not_equals": ["Decrypt"]}),
+        "trail",
+    ),
+    "what an advanced selector records is not known": (
+        hides(TRAIL, "advanced_event_selector"),
+        "trail",
+    ),
+    "an advanced selector records all management events": (fields(MANAGEMENT), None),
+    "the RDS Data API is excluded by an advanced selector": (
+        fields(MANAGEMENT, {"field": "eventSource", "not_equals": ["rdsdata.amazonaws.com"]}),
+        None,
+    ),
+    "the trail becomes an organization's": (sets(TRAIL, is_organization_trail=True), "trail"),
     "the trail writes to another bucket": (sets(TRAIL, s3_bucket_name="other"), "trail"),
     "the trail writes under a prefix": (sets(TRAIL, s3_key_prefix="x"), "trail"),
     "the trail is no longer encrypted": (sets(TRAIL, kms_key_id=""), "trail"),
+    "the trail gets its first key, which does not let it": (
+        first_key_for_trail(TOPIC_KEY),
+        "trail",
+    ),
     "the trail takes a key that does not let it": (other_key_for_trail(TOPIC_KEY), "trail"),
     "CloudWatch Logs is turned off": (
         sets(TRAIL, cloud_watch_logs_group_arn="", cloud_watch_logs_role_arn=""),
@@ -127,117 +154,9 @@ TRAILS: Cases = {
     ),
 }
 
-BUCKETS: Cases = {
-    "the bucket is deleted": (deletes(BUCKET), "trail"),
-    "the bucket gets a tag": (sets(BUCKET, tags_all={"a": "b"}), None),
-    "the bucket policy is deleted": (deletes(BUCKET_POLICY), "trail"),
-    "the bucket policy denies CloudTrail": (says(BUCKET_POLICY, deny("s3:PutObject")), "trail"),
-    "the bucket policy denies every service": (
-        says(
-            BUCKET_POLICY,
-            deny("s3:*", Condition={"Bool": {"aws:PrincipalIsAWSService": "true"}}),
-        ),
-        "trail",
-    ),
-    "the bucket policy denies what is not encrypted by KMS": (
-        says(
-            BUCKET_POLICY,
-            deny(
-                "s3:PutObject",
-                Condition={"StringNotEquals": {"s3:x-amz-server-side-encryption": "aws:kms"}},
-            ),
-        ),
-        None,
-    ),
-    "the bucket policy denies outside of a network": (
-        says(
-            BUCKET_POLICY,
-            deny("s3:*", Condition={"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}),
-        ),
-        "trail",
-    ),
-    "the bucket policy no longer lets CloudTrail write": (
-        loses(BUCKET_POLICY, "CloudTrailWrites"),
-        "trail",
-    ),
-    "the bucket policy no longer lets CloudTrail check": (
-        loses(BUCKET_POLICY, "CloudTrailChecks"),
-        "trail",
-    ),
-    "the bucket policy allows another path": (
-        replaced_in(BUCKET_POLICY, f"/AWSLogs/{ACCOUNT}/*", "/logs/*"),
-        "trail",
-    ),
-    "the bucket policy allows log files but no digests": (
-        replaced_in(BUCKET_POLICY, f"/AWSLogs/{ACCOUNT}/*", f"/AWSLogs/{ACCOUNT}/CloudTrail/*"),
-        "trail",
-    ),
-    "the bucket policy is for another trail": (
-        replaced_in(BUCKET_POLICY, "trail/dekctl-staging-trail", "trail/other"),
-        "trail",
-    ),
-    "the bucket policy is not known": (hides(BUCKET_POLICY, "policy"), "trail"),
-    "the bucket policy denies the auditor": (
-        says(BUCKET_POLICY, allow(role_arn("auditor"), "s3:GetObject") | {"Effect": "Deny"}),
-        "trail",
-    ),
-    "the bucket policy allows one more reader": (
-        says(BUCKET_POLICY, allow(STRANGER, "s3:GetObject")),
-        None,
-    ),
-    "the bucket policy lets everybody read": (
-        says(BUCKET_POLICY, allow("*", "s3:GetObject")),
-        "trail",
-    ),
-    "the bucket policy lets somebody delete": (
-        says(BUCKET_POLICY, allow(STRANGER, "s3:DeleteObject*")),
-        "trail",
-    ),
-    "the S3 Bucket Key is turned on": (block(ENCRYPTION, "rule", bucket_key_enabled=True), "trail"),
-    "the bucket's default encryption goes": (deletes(ENCRYPTION), "trail"),
-    "the bucket's default encryption takes another key": (
-        block(
-            ENCRYPTION,
-            "rule",
-            apply_server_side_encryption_by_default=[{"sse_algorithm": "AES256"}],
-        ),
-        "trail",
-    ),
-    "the Object Lock is shortened": (locked(days=30), "trail"),
-    "the Object Lock is lengthened": (locked(days=730), None),
-    "the Object Lock is in years": (locked(days=0, years=2), None),
-    "the Object Lock is removed": (deletes(LOCK), "trail"),
-    "files expire earlier": (expires(30), "trail"),
-    "files expire later": (expires(3650), None),
-    "files never expire": (deletes(LIFECYCLE), None),
-    "files go to an archive": (archived, "trail"),
-    "versioning is suspended": (
-        block(VERSIONING, "versioning_configuration", status="Suspended"),
-        "trail",
-    ),
-    "the bucket lets ACLs be public": (sets(PUBLIC, block_public_acls=False), "trail"),
-    "the public access block is deleted": (deletes(PUBLIC), "trail"),
-    "the bucket accepts ACLs": (
-        block(OWNERSHIP, "rule", object_ownership="ObjectWriter"),
-        "trail",
-    ),
-    "the bucket's ACL becomes public": (
-        adds("aws_s3_bucket_acl", bucket="dekctl-staging-trail-123456789012", acl="public-read"),
-        "trail",
-    ),
-    "the bucket itself suspends versioning": (
-        block(BUCKET, "versioning", enabled=False),
-        "trail",
-    ),
-    "the bucket's access log is turned off": (deletes(LOGGING), "trail"),
-    "the policy of the access log's bucket is deleted": (
-        deletes("aws_s3_bucket_policy.access"),
-        None,
-    ),
-}
-
 KEYS_AND_LOGS: Cases = {
     "the trail's key is deleted": (deletes(TRAIL_KEY), "trail"),
+    "Terraform forgets the trail's key": (forgets(TRAIL_KEY), "trail"),
     "the trail's key is disabled": (sets(TRAIL_KEY, is_enabled=False), "trail"),
     "the trail's key no longer lets CloudTrail encrypt": (
         loses(TRAIL_KEY, "CloudTrailEncrypts"),
@@ -273,6 +192,29 @@ KEYS_AND_LOGS: Cases = {
     "the log group keeps its events longer": (retention(3653), None),
     "the log group keeps its events for ever": (retention(0), None),
     "the log group is no longer encrypted": (sets(GROUP, kms_key_id=""), "trail"),
+    "Terraform forgets the log group": (forgets(GROUP), "trail"),
+    "Terraform forgets the role of the delivery": (forgets(DELIVERY), "trail"),
+    "Terraform forgets the policy of the delivery": (forgets(DELIVERY_POLICY), "trail"),
+    "the role of the delivery gets a permissions boundary": (
+        sets(DELIVERY, permissions_boundary=f"arn:aws:iam::{ACCOUNT}:policy/b"),
+        "trail",
+    ),
+    "the role of the delivery gets a managed policy that is not in the plan": (
+        adds(
+            "aws_iam_role_policy_attachment",
+            role="dekctl-staging-trail-delivery",
+            policy_arn="arn:aws:iam::aws:policy/AWSDenyAll",
+        ),
+        "trail",
+    ),
+    "the log group gets a subscription filter": (
+        adds(
+            "aws_cloudwatch_log_subscription_filter",
+            log_group_name="/dekctl/dekctl-staging/cloudtrail",
+            destination_arn=STRANGER,
+        ),
+        None,
+    ),
     "the role of the delivery is deleted": (deletes(DELIVERY), "trail"),
     "CloudTrail may not assume the role of the delivery": (
         sets(DELIVERY, assume_role_policy='{"Statement": []}'),

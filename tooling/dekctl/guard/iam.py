@@ -45,6 +45,8 @@ _OF_IDENTITIES = frozenset(
 """Condition keys that a request of an AWS service on its own behalf does not carry."""
 
 
+UNKNOWN = "somebody whom the plan does not show yet"
+"""Name of a principal that the plan makes."""
 AWS, SERVICE, EVERYBODY = "AWS", "Service", "*"
 """Kinds of principals; a statement may also name others, such as ``Federated``."""
 
@@ -218,7 +220,7 @@ def statements_of_data(document: Mapping[str, Any]) -> tuple[Statement, ...]:
     """Read the configuration of an ``aws_iam_policy_document`` that Terraform has yet to render.
 
     Values that are not known yet (for example a key that does not exist yet) are None there. They
-    are left out, because they cannot concern a present key.
+    are left out, because they cannot concern a present key; of a principal, :data:`UNKNOWN` stays.
     """
     return tuple(
         Statement(
@@ -241,10 +243,11 @@ def statements_of_data(document: Mapping[str, Any]) -> tuple[Statement, ...]:
 def _data_principals(blocks: Any) -> tuple[Principal, ...] | None:
     if not blocks:
         return None
+    found = [(block.get("type") or AWS, block.get("identifiers")) for block in blocks]
     return tuple(
-        _principal(block.get("type") or AWS, text)
-        for block in blocks
-        for text in _texts(block.get("identifiers"))
+        Principal(kind, UNKNOWN) if name is None else _principal(kind, str(name))
+        for kind, names in found
+        for name in (names if isinstance(names, list) else [names])
     )
 
 

@@ -57,7 +57,7 @@ def strangers(account: str | None, after: Sequence[Statement]) -> Iterator[tuple
         name = f"any identity of account {account} (as its own policies say)"
         yield AWS, f"arn:aws:iam::{account}:role/stranger", name
     for principal in sorted(_named(after)):
-        if principal[1] != "*" and not principal[1].endswith(":root"):
+        if principal[1] != "*" and not principal[1].endswith(f":{account}:root"):
             yield principal[0], principal[1], principal[1]
 
 

@@ -10,6 +10,9 @@ from dekctl.guard.iam import ANY
 from dekctl.guard.terraform_plan import TerraformPlan
 from dekctl.kms.context import PRIMARY_KEY, TABLE
 
+FORGOTTEN = "leaves Terraform's control: later plans will not show it"
+"""What a plan does to a resource that it forgets (``removed``, ``destroy = false``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class RiskKind:

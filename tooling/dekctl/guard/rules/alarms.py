@@ -14,7 +14,7 @@ from typing import Any
 from dekctl.guard.iam import parse_policy
 from dekctl.guard.kms_keys import KEYS, key_by_id
 from dekctl.guard.needs import Need, lost
-from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.risk import FORGOTTEN, Inputs, Risk, RiskKind
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.guard.trails import (
     CLOUDWATCH,
@@ -39,13 +39,16 @@ ALARM = (
     "datapoints_to_alarm",
     "dimensions",
     "evaluation_periods",
+    "extended_statistic",
     "metric_name",
     "metric_query",
     "namespace",
     "period",
     "statistic",
     "threshold",
+    "threshold_metric_id",
     "treat_missing_data",
+    "unit",
 )
 RULE = ("event_bus_name", "event_pattern", "is_enabled", "state")
 TARGET = ("arn", "event_bus_name", "input", "input_path", "input_transformer", "rule")
@@ -141,6 +144,8 @@ class _Watch:
                     yield change, f"the topic {arn} takes a key that alarms may not be able to use"
         for change in self.plan.of("aws_sns_topic_policy", "aws_sns_topic"):
             if (arn := change.was("arn") or change.will("arn")) in self.services:
+                if change.forgotten:
+                    yield change, f"the topic {arn} or its policy {FORGOTTEN}"
                 needs = self._publish_needs(str(arn))
                 if not (change.type == "aws_sns_topic" and change.goes):
                     yield from self._policy(change, needs, f"the policy of the topic {arn}")
@@ -160,6 +165,8 @@ class _Watch:
         if change.type != "aws_kms_key_policy" and (change.goes or off):
             yield change, f"the key of the topic {topic} is deleted or disabled"
             return
+        if change.forgotten:
+            yield change, f"the key of the topic {topic} {FORGOTTEN}"
         yield from self._policy(change, self._key_needs(topic, arn), f"the policy of {arn}", key)
 
     def _policy(
@@ -194,7 +201,7 @@ def _worse(change: ResourceChange, attributes: tuple[str, ...]) -> str | None:
     if change.goes:
         return "is replaced" if "create" in change.actions else "is deleted"
     if change.forgotten:
-        return "leaves Terraform's control: later plans will not show it"
+        return FORGOTTEN
     unknown = [name for name in attributes if change.is_unknown(name)]
     differs = [
         name

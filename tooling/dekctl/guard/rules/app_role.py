@@ -18,7 +18,7 @@ KINDS = (
     RiskKind(
         "role",
         "deletes the application's role, or takes the role from what runs as it (instance profile, "
-        "pod identity, task, function)",
+        "pod identity, task, function, identity provider)",
         "if rows need the key",
         2,
     ),
@@ -86,6 +86,7 @@ def _changes(
 def _taken_from_holders(plan: TerraformPlan) -> Iterator[tuple[str, str]]:
     """Address and reason where something stops running as a reader's role."""
     readers = readers_of(plan)
+    yield from _lost_providers(plan, readers)
     held = readers | {reader.rpartition("/")[2] for reader in readers}
     for change in plan.of("aws_iam_instance_profile"):
         if _names(change.was("role")) & held:
@@ -98,6 +99,24 @@ def _taken_from_holders(plan: TerraformPlan) -> Iterator[tuple[str, str]]:
             what = "is deleted" if change.actions == ("delete",) else f"changes its {attribute}"
             name = ", ".join(sorted(before & held))
             yield change.address, f"what runs as {name} may lose it: {change.type} {what}"
+
+
+def _lost_providers(plan: TerraformPlan, readers: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Identity providers by which a reader's role is assumed, and that are deleted or changed."""
+    roles = [role for role in plan.of("aws_iam_role") if role.was("arn") in readers]
+    trusted = {
+        principal.name: role.was("arn")
+        for role in roles
+        for statement in parse_policy(role.was("assume_role_policy") or "{}")
+        for principal in statement.principals or ()
+        if principal.kind == "Federated"
+    }
+    for change in plan.of("aws_iam_openid_connect_provider", "aws_iam_saml_provider"):
+        lost = set(change.was("client_id_list") or ()) - set(change.will("client_id_list") or ())
+        if change.was("arn") in trusted and (change.goes or lost):
+            what = "is deleted" if change.goes else f"loses {', '.join(sorted(lost))}"
+            role = trusted[change.was("arn")]
+            yield change.address, f"{role} may not be assumable: its identity provider {what}"
 
 
 def _names(value: Any) -> set[str]:

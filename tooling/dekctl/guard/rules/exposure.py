@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from dekctl.config.roles import Role
 from dekctl.guard.iam import ANY, AWS, Ask, Statement, allows, parse_policy, trust_statements
+from dekctl.guard.identity_policies import identity_policies
 from dekctl.guard.kms_keys import KEYS, is_kek, key_by_id, present_keys
 from dekctl.guard.needs import ELSEWHERE, newly_allowed, strangers
 from dekctl.guard.risk import Inputs, Risk, RiskKind, context_of_rows
-from dekctl.guard.role_policies import policies_of, roles_with_policies
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.context import BRANCH, TABLE
@@ -30,7 +30,14 @@ TASKS: dict[Role, frozenset[str]] = {
 }
 """What each role may have of the actions below."""
 USES = ("Decrypt", "ReEncryptFrom")
-CONTROLS = ("CreateGrant", "PutKeyPolicy", "ScheduleKeyDeletion", "DisableKey")
+CONTROLS = (
+    "CreateGrant",
+    "PutKeyPolicy",
+    "ReplicateKey",  # whoever makes a replica writes its policy
+    "ScheduleKeyDeletion",
+    "DisableKey",
+    "DeleteImportedKeyMaterial",
+)
 OPENING = {"Decrypt", "ReEncryptFrom", "CreateGrant"}
 """Operations of a grant that hand the key material's use to its grantee."""
 UNSURE = ("kms:ViaService", "aws:ViaAWSService", "kms:GrantIsForAWSResource")
@@ -56,6 +63,8 @@ def _by_key_policy(inputs: Inputs) -> Iterator[Risk]:
     plan = inputs.plan
     for change in plan.of(*KEYS, "aws_kms_key_policy"):
         key = key_by_id(plan, change.was("key_id") or change.will("key_id"))
+        # A new replica opens the same key material, and is compared with its primary key.
+        key = key or key_by_id(plan, change.will("primary_key_arn"))
         arn = key.was("arn") if key else None
         text = change.was("policy") or (key.was("policy") if key else None)
         after = plan.policy_after(change)
@@ -109,7 +118,7 @@ def _asks(inputs: Inputs, kind: str, name: str, action: str, arn: str) -> Iterat
         yield Ask(name, f"kms:{action}", arn, context, kind=kind, unsure=UNSURE)
 
 
-def _task_of(plan: TerraformPlan, arn: str) -> frozenset[str]:
+def _task_of(plan: TerraformPlan, arn: str | None) -> frozenset[str]:
     """What the role of this ARN may have."""
     for role, role_arn in (plan.outputs.roles if plan.outputs else {}).items():
         if role_arn == arn:
@@ -131,62 +140,39 @@ def _by_role_policy(inputs: Inputs, key: ResourceChange) -> Iterator[Risk]:
     account = arn.split(":")[4]
     if policy is None or account == ELSEWHERE:
         return
-    for role in roles_with_policies(plan):
-        policies = policies_of(plan, role)
-        name = f"arn:aws:iam::{account}:role/{role}"
-        if not policies.touched or policies.after is None:
-            continue
+    for change, who, before, after in identity_policies(plan):
+        name = f"arn:aws:iam::{account}:{who}"
         found = [
             action
             for action in (*USES, *CONTROLS)
             if action not in _task_of(plan, name)
             and any(
-                allows(policy, ask, lambda _: True)
-                and newly_allowed(policies.before, policies.after, ask)
-                for ask in _asks(inputs, AWS, name, action, arn)
-            )
-        ]
-        if found:
-            detail = f"a policy of the role {role} allows {', '.join(found)} on it"
-            yield _risk(policies.touched[0], arn, detail)
-    for change in plan.of("aws_iam_user_policy", "aws_iam_group_policy"):
-        after = plan.policy_after(change)
-        if not change.will_act or after is None:
-            continue
-        before = parse_policy(change.was("policy") or "{}")
-        name = f"arn:aws:iam::{account}:user/{change.will('user') or 'member'}"
-        found = [
-            action
-            for action in (*USES, *CONTROLS)
-            if any(
                 allows(policy, ask, lambda _: True) and newly_allowed(before, after, ask)
                 for ask in _asks(inputs, AWS, name, action, arn)
             )
         ]
         if found:
-            yield _risk(change, arn, f"a policy of users allows {', '.join(found)} on it")
+            yield _risk(change, arn, f"a policy of the {who} allows {', '.join(found)} on it")
 
 
 def _by_grant(plan: TerraformPlan) -> Iterator[Risk]:
-    roles = plan.outputs.roles if plan.outputs else {}
-    mine = {arn for role, arn in roles.items() if TASKS.get(Role(role))}
     for change in plan.of("aws_kms_grant"):
         key = key_by_id(plan, change.was("key_id") or change.will("key_id"))
         arn = key.was("arn") if key else None
         if arn is not None and not _matters(plan, arn):
             continue
         changed = change.goes or change.will("operations") != change.was("operations")
-        if change.before is not None and changed and change.was("grantee_principal") in mine:
-            who = change.was("grantee_principal")
+        who = change.was("grantee_principal")
+        if change.before is not None and changed and _task_of(plan, who):
             detail = f"a grant is revoked or changed, by which {who} may use it"
             yield Risk("decrypt", change.address, arn, detail)
         if change.goes or change.actions == ("no-op",):
             continue
         grantee = change.will("grantee_principal")
-        operations = OPENING & set(change.will("operations") or ())
+        granted = set(change.will("operations") or ())
         if change.is_unknown("operations"):
-            operations = OPENING
-        if operations and grantee not in mine:
+            granted = OPENING
+        if operations := granted & OPENING - _task_of(plan, grantee):
             who = grantee or "somebody whom the plan does not show"
             yield _risk(change, arn, f"a grant allows {who} {', '.join(sorted(operations))}")
 

@@ -74,7 +74,7 @@ def _weakened(change: ResourceChange) -> Iterator[tuple[str, str]]:
     if change.was("enable_key_rotation"):
         if change.is_unknown("enable_key_rotation"):
             yield "rotation", "may no longer be rotated by KMS: the plan does not show it"
-        elif change.will("enable_key_rotation") is False:
+        elif not change.will("enable_key_rotation"):
             yield "rotation", "is no longer rotated by KMS"
 
 

@@ -15,7 +15,7 @@ from dekctl.guard.iam import ANY, Ask, Statement, allows, parse_policy
 from dekctl.guard.kms_keys import KEYS, active_keys, key_by_id, present_keys
 from dekctl.guard.risk import Inputs, Risk, RiskKind, context_of_rows
 from dekctl.guard.role_policies import policies_of, roles_with_policies
-from dekctl.guard.terraform_plan import TerraformPlan
+from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.kms.context import BRANCH, TABLE, V1, V2, V3
 
 KINDS = (
@@ -142,6 +142,9 @@ def _lost_in_key_policies(
 ) -> Iterator[Risk]:
     needed = _keys_of(right, plan)
     for change in plan.of(*KEYS, "aws_kms_key_policy"):
+        if change.is_unknown("key_id") and change.type == "aws_kms_key_policy":
+            yield from _of_any_key(plan, change, right)
+            continue
         key_id = change.was("key_id") or change.will("key_id")
         key = key_by_id(plan, key_id)
         arn = change.was("arn") or (key.was("arn") if key else None)
@@ -171,6 +174,14 @@ def _lost_in_key_policies(
                 context_names,
                 "key policy",
             )
+
+
+def _of_any_key(plan: TerraformPlan, change: ResourceChange, right: Right) -> Iterator[Risk]:
+    """A policy of a key whose id nobody knows yet: that of a new key, or of any present one."""
+    new = [c for c in plan.of(*KEYS) if "create" in c.actions and c.module == change.module]
+    for arn in () if new else _keys_of(right, plan):
+        what = f"may take {right.what}: this policy is of a key that the plan does not show"
+        yield Risk(right.kind, change.address, arn, what, not right.is_writing)
 
 
 def _lost_in_role_policies(

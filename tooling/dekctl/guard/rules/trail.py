@@ -7,7 +7,7 @@ from typing import Any
 
 from dekctl.guard.kms_keys import key_by_id
 from dekctl.guard.needs import lost
-from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.risk import FORGOTTEN, Inputs, Risk, RiskKind
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.guard.trails import Trail, present_trails
 
@@ -64,7 +64,7 @@ def _narrowed(plan: TerraformPlan, trail: Trail) -> Iterator[str]:
         yield "is replaced" if "create" in change.actions else "is deleted"
         return
     if change.forgotten:
-        yield "leaves Terraform's control: later plans will not show it"
+        yield FORGOTTEN
     if _turned_off(change, "enable_logging"):
         yield "stops logging"
     if _turned_off(change, "include_global_service_events"):
@@ -78,13 +78,18 @@ def _narrowed(plan: TerraformPlan, trail: Trail) -> Iterator[str]:
             yield reason
     if trail.bucket and _changes(change, "s3_bucket_name"):
         yield f"no longer writes to the bucket {trail.bucket}"
-    if _changes(change, "s3_key_prefix"):
+    organization = bool(change.will("is_organization_trail")) or change.is_unknown(
+        "is_organization_trail"
+    )
+    if _changes(change, "s3_key_prefix") or (
+        organization and not change.was("is_organization_trail")
+    ):
         yield "writes under another prefix, where its readers do not look"
     if trail.log_group and _changes(change, "cloud_watch_logs_group_arn"):
         yield f"no longer writes to the log group {trail.log_group}, which the alarms watch"
     elif trail.role and _changes(change, "cloud_watch_logs_role_arn"):
         yield "writes to its log group by another role, which may not be allowed to"
-    if trail.key and _changes(change, "kms_key_id"):
+    if _changes(change, "kms_key_id"):
         yield from _other_key(plan, trail)
     selectors = ("event_selector", "advanced_event_selector")
     unknown = any(change.is_unknown(name) for name in selectors)

@@ -11,7 +11,7 @@ from dekctl.guard.access import EVERYTHING
 from dekctl.guard.iam import Ask, Statement, parse_policy
 from dekctl.guard.kms_keys import key_by_id
 from dekctl.guard.needs import Need, lost, newly_allowed, strangers
-from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.risk import FORGOTTEN, Inputs, Risk, RiskKind
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.guard.trails import CLOUDTRAIL, Trail, present_trails
 
@@ -61,6 +61,8 @@ def find(inputs: Inputs) -> Iterator[Risk]:
 
 def _weakened(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iterator[str]:
     bucket = f"the trail's bucket {trail.bucket}"
+    if change.forgotten:
+        yield f"a part of {bucket} {FORGOTTEN}"
     match change.type.removeprefix("aws_s3_bucket"):
         case "":
             yield from _bucket(plan, trail, change)
@@ -85,11 +87,16 @@ def _weakened(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iter
             if _was_and_changes(change, "rule", "object_ownership", "BucketOwnerEnforced"):
                 yield f"{bucket} accepts ACLs, which can open it"
         case "_acl":
-            if change.is_unknown("acl") or str(change.will("acl")) in PUBLIC_ACLS:
+            granted = change.will("access_control_policy") or change.is_unknown(
+                "access_control_policy"
+            )
+            if granted or change.is_unknown("acl") or str(change.will("acl")) in PUBLIC_ACLS:
                 yield f"the ACL of {bucket} opens it"
         case "_logging":
             if change.was("target_bucket") != change.will("target_bucket") and change.before:
                 yield f"who reads or deletes files in {bucket} is no longer logged as before"
+        case "_object" | "aws_s3_object" | "aws_s3_object_copy":
+            yield f"a file of {bucket} is written or deleted by Terraform"
 
 
 def _bucket(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dekctl.guard.access import still_allowed
 from dekctl.guard.iam import Ask, Statement, allows, parse_policy
 from dekctl.guard.kms_keys import KEYS, is_enabled, key_by_id, may_be_disabled
 from dekctl.guard.needs import lost
-from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.risk import FORGOTTEN, Inputs, Risk, RiskKind
 from dekctl.guard.role_policies import policies_of
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.guard.trails import Trail, present_trails
@@ -47,7 +47,7 @@ def _taken(plan: TerraformPlan, trail: Trail, change: ResourceChange, key_id: st
             yield f"{name} is deleted"
             return
         if change.forgotten:
-            yield f"{name} leaves Terraform's control: later plans will not show it"
+            yield f"{name} {FORGOTTEN}"
         if is_enabled(change.before) and (may_be_disabled(change) or not is_enabled(change.after)):
             yield f"{name} is disabled"
         if change.was("policy") == change.will("policy"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dekctl.guard.iam import trust_statements
 from dekctl.guard.kms_keys import key_by_id
 from dekctl.guard.needs import lost
-from dekctl.guard.risk import Inputs, Risk, RiskKind
+from dekctl.guard.risk import FORGOTTEN, Inputs, Risk, RiskKind
 from dekctl.guard.role_policies import EXCLUSIVE, policies_of
 from dekctl.guard.terraform_plan import ResourceChange, TerraformPlan
 from dekctl.guard.trails import Trail, present_trails
@@ -44,7 +44,7 @@ def _group(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iterato
         yield f"{name} is {'replaced' if 'create' in change.actions else 'deleted'}"
         return
     if change.forgotten:
-        yield f"{name} leaves Terraform's control: later plans will not show it"
+        yield f"{name} {FORGOTTEN}"
     before, after = (
         values.get("retention_in_days") or math.inf  # 0 is for ever
         for values in (change.before or {}, change.after or {})
@@ -64,6 +64,8 @@ def _role(trail: Trail, change: ResourceChange) -> Iterator[str]:
     if change.goes:
         yield f"{name} is deleted"
         return
+    if change.forgotten:
+        yield f"{name} {FORGOTTEN}"
     for attribute in ("inline_policy", "managed_policy_arns", "permissions_boundary"):
         was, will = change.was(attribute) or [], change.will(attribute) or []
         if change.is_unknown(attribute) or was != will:
@@ -80,6 +82,10 @@ def _role(trail: Trail, change: ResourceChange) -> Iterator[str]:
 def _policies(plan: TerraformPlan, trail: Trail) -> Iterator[Risk]:
     role = f"arn:{trail.partition}:iam::{trail.account}:role/{trail.role}"
     policies = policies_of(plan, trail.role)
+    for change in policies.touched:
+        if change.forgotten:
+            detail = f"a policy of the role {trail.role} {FORGOTTEN}"
+            yield Risk("trail", change.address, None, detail, if_needed=False)
     for change in policies.unreadable:
         detail = f"the role {trail.role} may lose its rights: a managed policy comes or goes"
         yield Risk("trail", change.address, None, detail, if_needed=False)
