@@ -13,7 +13,7 @@ from dekctl.cli import registry
 from dekctl.cli.main import cli, global_options_first
 from dekctl.cli.manual import EXIT_CODES, MANUAL
 from dekctl.errors import ExitCode
-from support.pages import assert_part
+from support.reference import every_command
 
 
 def test_help_lists_every_command_once_with_a_whole_sentence() -> None:
@@ -44,19 +44,9 @@ def test_help_tells_the_two_rollbacks_apart() -> None:
     assert "dekctl rollback" in str(step.help)
 
 
-def every_command() -> dict[str, click.Command]:
-    """Each command and each member of a group, by the path that people type."""
-    found: dict[str, click.Command] = {"": cli}
-    for name in registry.names():
-        command = registry.load(name)
-        found[name] = command
-        if isinstance(command, click.Group):
-            found |= {f"{name} {member}": each for member, each in command.commands.items()}
-    return found
-
-
 def test_each_long_help_is_whole_sentences_with_three_examples_and_the_exit_codes() -> None:
     commands = every_command()
+    assert set(EXIT_CODES) == set(ExitCode)
     assert set(MANUAL) == set(commands), "cli/manual.py has an entry for each command, and no other"
     for path, command in commands.items():
         shown = CliRunner().invoke(cli, [*path.split(), "--help"], prog_name="dekctl").stdout
@@ -96,14 +86,6 @@ def assert_is_understood(line: str, path: str) -> None:
         assert isinstance(command[path], click.Group), f"{line} is no example of {path}"
     context = click.Context(command[name], info_name=name)
     command[name].make_parser(context).parse_args(args=words)
-
-
-def test_the_page_of_exit_codes_is_what_the_help_says() -> None:
-    rows = [f"| {code.value} | {text} |" for code, text in EXIT_CODES.items()]
-    assert set(EXIT_CODES) == set(ExitCode)
-    assert_part(
-        "exit-codes.md", "codes", "\n".join(["| exit code | meaning |", "|---|---|", *rows])
-    )
 
 
 def test_global_options_may_stand_anywhere() -> None:

@@ -20,7 +20,23 @@ EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.DATABASE: "the database refused, or cannot be reached",
     ExitCode.INTERRUPTED: "interrupted; finished batches are kept, and the same command resumes",
 }
-"""What every command means by them; docs/exit-codes.md is made of it."""
+"""What every command means by them; docs/commands.md is made of it."""
+VARIABLES: Mapping[str, str] = {
+    "DEKCTL_CONFIG": "configuration file, where --config names none",
+    "DEKCTL_ENV": "environment, where --env names none",
+    "DEKCTL_KEK": "KEK of the provider env: 32 bytes in base64",
+    "DEKCTL_OLD_KEKS": "its earlier KEKs, with commas between them; they only unwrap",
+    "DEKCTL_KMS_KEY_ID": 'KEK of an application that calls set_kms_provider("aws")',
+    "DEKCTL_MAKE_ENV": "set by the Makefile: hints name make targets of this ENV",
+    "AWS_REGION, AWS_DEFAULT_REGION": "Region, where neither dekctl.toml nor Terraform names one",
+    "AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS": "endpoint, where dekctl.toml names none",
+    "AWS_PROFILE, AWS_ACCESS_KEY_ID, …": "credentials, as boto3 reads them",
+    "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE": "certificates that AWS's are checked against",
+    "HTTPS_PROXY, NO_PROXY": "proxy for AWS calls",
+    "TF_DATA_DIR": "Terraform's data folder, where outputs are read from a root",
+    "NO_COLOR": "no colours; TERM=dumb does the same",
+}
+"""The environment variables, besides those that dekctl.toml names with ``env:``."""
 _LOCAL = (ExitCode.OK, ExitCode.ERROR, ExitCode.USAGE)
 """Exit codes of a command that connects to nothing."""
 _LOOKS = (*_LOCAL, ExitCode.REFUSED, ExitCode.KMS, ExitCode.DATABASE)
@@ -303,6 +319,9 @@ def epilog(path: str) -> str:
     if entry.examples:
         lines = [f"  {command}\n      {what}" for command, what in entry.examples]
         parts.append("\n".join(["\b", "Examples:", *lines]))
+    if not path:
+        lines = [f"  {name}\n      {what}" for name, what in VARIABLES.items()]
+        parts.append("\n".join(["\b", "Environment variables:", *lines]))
     codes = [f"  {code.value:>3}  {EXIT_CODES[code]}" for code in entry.codes]
     parts.append("\n".join(["\b", "Exit codes:", *codes]))
     return "\n\n".join(parts)
