@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 import click
 
@@ -12,6 +13,7 @@ from dekctl.cli.main import cli
 from dekctl.cli.manual import EXIT_CODES, MANUAL, VARIABLES
 
 
+@cache
 def every_command() -> dict[str, click.Command]:
     """Each command and each member of a group, by the path that people type."""
     found: dict[str, click.Command] = {"": cli}
