@@ -60,7 +60,7 @@ def _command(path: str, command: click.Command) -> Iterator[str]:
         lines = paragraph.removeprefix("\b\n")
         yield lines if lines == paragraph else f"```text\n{inspect.cleandoc(lines)}\n```"
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f"```text\ndekctl {path} {usage}\n```"
+    yield f"```text\nUsage: dekctl {path} {usage}\n```"
     if any(isinstance(param, click.Option) for param in command.params):
         yield _options(command, context)
     width = max(len(line) for line, _ in entry.examples)

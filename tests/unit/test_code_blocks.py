@@ -1,0 +1,184 @@
+"""Every code block of every page is run by a test or, here, checked: syntax, commands, options."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from dekctl.config import EnvConfig, TableConfig
+from dekctl.config.json_schema import json_schema
+from dekctl.config.settings import settings_of
+from support.typed_commands import commands_of, refuse_unknown
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "terraform/**/*.md", "examples/**/*.md", "localstack/*.md")
+    for path in ROOT.glob(pattern)
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+RUN_BY = {
+    "docs/application.md": "tests/integration/test_application_page.py",
+    "docs/database-grants.md": "tests/integration/test_database_grants.py",
+    "docs/odd-tables.md": "tests/integration/test_inspection.py",
+    "docs/own-table.md": "tests/integration/test_own_table_page.py",
+}
+"""Pages whose blocks a test runs as they stand."""
+OUTPUT = "text"
+"""What is printed, drawn or typed into something else: only its dekctl and make lines are read."""
+FENCE = re.compile(r"^( *)```([\w{}]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+MENTION = re.compile(r"`((?:dekctl|make) [^`…|]*)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block and where it begins."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of one page."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            str(page.relative_to(ROOT)),
+            text.count("\n", 0, found.start()) + 1,
+            found[2],
+            textwrap.dedent(found[3]),
+        )
+        for found in FENCE.finditer(text)
+    ]
+
+
+ALL = [block for page in PAGES for block in blocks(page)]
+
+
+def shell_lines(block: Block) -> Iterator[str]:
+    """The lines of a block that somebody types."""
+    for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
+        if block.language == "console":
+            if line.startswith("$ "):
+                yield line.removeprefix("$ ")
+        elif block.language == "sh" or line.startswith(("dekctl ", "make ")):
+            yield line
+
+
+def check_toml(block: Block) -> None:
+    """A part of dekctl.toml, or findings that were accepted."""
+    value = tomllib.loads(block.text)
+    value.pop("accepted", None)
+    for settings in (TableConfig, EnvConfig):  # settings without their head
+        for name in settings_of(settings).keys() & value.keys():
+            value.pop(name)
+    jsonschema.validate(value, {**json_schema(), "required": []})
+
+
+CHECKS: dict[str, Callable[[Block], object]] = {
+    "json": lambda block: json.loads(block.text),
+    "python": lambda block: compile(block.text, block.page, "exec"),
+    "toml": check_toml,
+}
+CHECKED_TOGETHER = {"console", "sh", "hcl", OUTPUT, "{toctree}"}
+"""By tests of their own, and the last one by the site's build."""
+
+
+def test_every_block_is_run_or_has_the_syntax_of_its_language() -> None:
+    wrong = []
+    for block in ALL:
+        where = f"{block.page}:{block.line}"
+        if block.language not in CHECKS:
+            if block.language not in CHECKED_TOGETHER and block.page not in RUN_BY:
+                wrong.append(
+                    f"{where}: nothing checks {block.language or 'it'}; text is no language"
+                )
+            continue
+        try:
+            CHECKS[block.language](block)
+        except (SyntaxError, ValueError) as error:
+            wrong.append(f"{where}: {error}")
+        except jsonschema.ValidationError as error:
+            wrong.append(f"{where}: {error.message}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page", RUN_BY)
+def test_the_test_that_runs_a_page_names_it(page: str) -> None:
+    assert page in (ROOT / RUN_BY[page]).read_text(encoding="utf-8")
+
+
+def test_every_command_that_a_page_shows_exists_with_its_options() -> None:
+    wrong, seen = [], 0
+    for block in ALL:
+        for line in shell_lines(block):
+            try:
+                for words in commands_of(line):
+                    refuse_unknown(words)
+                    seen += 1
+            except ValueError as error:
+                wrong.append(f"{block.page}:{block.line}: {line}\n  {error}")
+    for page in PAGES:
+        for mention in MENTION.findall(page.read_text(encoding="utf-8")):
+            try:
+                for words in commands_of(mention):
+                    refuse_unknown(words, whole=False)
+            except ValueError as error:
+                wrong.append(f"{page.relative_to(ROOT)}: `{mention}`\n  {error}")
+    assert seen > 190
+    assert not wrong, "\n".join(wrong)
+
+
+def test_bash_reads_every_shell_line() -> None:
+    script = "\n".join(line for block in ALL for line in shell_lines(block))
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_terraform_reads_every_hcl_block() -> None:
+    if (terraform := shutil.which("terraform")) is None:
+        pytest.skip("terraform is not on PATH")
+    blocks = [block.text for block in ALL if block.language == "hcl"]
+    script = "\n".join(f"block {{\n{text}\n}}" for text in blocks)
+    done = subprocess.run(
+        [terraform, "fmt", "-no-color", "-"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dekctl wrap --no-such-option",
+        "dekctl migrat",
+        "dekctl schema contrct",
+        "dekctl retire",
+        "dekctl --enviroment x status",
+        "dekctl status extra",
+        "make no-such-target",
+        "make status NO_SUCH=1",
+        "make scrub ARGS=--no-such-option",
+        "make dekctl ARGS='schema contrct'",
+        "env X=1 true && dekctl wrap --rat 5 > out",
+    ],
+)
+def test_what_does_not_exist_is_found(line: str) -> None:
+    *_, words = commands_of(line.partition(" >")[0])
+    with pytest.raises(ValueError, match=r".+"):
+        refuse_unknown(words)
