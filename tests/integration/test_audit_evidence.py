@@ -351,7 +351,12 @@ CASES: dict[str, tuple[Callable[[AuditWorld], Record], dict[str, int]]] = {
         lambda w: w.event("Decrypt", "rewrapper", error="InvalidCiphertextException"),
         {"wrong-role": 1},
     ),
-    "a probe of doctor": (lambda w: w.event("Decrypt", "verifier", pk="dekctl doctor"), {}),
+    "a probe of doctor": (
+        lambda w: w.event(
+            "Decrypt", "verifier", pk="dekctl doctor", error="DryRunOperationException"
+        ),
+        {},
+    ),
 }
 
 

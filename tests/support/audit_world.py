@@ -277,8 +277,11 @@ class AuditWorld:
 class DigestSigner:
     """Writes digest files as CloudTrail does, signed with a key of its own."""
 
-    def __init__(self, world: AuditWorld, key: rsa.RSAPrivateKey | None = None) -> None:
+    def __init__(
+        self, world: AuditWorld, key: rsa.RSAPrivateKey | None = None, region: str = REGION
+    ) -> None:
         self.world = world
+        self.region = region
         self.key = key or rsa.generate_private_key(65537, 2048)
         self.fingerprint = "31e8b5433410dfb61a9dc45cc65b22ff"
         self._last: tuple[str, bytes, str] | None = None
@@ -298,8 +301,8 @@ class DigestSigner:
         start = self.world.hour + begins
         end = start + timedelta(hours=1)
         key = (
-            f"{self.world.root}/CloudTrail-Digest/{REGION}/{end:%Y/%m/%d}/{ACCOUNT}"
-            f"_CloudTrail-Digest_{REGION}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}"
+            f"{self.world.root}/CloudTrail-Digest/{self.region}/{end:%Y/%m/%d}/{ACCOUNT}"
+            f"_CloudTrail-Digest_{self.region}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}"
             f"{'_backfill' if backfill else ''}.json.gz"
         )
         last = self._last

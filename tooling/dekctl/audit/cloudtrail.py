@@ -65,12 +65,13 @@ class Trail:
                 Name=self.outputs.audit["trail_arn"]
             )
         except (ClientError, BotoCoreError):
-            return {"logging": None, "delivered": None, "delivery_error": None, "started": None}
+            return dict.fromkeys(("logging", "delivered", "delivery_error", "started", "stopped"))
         return {
             "logging": bool(status.get("IsLogging")),
             "delivered": _text(status.get("LatestDeliveryTime")),
             "delivery_error": status.get("LatestDeliveryError") or None,
             "started": _text(status.get("StartLoggingTime")),
+            "stopped": _text(status.get("StopLoggingTime")),
         }
 
     def public_keys(self, since: datetime, until: datetime, region: str) -> PublicKeys:

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from dekctl.errors import UsageError
 
 ALGORITHM = "SHA256withRSA"
-LATE = timedelta(hours=2)
+HOUR = timedelta(hours=1)
+LATE = 2 * HOUR
 """A digest covers an hour, and is delivered within the next one."""
 SEAM = timedelta(seconds=1)
 """One digest ends where the next begins."""

@@ -2,6 +2,8 @@
 
 Sources: AWS KMS Developer Guide, "Logging AWS KMS API calls" and "ReEncrypt" (``resources`` names
 the source key, then the destination key); AWS CloudTrail User Guide, "CloudTrail record contents".
+A call that was denied often has neither parameters nor resources: only its error message, which the
+IAM User Guide describes in "Troubleshoot access denied error messages", names the resource.
 """
 
 from __future__ import annotations
@@ -57,6 +59,15 @@ _SUBJECTS = {
 """The services that the audit looks at, with the parameters that name what an event is about: the
 trail, its bucket, a role, or what alarms need."""
 _NOTHING: Mapping[str, Any] = {}
+_DENIED_RESOURCE = re.compile(r"on resource: (?:role )?(\S+)")
+_NAME_IN_ARN = {
+    CLOUDTRAIL: re.compile(r":trail/(.+)"),
+    S3: re.compile(r":::([^/]+)"),
+    IAM: re.compile(r":role/(?:.*/)?([^/]+)"),
+    LOGS: re.compile(r":log-group:([^:]+)"),
+    ALARMS: re.compile(r":alarm:(.+)"),
+    RULES: re.compile(r":rule/(?:.*/)?([^/]+)"),
+}
 
 
 class TrailEvent(NamedTuple):
@@ -115,9 +126,11 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
         context = origin = _NOTHING
         writes_under = alias = None
         subjects: tuple[str, ...] = ()
+        denied = record.get("errorCode") in DENIALS
+        told = _DENIED_RESOURCE.findall(str(record.get("errorMessage"))) if denied else []
         if source == KMS:
             named = [asked[name] for name in _KEY_PARAMETERS if asked.get(name)]
-            keks = tuple(dict.fromkeys(map(str, (*resources, *named))))
+            keks = tuple(dict.fromkeys(map(str, (*resources, *named, *told))))
             alias = asked.get("aliasName") or next(filter(is_alias, keks), None)
             if api == "ReEncrypt":
                 context = _mapping(asked.get("destinationEncryptionContext"))
@@ -129,9 +142,10 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
                     writes_under = keks[0] if keks else None
         else:
             names = [asked[name] for name in _SUBJECTS[source] if asked.get(name)]
-            subjects = tuple(
-                str(one) for name in names for one in (name if isinstance(name, list) else [name])
-            )
+            found = [str(one) for n in names for one in (n if isinstance(n, list) else [n])]
+            subjects = tuple(found or told)
+            if told and not found and source in _NAME_IN_ARN:
+                subjects += tuple(_NAME_IN_ARN[source].findall(told[0]))
         identity = record.get("userIdentity") or _NOTHING
         principal, session = _caller(identity)
         return TrailEvent(

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from dekctl.audit.digests import LATE, SEAM, Digest, LogEntry, base_name, delivery_time
+from dekctl.audit.digests import HOUR, LATE, SEAM, Digest, LogEntry, base_name, delivery_time
 from dekctl.audit.findings import AuditFinding, AuditFindings, AuditKind
 
 
@@ -26,13 +26,15 @@ class Integrity:
 
     Only a digest whose signature is right can say that there is no other file. Of one that nobody
     could verify counts what it names. ``lenient``: that it could not be verified is no finding but
-    a note, as that there is no digest at all.
+    a note, as that there is no digest at all. ``regions`` are those of the KEKs: each has digests
+    of its own.
     """
 
     findings: AuditFindings
     by_base_name: bool
     trail: str | None = None
     lenient: bool = False
+    regions: frozenset[str] = frozenset()
     digests: dict[str, Digest] = field(default_factory=dict)
     logs: dict[str, LogEntry] = field(default_factory=dict)
     checked: int = 0
@@ -144,8 +146,13 @@ class Integrity:
                 AuditKind.ALTERED, name, f"is damaged, {self.logs[key].digest} has its hash"
             )
 
-    def conclude(self, begins: datetime, ends: datetime, now: datetime) -> None:
-        """Report what is missing: log files, and digests at the start and the end."""
+    def conclude(
+        self, begins: datetime, ends: datetime, now: datetime, first_run: datetime | None
+    ) -> None:
+        """Report what is missing: log files, and digests at the start and the end.
+
+        Digests may begin within the period, where the trail is new: no later than the first run.
+        """
         if not self.digests:
             if self.by_base_name:
                 self.unchecked.append(
@@ -160,15 +167,21 @@ class Integrity:
                     AuditKind.REMOVED, entry.name, f"{entry.digest} names it, it is not there"
                 )
         covered = []
-        for name, chain in self._chains().items():
+        chains = self._chains()
+        due = min(ends, now - LATE)
+        for region in sorted(self.regions - {d.region for c in chains.values() for d in c}):
+            if chains and due - begins > HOUR:
+                self._gap(f"the Region {region}", begins, due)
+        for name, chain in chains.items():
             first, last = min(d.begins for d in chain), max(d.ends for d in chain)
             known = [d for d in chain if d.place in self.verified]
             if known:
                 covered.append((min(d.begins for d in known), max(d.ends for d in known)))
             starts = any(d.begins == first and d.previous is None for d in chain)
+            if first_run is not None and first > first_run + HOUR:
+                starts = False
             if first > begins + SEAM and not starts:
                 self._gap(name, begins, first)
-            due = min(ends, now - LATE)
             if last < due:
                 self._gap(name, last, due)
         self._unlisted(covered)

@@ -140,14 +140,12 @@ def _cryptography(
     runs: Mapping[str, AuditedRun],
     rules: Rules,
 ) -> None:
-    if event.pk == PROBE_PRIMARY_KEY and role in ACTIONS:
-        if event.is_denied:
-            _find(matched, AuditKind.DENIED, event, role, event.error or "")
-        return  # `dekctl doctor` asks what each role may do
     run = runs.get(run_id_of(event.session) or "") if role in ROW_ROLES else None
     kind = _misuse(event, role, run, rules)
     if kind is not None:
         _find(matched, kind[0], event, role, kind[1])
+    elif _is_probe(event, role):
+        return
     if role is Role.APP and kind is None and event.error is None:
         if event.api == "Decrypt" and event.table and event.pk and rules.hot_row_factor:
             reads = matched.reads.get(event.table)
@@ -162,6 +160,17 @@ def _cryptography(
             f"the ledger has no run {named} in this period" if named else "its session is no run's"
         )
         _find(matched, AuditKind.UNEXPLAINED, event, role, why)
+
+
+def _is_probe(event: TrailEvent, role: Role | None) -> bool:
+    """Whether it is `dekctl doctor` that asks what a role may do.
+
+    It makes dry runs, which end in an error, and wraps a key of zeros for them. Anything else that
+    succeeds in this context is somebody's who wants to be taken for it.
+    """
+    return event.pk == PROBE_PRIMARY_KEY and (
+        event.error is not None or (role is Role.WRAPPER and event.api == "Encrypt")
+    )
 
 
 def _misuse(

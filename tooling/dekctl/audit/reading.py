@@ -15,6 +15,7 @@ from dekctl.audit.events import TrailEvent
 from dekctl.audit.findings import AuditKind
 from dekctl.audit.integrity import Integrity
 from dekctl.audit.log_files import Source
+from dekctl.audit.runs import CLOCKS
 from dekctl.audit.scope import Scope
 from dekctl.audit.trail_file import DAMAGES, NoLogError, Skipped, read_log, unpack
 from dekctl.errors import UsageError
@@ -112,10 +113,12 @@ def read_events(
     scope: Scope,
     integrity: Integrity,
     reading: Reading,
+    now: datetime,
 ) -> Iterator[TrailEvent]:
     """Yield every event between two times that concerns the environment, once.
 
-    Other files than logs are stepped over, and noted in ``reading``.
+    Other files than logs are stepped over, and noted in ``reading``. CloudTrail writes no events of
+    the future (after ``now``).
 
     Raises:
         UsageError: a file is too large, or the person's own files hold no log at all.
@@ -138,6 +141,9 @@ def read_events(
         events = log.events
         del log, content  # one file in memory at a time
         for event in events:
+            if event.time > now + CLOCKS:
+                text = f"event {event.event_id} is of {event.time:%Y-%m-%d %H:%M:%S}, in the future"
+                integrity.report(AuditKind.ALTERED, name, text)
             if not since <= event.time <= until:
                 continue
             seen = once.seen(event)

@@ -17,12 +17,13 @@ from dekctl.audit.integrity import Integrity
 from dekctl.audit.log_files import Folder, Source
 from dekctl.audit.matching import Matched, Rules, match
 from dekctl.audit.reading import Reading, read_digests, read_events, utc
-from dekctl.audit.runs import CLOCKS, DELIVERY, AuditedRun, audited_runs
+from dekctl.audit.runs import CLOCKS, DELIVERY, AuditedRun, audited_runs, ledger_begins
 from dekctl.audit.scope import Scope
 from dekctl.audit.trail_file import DAMAGES
 from dekctl.config.outputs import Outputs
 from dekctl.config.roles import Role
 from dekctl.errors import RefusedError, UsageError
+from dekctl.kek_id import is_key_arn
 from dekctl.project import Project
 
 
@@ -136,16 +137,18 @@ def audit(
 
     # Without digests, a copy can be audited, too; who names public keys wants them checked.
     lenient = source.is_copy and known_keys is None
-    reading, integrity = Reading(), Integrity(findings, source.is_copy, trail.name, lenient)
+    rules = _rules(project, outputs)
+    regions = {kek.split(":")[3] for kek in rules.scope.keks if is_key_arn(kek)}
+    reading = Reading()
+    integrity = Integrity(findings, source.is_copy, trail.name, lenient, frozenset(regions))
 
     def keys(since: datetime, until: datetime, region: str) -> PublicKeys:
         return trail.public_keys(since, until, region) if known_keys is None else known_keys
 
     read_digests(source, first, last, integrity, keys)
-    rules = _rules(project, outputs)
-    events = read_events(source, first, last, rules.scope, integrity, reading)
+    events = read_events(source, first, last, rules.scope, integrity, reading, now)
     matched = match(events, runs, rules, findings, now)
-    integrity.conclude(begins, ends, now)
+    integrity.conclude(begins, ends, now, ledger_begins(project.ledger))
     for why in DAMAGES:
         for name in reading.skipped[why].names if why in reading.skipped else ():
             text = f"{name} is {why.value}: what it held was not looked at"
@@ -186,7 +189,8 @@ def _judge_trail(result: Audit, outputs: Outputs, findings: AuditFindings, now: 
     trail: Mapping[str, Any] = result.trail or {}
     arn = outputs.audit["trail_arn"]
     if trail["logging"] is False:
-        findings.add(AuditFinding(AuditKind.TRAIL, f"{arn} is stopped"))
+        text = f"{arn} is stopped" + (f" since {trail['stopped']}" if trail["stopped"] else "")
+        findings.add(AuditFinding(AuditKind.TRAIL, text))
     if trail["logging"] is None:
         findings.add(AuditFinding(AuditKind.UNCHECKED, f"{arn} does not report its state"))
     if trail["delivery_error"]:

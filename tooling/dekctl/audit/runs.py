@@ -160,6 +160,21 @@ class AuditedRun:
         }
 
 
+def ledger_begins(ledger: Ledger) -> datetime | None:
+    """When the first run of the environment started, as far as the ledger tells.
+
+    Raises:
+        DatabaseError: the ledger cannot be read.
+    """
+    runs = tables(ledger.schema)["runs"]
+    with ledger.database.transaction() as connection:
+        first = connection.execute(
+            sa.select(sa.func.min(runs.c.started_at)).where(runs.c.env == ledger.env)
+        ).scalar()
+    moment = parse_time(first) if first else None
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
 def audited_runs(
     ledger: Ledger, begins: datetime, ends: datetime, now: datetime, findings: AuditFindings
 ) -> dict[str, AuditedRun]:

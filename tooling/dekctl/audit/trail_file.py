@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from dekctl.audit.digests import base_name
 from dekctl.audit.event_reader import EventReader, NotAsUsualError
 from dekctl.audit.events import TrailEvent
 from dekctl.errors import UsageError
@@ -88,6 +89,10 @@ def read_log(name: str, content: bytes, reader: EventReader) -> LogFile:
         raise _refused(name, "is nested too deeply for a log file of CloudTrail") from None
     except (zlib.error, EOFError, ValueError, KeyError, TypeError):
         raise NoLogError(Skipped.DAMAGED) from None
+    except NoLogError as error:
+        # Under the name of a log file there is nothing else.
+        stray = error.why is Skipped.STRAY and "_CloudTrail_" in base_name(name)
+        raise NoLogError(Skipped.DAMAGED) if stray else error from None
 
 
 def _read(
@@ -162,6 +167,8 @@ def unpack(name: str, content: bytes) -> bytes:
             if not member.eof:
                 raise EOFError
             content = member.unused_data.lstrip(b"\0")
+        if content and left > 0:
+            raise zlib.error("something else follows the compressed data")
     if sum(map(len, members)) > MAX_BYTES:
         raise _refused(name, f"is larger than {MAX_BYTES // 2**20} MiB unpacked")
     return members[0] if len(members) == 1 else b"".join(members)
