@@ -32,6 +32,7 @@ RUN_BY = {
     "docs/database-grants.md": "tests/integration/test_database_grants.py",
     "docs/odd-tables.md": "tests/integration/test_inspection.py",
     "docs/own-table.md": "tests/integration/test_own_table_page.py",
+    "docs/runbook.md": "tests/acceptance/test_runbook.py",
 }
 """Pages whose blocks a test runs as they stand."""
 OUTPUT = "text"
