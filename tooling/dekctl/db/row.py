@@ -118,7 +118,7 @@ def _filler(stored: str | bytes) -> str | bytes:
         except UnicodeDecodeError:
             text = ""
         # A raw key of 16 bytes or more is as good as never all hex or base64.
-        known = len(stored) >= 16 and (_HEX.fullmatch(text) or _BASE64.fullmatch(text))
+        known = len(text) >= 16 and (_HEX.fullmatch(text) or _BASE64.fullmatch(text))
         return str(_filler(text)).encode() if known else secrets.token_bytes(len(stored))
     size = len(stored)
     if _HEX.fullmatch(stored) or not _BASE64.fullmatch(stored):
