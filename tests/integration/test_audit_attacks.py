@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from dekctl.audit.digests import Digest, read_digest
 from dekctl.ledger.tables import tables, time_text
 from dekctl.lifecycle.probe import PROBE_PRIMARY_KEY
 from support.audit_world import (
@@ -258,6 +259,67 @@ def begins_anew(scene: Scene) -> None:
     other.digest([], 3 * HOUR)
     scene.keys = other.public_keys()
     scene.options["until"] = scene.world.hour + 4 * HOUR
+
+
+ODD: list[Any] = [None, -1, [], {}, ["x"], [{}], "\ud800", "0001-01-01T00:00:00+14:00"]
+"""Values that no field of CloudTrail's files has."""
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a document has values."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, part in inner:
+        yield (*path, name)
+        if isinstance(part, dict | list):
+            yield from places(part, (*path, name))
+
+
+def varied(document: Record) -> Iterator[Record]:
+    """The document with one odd value each."""
+    text = json.dumps(document)
+    for path in places(document):
+        for odd in ODD:
+            changed = part = json.loads(text)
+            for name in path[:-1]:
+                part = part[name]
+            part[path[-1]] = odd
+            yield changed
+
+
+def test_odd_values_in_records_are_findings_or_no_matter_and_never_end_the_audit(
+    scene: Scene,
+) -> None:
+    world = scene.world
+    alias = {"aliasName": "alias/files", "targetKeyId": KEK}
+    records = (
+        world.event("Decrypt", MALLORY),
+        world.event("ReEncrypt", "rewrapper"),
+        world.record("kms", "UpdateAlias", MALLORY, alias),
+        denied(scene, "monitoring", "DeleteAlarms"),
+    )
+    scene.record(*(changed for record in records for changed in varied(record)))
+    result = world.audit(**scene.options)
+    assert result.reading.damaged
+    assert not result.clean
+    assert json.dumps(result.as_json(), ensure_ascii=False).encode()
+
+
+def test_odd_values_in_a_digest_are_findings(scene: Scene) -> None:
+    [_, last] = scene.digests
+    original = json.loads(gzip.decompress(last.read_bytes()))
+    original["logFiles"] = [
+        {"s3Bucket": "b", "s3Object": "x", "hashAlgorithm": "SHA-256", "hashValue": "y"}
+    ]
+    for changed in varied(original):
+        read = read_or_refuse(json.dumps(changed).encode())
+        assert read is None or not read.is_signed_by(scene.signer.key.public_key())
+
+
+def read_or_refuse(content: bytes) -> Digest | None:
+    try:
+        return read_digest("d", content, "00")
+    except ValueError:
+        return None
 
 
 FILES: dict[str, tuple[Callable[[Scene], None], set[str]]] = {

@@ -181,6 +181,8 @@ def configure(database: AppDatabase, make_app: Any, dekctl: Dekctl, value: dict[
         ("kek", "alias/other"),
         ("kek", "arn:aws:kms:eu-central-1:210987654321:key/k1"),
         ("kek", "arn:aws:kms:us-east-1:123456789012:key/k1"),
+        ("kek", "arn:aws:kms:eu-central-1:210987654321:alias/dekctl-staging"),
+        ("kek", "arn:aws:kms:us-east-1:123456789012:alias/dekctl-staging"),
     ],
 )
 def test_a_plan_and_settings_without_outputs_are_compared_too(

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from dekctl.audit.events import MALFORMED
 from dekctl.errors import UsageError
 
 ALGORITHM = "SHA256withRSA"
@@ -102,7 +103,7 @@ def read_digest(name: str, content: bytes, signature: str | None) -> Digest:
             raise ValueError(f"signed by {found['digestSignatureAlgorithm']}")
         place = f"{found['digestS3Bucket']}/{found['digestS3Object']}"
         previous = found.get("previousDigestS3Object")
-        return Digest(
+        digest = Digest(
             name=name,
             place=place,
             chain=_chain(place),
@@ -117,7 +118,11 @@ def read_digest(name: str, content: bytes, signature: str | None) -> Digest:
             previous_signature=found.get("previousDigestSignature"),
             logs=[_entry(entry, name) for entry in found["logFiles"]],
         )
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        before = (digest.previous, digest.previous_sha256, digest.previous_signature)
+        texts = (place, digest.fingerprint, *before, *(entry.name for entry in digest.logs))
+        "\n".join(text for text in texts if text is not None).encode()
+        return digest
+    except MALFORMED as error:
         raise ValueError(f"malformed digest: {type(error).__name__}") from None
 
 

@@ -43,6 +43,8 @@ CRYPTOGRAPHY = frozenset(
     }
 )
 """KMS's cryptographic operations on a key."""
+MALFORMED = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
+"""What reading something else than was expected may raise."""
 _NEXT = re.compile(rf",\s*(?=(?:{TABLE}|{PRIMARY_KEY})=)")
 """Before the next part of a context as text. A primary key may hold a comma."""
 _KEY_PARAMETERS = ("keyId", "sourceKeyId", "destinationKeyId", "targetKeyId")
@@ -148,7 +150,7 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
                 subjects += tuple(_NAME_IN_ARN[source].findall(told[0]))
         identity = record.get("userIdentity") or _NOTHING
         principal, session = _caller(identity)
-        return TrailEvent(
+        event = TrailEvent(
             str(record["eventID"]),
             _time(record["eventTime"]),
             source,
@@ -167,8 +169,20 @@ def trail_event(record: Mapping[str, Any]) -> TrailEvent | None:
             subjects,
             record.get("eventType") == "AwsServiceEvent" or identity.get("type") == "AWSService",
         )
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        _refuse_odd_text(event)
+        return event
+    except MALFORMED as error:
         raise ValueError(f"not a CloudTrail record: {type(error).__name__}") from None
+
+
+def _refuse_odd_text(event: TrailEvent) -> None:
+    """Refuse what is no text (TypeError) or cannot be printed as UTF-8 (ValueError)."""
+    single = (
+        *(event.event_id, event.api, event.principal, event.session, event.account, event.region),
+        *(event.writes_under, event.alias, event.table, event.pk, event.moved_from, event.error),
+    )
+    texts = (*single, *event.keks, *event.subjects)
+    "\n".join(text for text in texts if text is not None).encode()
 
 
 def _time(text: str) -> datetime:

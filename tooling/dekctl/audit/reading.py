@@ -124,7 +124,7 @@ def read_events(
         UsageError: a file is too large, or the person's own files hold no log at all.
         KMSError: the bucket cannot be read.
     """
-    once = _Once()
+    once, latest = _Once(), now + CLOCKS
     reader = EventReader(scope.filter(), scope.concerns)
     for name, content, _ in source.logs(since, until):
         try:
@@ -141,7 +141,7 @@ def read_events(
         events = log.events
         del log, content  # one file in memory at a time
         for event in events:
-            if event.time > now + CLOCKS:
+            if event.time > latest:
                 text = f"event {event.event_id} is of {event.time:%Y-%m-%d %H:%M:%S}, in the future"
                 integrity.report(AuditKind.ALTERED, name, text)
             if not since <= event.time <= until:

@@ -47,10 +47,10 @@ def _pairs(plan: TerraformPlan, project: Project) -> Iterator[tuple[str, str, st
         yield from _one("Region", regions, of_env.region)
     elif project.env.region:
         yield from _one("Region", regions, project.env.region)
-    if kek and is_key_arn(kek):
+    if kek and kek.count(":") >= 5:  # the ARN of a key or an alias
         yield from _one("account", accounts, kek.split(":")[4])
         yield from _one("Region", regions, kek.split(":")[3])
-    elif of_plan and kek and is_alias(kek):
+    if of_plan and kek and is_alias(kek):
         yield "alias", of_plan.kek_alias, "alias/" + kek.rpartition("alias/")[2]
     if of_plan and of_env:
         yield "alias", of_plan.kek_alias, of_env.kek_alias
