@@ -55,6 +55,7 @@ TOGETHER = ("test_privileges", "test_terraform_environments", "test_own_table_pa
 """Files whose tests share what takes long to set up: one process runs all of them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist takes the groups from the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long tests first, and tell xdist which ones belong together."""
 

@@ -79,8 +79,8 @@ BRANCH = "0123456789abcdef0123456789abcdef"
 TRAIL = "arn:aws:cloudtrail:us-east-1:123456789012:trail/dekctl-local-trail"
 
 
-def contexts(table: str) -> dict[str, dict[str, str] | None]:
-    """The encryption contexts of a call by name; ``table`` is the right table."""
+def contexts(table: str, trail: str = TRAIL) -> dict[str, dict[str, str] | None]:
+    """The encryption contexts of a call by name; ``table`` and ``trail`` are the right ones."""
     return {
         "right": {"dekctl:table": table, "dekctl:pk": "42"},
         "branch key": {"dekctl:table": table, "dekctl:branch": BRANCH},
@@ -95,7 +95,7 @@ def contexts(table: str) -> dict[str, dict[str, str] | None]:
         "no primary key": {"dekctl:table": table},
         "no table": {"dekctl:pk": "42"},
         "one key too many": {"dekctl:table": table, "dekctl:pk": "42", "tenant": "7"},
-        "trail": {"aws:cloudtrail:arn": TRAIL},
+        "trail": {"aws:cloudtrail:arn": trail},
     }
 
 
@@ -216,33 +216,48 @@ def _needs_of_branch_keys() -> dict[Cell, str]:
 
 
 class Rendered:
-    """The policies of one applied environment, out of Terraform's state."""
+    """The policies of one applied composition, out of Terraform's state."""
 
-    def __init__(self, resources: list[dict[str, Any]], documents: Mapping[str, Document]) -> None:
-        """Take the resources of a state and its policies, already parsed, by address."""
+    def __init__(
+        self,
+        resources: list[dict[str, Any]],
+        documents: Mapping[str, Document],
+        module: str = "dekctl",
+    ) -> None:
+        """Take the resources of a state and its policies, already parsed, by address.
+
+        ``module`` is the name of the composition, if the state holds several.
+        """
         self.resources, self.documents = resources, documents
+        self._module = f"module.{module}.module"
         self._by_address = {r["address"]: r["values"] for r in resources}
+
+    @property
+    def trail(self) -> str | None:
+        """ARN of the composition's trail, if it has one of its own."""
+        values = self._by_address.get(f"{self._module}.audit[0].aws_cloudtrail.this")
+        return str(values["arn"]) if values else None
 
     def role_arn(self, role: str) -> str:
         """ARN of a role, or of an outsider."""
         if role in OUTSIDERS:
             return OUTSIDERS[role]
-        address = f'module.dekctl.module.access.aws_iam_role.this["{role}"]'
+        address = f'{self._module}.access.aws_iam_role.this["{role}"]'
         return str(self._by_address[address]["arn"])
 
     def identity(self, role: str) -> Document:
         """The policy of a role; an outsider's own policy gives it everything."""
         if role in OUTSIDERS:
             return OUTSIDERS_OWN
-        return self.documents[f'module.dekctl.module.access.aws_iam_role_policy.this["{role}"]']
+        return self.documents[f'{self._module}.access.aws_iam_role_policy.this["{role}"]']
 
     def key(self, key: str, tenant: str | None = None) -> tuple[str, Document]:
         """ARN and policy of a key; a foreign one has the policy that KMS gives by default."""
         kek = f'tenant["{tenant}"]' if tenant else "kek"
         addresses = {
-            "active": f'module.dekctl.module.{kek}.aws_kms_key.generation["g2"]',
-            "retired": f'module.dekctl.module.{kek}.aws_kms_key.generation["g1"]',
-            "trail": "module.dekctl.module.audit[0].aws_kms_key.trail",
+            "active": f'{self._module}.{kek}.aws_kms_key.generation["g2"]',
+            "retired": f'{self._module}.{kek}.aws_kms_key.generation["g1"]',
+            "trail": f"{self._module}.audit[0].aws_kms_key.trail",
         }
         if key == "foreign":
             arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
@@ -285,10 +300,13 @@ def asked(
     roles: Iterable[str] = ROLES,
     **conditions: str,
 ) -> Iterator[tuple[Cell, Request]]:
-    """Every cell with its request; see :func:`allowed`."""
-    of_name = contexts(table)
+    """Every cell with its request, of keys that there are; see :func:`allowed`."""
+    trail = rendered.trail
+    of_name = contexts(table, trail or TRAIL)
     carried = {**AS_A_RULE, **conditions}
     for cell in cells(roles):
+        if cell.key == "trail" and trail is None:
+            continue
         yield (
             cell,
             kms_request(
