@@ -15,7 +15,7 @@ import fnmatch
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,14 +147,16 @@ def _refuse_unknown_principal(principal: Any) -> None:
 
 
 def _applies(request: Request, statement: Statement) -> bool:
-    conditions = (
-        _condition(operator, key, _many(values), request.context)
-        for operator, keys in statement.get("Condition", {}).items()
-        for key, values in keys.items()
+    action = request.action.lower()
+    return (
+        any(_like(action, a.lower()) for a in _many(statement["Action"]))
+        and any(_like(request.resource, r) for r in _many(statement["Resource"]))
+        and all(
+            _condition(operator, key, _many(values), request.context)
+            for operator, keys in statement.get("Condition", {}).items()
+            for key, values in keys.items()
+        )
     )
-    action = any(_like(request.action.lower(), a.lower()) for a in _many(statement["Action"]))
-    resource = any(_like(request.resource, r) for r in _many(statement["Resource"]))
-    return action and resource and all(conditions)
 
 
 def _principal(principal: Any, caller: str) -> str | None:
@@ -197,6 +199,7 @@ def _condition(
     return present is not None and test(_one(present))
 
 
+@functools.cache  # a table asks for the same few pairs thousands of times
 def _like(value: str, pattern: str) -> bool:
     return _expression(pattern).match(value) is not None
 
@@ -229,7 +232,5 @@ def _one(values: Sequence[str]) -> str:
     return values[0]
 
 
-def _many(value: Any) -> list[Any]:
-    if isinstance(value, Mapping | str) or not isinstance(value, Iterable):
-        return [value]
-    return list(value)
+def _many(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
