@@ -141,3 +141,17 @@ def test_a_row_whose_write_a_trigger_undoes_does_not_count_as_written(
     result = dekctl.json("wrap", expect=4)
     assert (result["changed"], result["quarantined"]) == (2, 1)
     assert app.counts()["both"] == 2
+
+
+def test_a_row_that_changed_keeps_its_plaintext_when_the_others_are_erased(
+    app_database: AppDatabase,
+) -> None:
+    opened, table = open_table(app_database, [WRAPPED] * 5)
+    with opened:
+        rows = read(opened, table)
+        app_database.sql("UPDATE encrypted_files SET wrapped_key = encryption_key WHERE id = 3")
+        changes = [Change(row, (None,)) for row in rows]
+        moved = opened.run(lambda c: table.swap(c, ("plaintext",), changes, erase=True), write=True)
+        assert moved == [(3,)]
+        now = [row.plaintext for row in read(opened, table)]
+        assert now == [None, None, None, b"k3", None]

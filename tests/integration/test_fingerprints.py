@@ -1,4 +1,4 @@
-"""The fingerprint that a write is compared by is the same in Python and in each database."""
+"""What a write is compared by is the same in Python and in each database."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def assert_equal(database: AppDatabase, rows: list[dict[str, Any]], table: sa.Ta
     with database.engine.begin() as connection:
         connection.execute(table.insert(), rows)
     opened, dek_table = open_table(database)
-    with opened, opened.transaction() as connection:
-        found = connection.exec_driver_sql(
-            f"SELECT id, {dek_table.fingerprint_sql} FROM encrypted_files ORDER BY id"
-        ).all()
+    with opened, opened.transaction(write=True) as connection:
         read = dek_table.page(connection, after=None, size=10_000, due_sql="1 = 1")
-    assert [row.pk for row in read] == [(r["id"],) for r in rows]
-    for row, (_, computed) in zip(read, found, strict=True):
-        assert bytes(computed) == row.fingerprint(), f"row {row.pk} differs"
+        assert [row.pk for row in read] == [(r["id"],) for r in rows]
+        changes = [Change(row, (b"%d" % i,)) for i, row in enumerate(read)]
+        assert not dek_table.swap(connection, ("wrapped",), changes), "these rows differ"
+        now = dek_table.page(connection, after=None, size=10_000, due_sql="1 = 1")
+    assert [row.wrapped for row in now] == [b"%d" % i for i in range(len(rows))]
+    assert [row.plaintext for row in now] == [row.plaintext for row in read]
 
 
 def test_odd_values_have_the_same_fingerprint_everywhere(app_database: AppDatabase) -> None:

@@ -1,17 +1,19 @@
-"""``make bench``: measures everything side by side and writes ``docs/performance.md``'s table.
+"""``make bench``: measures everything side by side and writes the tables of docs/performance.md.
 
-Sizes are rows. ``--scale 0.1`` is a quick look; ``--largest 10000000`` measures the growth up to
-ten million rows, which takes a while: with V2 every row is a call.
+``--quick`` prints the table of shapes after less than two minutes. ``--compare FILE`` shows what
+became slower than the run that wrote FILE (``--json``). ``--only NAME`` measures and writes one
+part. ``--largest 10000000`` measures the growth up to ten million rows, which takes a while: with
+V2 every row is a call.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import audit, library, report
+from bench import audit, library, report, shapes
 from bench.lab import Lab
 from bench.measure import Measurement, run
 
@@ -28,6 +30,7 @@ SWAP_2 = "database alone, two writers, compare-and-swap"
 KMS = "fast client and stand-in alone"
 DATABASE_LIMITS = (SWAP, SWAP_2, DATABASE, DATABASE_2)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
+JSON = Path(".dekctl", "bench.json")
 CHART = DOCUMENT.with_name("performance.svg")
 
 
@@ -181,8 +184,40 @@ def main() -> None:
     )
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of rows")
     parser.add_argument("--largest", type=int, default=1_000_000, help="rows of the largest table")
-    parser.add_argument("--print", action="store_true", help="print only; write no file")
+    parser.add_argument("--print", action="store_true", help="print only; write no page")
+    parser.add_argument("--quick", action="store_true", help="only the shapes, small; no page")
+    parser.add_argument("--only", choices=list(PARTS), action="append", help="only this part")
+    parser.add_argument("--json", type=Path, default=JSON, help=f"figures of shapes ({JSON})")
+    parser.add_argument("--compare", type=Path, help="figures of shapes of an earlier run")
     options = parser.parse_args()
+    if options.quick or options.compare:
+        options.only = options.only or ["shapes"]
+    for name in options.only or PARTS:
+        begin, end, measure = PARTS[name]
+        text = measure(options)
+        sys.stdout.write(f"{text}\n\n")
+        if not (options.print or options.quick or options.compare):
+            document = DOCUMENT.read_text(encoding="utf-8")
+            DOCUMENT.write_text(
+                report.put_between_marks(document, text, begin, end), encoding="utf-8"
+            )
+
+
+def _shapes(options: argparse.Namespace) -> str:
+    before = shapes.load(options.compare) if options.compare else None
+    quick = options.quick
+    rows = shapes.QUICK_ROWS if quick else max(1000, int(shapes.ROWS * options.scale))
+    found = shapes.measure(rows, shapes.QUICK_REPEATS if quick else shapes.REPEATS)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    shapes.save(found, options.json)
+    text = f"{report.machine(None)}\n\n{shapes.table(found)}"
+    if before is not None:
+        lines = shapes.slower(found, before) or ["Nothing became slower than the noise."]
+        text += "\n\n" + "\n".join(lines)
+    return text
+
+
+def _speed(options: argparse.Namespace) -> str:
     machine = report.machine(options.latency)
     with Lab(options.latency) as lab:
         bench = Bench(lab, options.scale)
@@ -193,11 +228,19 @@ def main() -> None:
             ("dekctl, under branch keys (V3)", bench.under_branch_keys()),
         ]
         grown = bench.growing(options.largest)
-    for_applications = library.measure(options.latency, max(1000, int(5000 * options.scale)))
-    of_audit = audit.measure(max(100_000, int(1_000_000 * options.scale)))
     found = {m.name: m for _, measurements in groups for m in measurements}
     v2, v3 = found["dekctl wrap"], found["dekctl wrap (V3)"]
-    text = "\n\n".join(
+    kinds = ("before", "limit", "dekctl", "dekctl")
+    bars = [
+        (m.name, m.rate, kind)
+        for kind, (_, measurements) in zip(kinds, groups, strict=True)
+        for m in measurements
+    ]
+    if not options.print:
+        CHART.write_text(
+            report.chart(bars, "Rows per second, one machine (logarithmic)"), encoding="utf-8"
+        )
+    return "\n\n".join(
         [
             machine,
             report.table(groups, SEED, BOTO),
@@ -206,21 +249,23 @@ def main() -> None:
             "On paper, from these figures:\n\n" + report.on_paper(v2.rate, v3.rate),
         ]
     )
-    kinds = ("before", "limit", "dekctl", "dekctl")
-    bars = [
-        (m.name, m.rate, kind)
-        for kind, (_, measurements) in zip(kinds, groups, strict=True)
-        for m in measurements
-    ]
-    sys.stdout.write(f"{text}\n\n{for_applications}\n\n{of_audit}\n")
-    if not options.print:
-        document = report.put_between_marks(DOCUMENT.read_text(encoding="utf-8"), text)
-        document = report.put_between_marks(document, for_applications, library.BEGIN, library.END)
-        document = report.put_between_marks(document, of_audit, audit.BEGIN, audit.END)
-        DOCUMENT.write_text(document, encoding="utf-8")
-        CHART.write_text(
-            report.chart(bars, "Rows a second, one machine (logarithmic)"), encoding="utf-8"
-        )
+
+
+def _library(options: argparse.Namespace) -> str:
+    return library.measure(options.latency, max(1000, int(5000 * options.scale)))
+
+
+def _audit(options: argparse.Namespace) -> str:
+    return audit.measure(max(100_000, int(1_000_000 * options.scale)))
+
+
+PARTS: dict[str, tuple[str, str, Callable[[argparse.Namespace], str]]] = {
+    "speed": (report.BEGIN, report.END, _speed),
+    "shapes": (shapes.BEGIN, shapes.END, _shapes),
+    "library": (library.BEGIN, library.END, _library),
+    "audit": (audit.BEGIN, audit.END, _audit),
+}
+"""The marks of each part in the page, and what measures it."""
 
 
 def targets(found: dict[str, Measurement]) -> str:

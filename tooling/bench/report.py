@@ -85,13 +85,14 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def machine(latency: float) -> str:
-    """What the figures were measured on."""
+def machine(latency: float | None) -> str:
+    """What the figures were measured on; ``latency`` of KMS in seconds, None where it is unused."""
     load = os.getloadavg()[0]
+    kms = f"; the stand-in answers after {latency * 1000:g} ms over TLS" if latency else ""
+    servers = "PostgreSQL and the KMS stand-in" if latency else "the database"
     return (
-        f"{os.cpu_count()} processors ({platform.machine()}), shared by client, PostgreSQL and the "
-        f"KMS stand-in; Python {platform.python_version()}; the stand-in answers after "
-        f"{latency * 1000:g} ms over TLS; load before the run {load:.1f}."
+        f"{os.cpu_count()} processors ({platform.machine()}), shared by client, {servers}; Python "
+        f"{platform.python_version()}{kms}; load before the run {load:.1f}."
     )
 
 

@@ -80,7 +80,7 @@ class Toy(Dialect):
         sets = ", ".join(f"{table.quoted(column)} = ?" for column in columns)
         key = " AND ".join(f"{column} = ?" for column in table.quoted_key)
         return connection.exec_driver_sql(
-            f"UPDATE {table.quoted_name} SET {sets} WHERE {key} AND {table.fingerprint_sql} = ?",
+            f"UPDATE {table.quoted_name} SET {sets} WHERE {key} AND {table.fingerprint_of()} = ?",
             [(*c.values, *c.row.pk, c.row.fingerprint()) for c in changes],
         ).rowcount
 

@@ -65,8 +65,6 @@ class Dialect(ABC):
     """SQL of the current time in UTC, as a timestamp without zone."""
     writers = 1
     """How many pages are written at once, each in a transaction of its own."""
-    writes_in_place = False
-    """Whether an UPDATE to a value of the same length overwrites the old bytes."""
     is_remote = True
     """Whether a connection is a socket, behind which a server may stop answering."""
     has_schemas = True
@@ -188,12 +186,13 @@ class Dialect(ABC):
         """SQL of bytes of a (quoted) binary column as lower-case hex; the first is byte 1."""
         return f"lower(hex(substr({column}, {start}, {length})))"
 
-    @abstractmethod
     def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
         """SQL of :func:`dekctl.db.row.fingerprint` over (quoted column, is text) pairs.
 
-        None stands for a column that the table no longer has.
+        Needed where :meth:`swap` compares by it. None stands for a column that the table no longer
+        has.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
@@ -247,6 +246,19 @@ class Dialect(ABC):
         must match as it was read, byte for byte, whatever its collation considers equal: the
         encryption context takes it literally.
         """
+
+    def erase(
+        self,
+        connection: Connection,
+        table: TableShape,
+        columns: Sequence[str],
+        changes: list[Change],
+    ) -> int:
+        """The same for changes that remove a plaintext.
+
+        Where an UPDATE to a value of the same length overwrites the old bytes, that is done first.
+        """
+        return self.swap(connection, table, columns, changes)
 
     # -- errors --------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from dekctl.kms.branch_key import BranchKey
@@ -89,15 +89,6 @@ class Change:
     columns: tuple[str, ...] | None = None
     branch_key: BranchKey | None = field(default=None, repr=False)
 
-    def overwritten(self) -> tuple[Change, Change]:
-        """Split this change of the plaintext in two: overwrite it at equal length, then change it.
-
-        The second compares with what the first wrote, so it does nothing where another writer
-        changed the row. Each row gets its own filler, since the column may be unique.
-        """
-        filler = _filler(self.row.plaintext or b"")
-        return Change(self.row, (filler,)), Change(replace(self.row, plaintext=filler), self.values)
-
     def after(self, columns: Sequence[str]) -> bytes:
         """Fingerprint of the row once this change is written. ``columns`` name the values."""
         new = dict(zip(columns, self.values, strict=True))
@@ -110,8 +101,11 @@ class Change:
         )
 
 
-def _filler(stored: str | bytes) -> str | bytes:
-    """A random value of the same length and in the same encoding: a CHECK must let it pass."""
+def filler(stored: str | bytes) -> str | bytes:
+    """A random value of the same length and encoding, to overwrite a plaintext in its place.
+
+    A CHECK must let it pass; and it is random because the column may be unique.
+    """
     if isinstance(stored, bytes):
         try:
             text = stored.decode("ascii")
@@ -119,11 +113,11 @@ def _filler(stored: str | bytes) -> str | bytes:
             text = ""
         # A raw key of 16 bytes or more is as good as never all hex or base64.
         known = len(text) >= 16 and (_HEX.fullmatch(text) or _BASE64.fullmatch(text))
-        return str(_filler(text)).encode() if known else secrets.token_bytes(len(stored))
+        return str(filler(text)).encode() if known else secrets.token_bytes(len(stored))
     size = len(stored)
     if _HEX.fullmatch(stored) or not _BASE64.fullmatch(stored):
-        filler = secrets.token_hex(size)[:size]
-        return filler.upper() if stored.isupper() else filler
+        digits = secrets.token_hex(size)[:size]
+        return digits.upper() if stored.isupper() else digits
     padding = size - len(stored.rstrip("="))
     encode = base64.urlsafe_b64encode if set("-_") & set(stored) else base64.b64encode
     return encode(secrets.token_bytes(size * 3 // 4 - padding)).decode()

@@ -210,11 +210,6 @@ class TableShape:
             ]
         )
 
-    @property
-    def fingerprint_sql(self) -> str:
-        """SQL of a row's fingerprint."""
-        return self.fingerprint_of()
-
     def select_list(self, due: str) -> str:
         """The select list of a row. Key columns only where ``due``, to keep the rest cheap."""
         parts = list(self.quoted_key)

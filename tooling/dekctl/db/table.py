@@ -336,12 +336,8 @@ class DekTable(TableShape):
         if not changes:
             return []
         dialect = self.database.dialect
-        if erase and dialect.writes_in_place:
-            overwritten = [c.overwritten() for c in changes]
-            dialect.swap(connection, self, ("plaintext",), [first for first, _ in overwritten])
-            written = dialect.swap(connection, self, columns, [then for _, then in overwritten])
-        else:
-            written = dialect.swap(connection, self, columns, changes)
+        swap = dialect.erase if erase else dialect.swap
+        written = swap(connection, self, columns, changes)
         if written == len(changes) and not self._may_be_changed_by_others(connection):
             return []
         # Which ones? A row that is now as wanted was written, here or by a commit whose response

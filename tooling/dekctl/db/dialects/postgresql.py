@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,11 +13,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.ranges import AbstractRange
 from sqlalchemy.types import TypeEngine
 
+from dekctl.db.batch import batch_of, is_known
 from dekctl.db.dialect import ResiduePlace
 from dekctl.db.dialects.postgresql_errors import PostgreSQLErrors
 from dekctl.db.dialects.postgresql_session import own_options, session_sql, unknown_option
 from dekctl.db.psycopg_dates import read_every_date
-from dekctl.db.row import KEY_COLUMNS, Change, fingerprint, is_common
+from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 
 
@@ -190,27 +190,14 @@ class PostgreSQL(PostgreSQLErrors):
         columns: Sequence[str],
         changes: list[Change],
     ) -> int:
-        rows = [change.row for change in changes]
-        pks = [row.pk for row in rows]
-        new = dict(zip(columns, zip(*(c.values for c in changes), strict=True), strict=True))
-        old = {column: tuple(map(attrgetter(column), rows)) for column in KEY_COLUMNS}
-        # What all rows share is sent once: that halves what is sent and hashed.
-        sent = [column for column in columns if not is_common(column, new[column])]
-        set_once = [column for column in columns if column not in sent]
-        hashed = [c for c in KEY_COLUMNS if not is_common(c, old[c])] or list(KEY_COLUMNS)
-        known = {column: values[0] for column, values in old.items() if column not in hashed}
-        prints = [fingerprint(*values) for values in zip(*(old[c] for c in hashed), strict=True)]
-
+        batch = batch_of(columns, changes)
         cursor = _cursor(connection)
-        temporary = _send(
-            cursor,
-            table,
-            sent,
-            zip(*zip(*pks, strict=True), *(new[c] for c in sent), prints, strict=True),
-        )
-        parameters: list[Any] = [new[column][0] for column in set_once]
-        sets = [f"{table.quoted(column)} = %s" for column in set_once]
-        sets += [f"{table.quoted(column)} = changed.{table.quoted(column)}" for column in sent]
+        temporary = _send(cursor, table, batch.sent, batch.rows)
+        parameters = list(batch.set_once.values())
+        sets = [f"{table.quoted(column)} = %s" for column in batch.set_once]
+        sets += [
+            f"{table.quoted(column)} = changed.{table.quoted(column)}" for column in batch.sent
+        ]
         keys = table.quoted_key
         where = [f"t.{key} = changed.{key}" for key in keys]  # by the index, then to the byte
         where += [f't.{k}::text COLLATE "C" = changed.{k}::text' for k in table.text_key]
@@ -218,17 +205,17 @@ class PostgreSQL(PostgreSQLErrors):
         marks = ", ".join(["%s"] * len(keys))
         key = ", ".join(f"t.{k}" for k in keys)
         where.append(f"({key}) >= ({marks}) AND ({key}) <= ({marks})")
-        parameters += [*pks[0], *pks[-1]]
-        print_now = table.fingerprint_of("t", hashed)
+        parameters += [*changes[0].row.pk, *changes[-1].row.pk]
+        print_now = table.fingerprint_of("t", batch.hashed)
+        known, values = is_known(table, batch.known, lambda sql: f'{sql}::text COLLATE "C" = %s')
         # One expression that the planner cannot use for estimates or a hash join: it would plan for
         # one row, and compute each SHA-256 twice.
-        now = f"CASE WHEN {_is_known(table, known)} THEN {print_now} END"
+        now = f"CASE WHEN {known} THEN {print_now} END"
         where.append(f"NOT ({now} IS DISTINCT FROM changed.dekctl_fingerprint)")
-        parameters += [value for value in known.values() if value is not None]
         cursor.execute(
             f"UPDATE {table.quoted_name} AS t SET {', '.join(sets)} "
             f"FROM {temporary} AS changed WHERE {' AND '.join(where)}",
-            parameters,
+            [*parameters, *values],
         )
         return int(cursor.rowcount)
 
@@ -293,17 +280,6 @@ def _column_types(cursor: Any) -> list[tuple[Any, ...]]:
     """The types of the next result's columns: OID, lengths, precision and scale."""
     cursor.nextset()
     return [tuple(column)[1:] for column in cursor.description]
-
-
-def _is_known(table: TableShape, known: Mapping[str, Any]) -> str:
-    """SQL: these columns of a row are as they were read; a ``%s`` for each that is not NULL."""
-    conditions = ["TRUE"]
-    for column, value in known.items():
-        if not table.has(column):
-            continue
-        sql = f"t.{table.quoted(column)}"
-        conditions.append(f"{sql} IS NULL" if value is None else f'{sql}::text COLLATE "C" = %s')
-    return " AND ".join(conditions)
 
 
 def _has_binary_form(cursor: Any, oid: int) -> bool:

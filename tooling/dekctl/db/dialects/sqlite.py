@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
 from dekctl.db.dialect import Dialect, ResiduePlace
-from dekctl.db.row import Change, fingerprint
+from dekctl.db.row import KEY_COLUMNS, Change
 from dekctl.db.shape import TableShape
 from dekctl.kms.context import NoText
 
-_FUNCTION = "dekctl_fingerprint"
 _HASH = "dekctl_hash"
 READ_SECONDS = 30.0
 """How long a transaction that only reads may wait until it can begin."""
@@ -120,7 +120,6 @@ class SQLite(Dialect):
             # The driver begins too late, and not before DDL; "begin" below does it instead.
             connection.isolation_level = None
             connection.text_factory = _text
-            connection.create_function(_FUNCTION, 4, fingerprint, deterministic=True)
             connection.create_function(_HASH, -1, _hash, deterministic=True)
             # Freed cells are zeroed, so that no scrubbed key stays in a free page.
             connection.execute("PRAGMA secure_delete = ON").close()
@@ -135,9 +134,6 @@ class SQLite(Dialect):
 
     def selected(self, column: str, *, is_text: bool) -> str:  # noqa: ARG002
         return column
-
-    def fingerprint(self, columns: Sequence[tuple[str, bool] | None]) -> str:
-        return f"{_FUNCTION}({', '.join('NULL' if c is None else c[0] for c in columns)})"
 
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         # As blobs: the driver calls no function with a text that is not UTF-8.
@@ -209,14 +205,19 @@ class SQLite(Dialect):
         columns: Sequence[str],
         changes: list[Change],
     ) -> int:
-        sets = ", ".join(f"{table.quoted(column)} = ?" for column in columns)
-        same = [f"{column} = ?" for column in table.quoted_key]  # by the index, then to the byte
-        same += [f"{column} COLLATE BINARY = ?" for column in table.quoted_key]
-        key = " AND ".join(same)
-        statement = (
-            f"UPDATE {table.quoted_name} SET {sets} WHERE {key} AND {table.fingerprint_sql} = ?"
-        )
-        parameters = [(*c.values, *c.row.pk, *c.row.pk, c.row.fingerprint()) for c in changes]
+        # The values themselves are compared: no statement leaves this process, so no log shows one.
+        compared = [column for column in KEY_COLUMNS if table.has(column)]
+        width, keys = len(columns), table.quoted_key
+        sets = ", ".join(f"{table.quoted(c)} = ?{i + 1}" for i, c in enumerate(columns))
+        same = [f"{k} = ?{width + i + 1}" for i, k in enumerate(keys)]  # by the index
+        same += [f"{k} COLLATE BINARY = ?{width + i + 1}" for i, k in enumerate(keys)]
+        same += [
+            f"{table.quoted(column)} COLLATE BINARY IS ?{width + len(keys) + i + 1}"
+            for i, column in enumerate(compared)
+        ]
+        statement = f"UPDATE {table.quoted_name} SET {sets} WHERE {' AND '.join(same)}"
+        old = attrgetter(*compared)
+        parameters = [(*c.values, *c.row.pk, *old(c.row)) for c in changes]
         with _without_trigger(connection, table) if "plaintext" in columns else nullcontext():
             return connection.exec_driver_sql(statement, parameters).rowcount
 

@@ -1,0 +1,342 @@
+"""Tables of many shapes on each database, each beside what that database alone can do.
+
+A shape is data: its key, its further columns, and what is done to the table. Each repetition
+measures dekctl and the raw driver of :mod:`bench.database_limits` in turn, each on a fresh copy of
+the same rows, so that their ratio hardly depends on what else the machine does. Keys are wrapped by
+a KEK in this process: KMS would be the limit otherwise, and hide the table.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gc
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from bench.database_limits import limit
+from dekctl.config import load_config
+from dekctl.operations.scrub import Scrub
+from dekctl.operations.verify import Verify
+from dekctl.operations.wrap import Wrap
+from dekctl.project import Project
+from dekctl.walk.options import RowOptions
+from dekctl.walk.run import run_rows
+from dekctl.workflows.schema import run_step
+from sandbox.mariadb import MariaDBServer
+from sandbox.postgres import PostgresServer
+
+BEGIN, END = "<!-- shapes:begin -->", "<!-- shapes:end -->"
+QUICK_ROWS, QUICK_REPEATS = 3_000, 2
+ROWS, REPEATS = 40_000, 3
+VERBS = {"wrap": Wrap(), "verify": Verify(), "scrub": Scrub()}
+TYPES = {
+    "postgresql": {"integer": "bigint", "uuid": "uuid", "text": "varchar(36)", "blob": "bytea"},
+    "mysql": {"integer": "bigint", "uuid": "binary(16)", "text": "varchar(36)", "blob": "longblob"},
+    "sqlite": {"integer": "INTEGER", "uuid": "BLOB", "text": "TEXT", "blob": "BLOB"},
+}
+KEY_TYPE = {"postgresql": "bytea", "mysql": "varbinary(64)", "sqlite": "BLOB"}
+NAMES = {"postgresql": "PostgreSQL", "mysql": "MariaDB", "sqlite": "SQLite"}
+
+
+def _uuid(i: int) -> UUID:
+    return UUID(int=i * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)  # far apart, in no order
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table, and how its rows are made."""
+
+    name: str
+    keys: Mapping[str, str] = field(default_factory=lambda: {"id": "integer"})
+    make_key: Callable[[int], tuple[Any, ...]] = lambda i: (i,)
+    payload: int = 0
+    """Bytes of a further column."""
+    indexes: int = 0
+    """Further columns, each with an index."""
+    suffix: Mapping[str, str] = field(default_factory=dict)
+    """What stands after the columns, for each database that has it; empty: all have."""
+    generations: int = 1
+    """So many rows are inserted for each that is left."""
+    trigger: bool = False
+    part: float = 1.0
+    """So many of the rows of other shapes."""
+
+
+SHAPES = (
+    Shape("integer keys"),
+    Shape("random UUIDs", {"id": "uuid"}, lambda i: (_uuid(i),)),
+    Shape("text UUIDs", {"id": "text"}, lambda i: (str(_uuid(i)),)),
+    Shape("2 KB rows", payload=1800),
+    Shape("five indexes", indexes=5),
+    Shape(
+        "composite keys", {"tenant": "integer", "name": "text"}, lambda i: (i // 100, f"file-{i}")
+    ),
+    Shape("100 KB rows", payload=100_000, part=0.05),
+    Shape(
+        "eight partitions",
+        suffix=dict.fromkeys(("postgresql", "mysql"), "PARTITION BY HASH (id)"),
+    ),
+    Shape("bloated", generations=4),
+    Shape("fillfactor 50", suffix={"postgresql": "WITH (fillfactor = 50)"}),
+    Shape("row trigger", trigger=True),
+)
+
+
+@dataclass
+class Found:
+    """Rows per second of one verb on one shape, each repetition: dekctl's and the limit's."""
+
+    rows: int
+    rates: list[float] = field(default_factory=list)
+    limits: list[float] = field(default_factory=list)
+
+    @property
+    def ratios(self) -> list[float]:
+        """dekctl's part of the limit in each repetition; its rate where there is no limit."""
+        if not self.limits:
+            return self.rates
+        return [rate / most for rate, most in zip(self.rates, self.limits, strict=True)]
+
+
+class Table:
+    """A table of one shape in a database of its own, filled again for each measurement."""
+
+    def __init__(self, url: str, shape: Shape, rows: int, folder: Path) -> None:
+        self.url, self.shape = url, shape
+        self.rows = max(200, int(rows * shape.part))
+        self.engine = sa.create_engine(url)
+        self.kind = self.engine.dialect.name
+        if self.kind == "sqlite":
+            self._execute("PRAGMA journal_mode = WAL")
+        self._create()
+        config = folder / "dekctl.toml"
+        key = json.dumps(list(shape.keys))
+        context = shape.name.replace(" ", "_")  # MariaDB: another database has one of each name
+        config.write_text(
+            f"[table]\nprimary_key = {key}\ncontext_name = '{context}'\n[env.bench]\n"
+            f"database_url = {json.dumps(url)}\nprovider = 'env'\n"
+        )
+        self.config = config
+        with self.project() as project:
+            run_step(project, "expand", trigger=shape.trigger)
+
+    def project(self) -> Project:
+        """dekctl's view of it."""
+        return Project(load_config(self.config, "bench"))
+
+    def _create(self) -> None:
+        shape, types = self.shape, TYPES[self.kind]
+        keys = [f"{name} {types[kind]}" for name, kind in shape.keys.items()]
+        columns = ["filename varchar(100)", f"encryption_key {KEY_TYPE[self.kind]}"]
+        columns += [f"payload {types['blob']}"] if shape.payload else []
+        columns += [f"column{i} {types['integer']}" for i in range(shape.indexes)]
+        names = ", ".join([*shape.keys, *(c.split()[0] for c in columns)])
+        primary = (
+            "id INTEGER PRIMARY KEY"
+            if (self.kind, list(shape.keys.values())) == ("sqlite", ["integer"])
+            else f"{', '.join(f'{key} NOT NULL' for key in keys)}, "
+            f"PRIMARY KEY ({', '.join(shape.keys)})"
+        )
+        suffix = shape.suffix.get(self.kind, "")
+        parted = suffix.startswith("PARTITION")
+        if parted and self.kind == "mysql":
+            suffix += " PARTITIONS 8"
+        if not parted and self.kind == "postgresql":
+            suffix = suffix.replace(")", ", autovacuum_enabled = off)") or (
+                "WITH (autovacuum_enabled = off)"
+            )
+        self._execute(f"CREATE TABLE encrypted_files ({', '.join([*columns, primary])}) {suffix}")
+        if parted and self.kind == "postgresql":
+            for i in range(8):
+                self._execute(
+                    f"CREATE TABLE part{i} PARTITION OF encrypted_files FOR VALUES WITH "
+                    f"(MODULUS 8, REMAINDER {i}) WITH (autovacuum_enabled = off)"
+                )
+        if shape.payload and self.kind == "postgresql":
+            self._execute("ALTER TABLE encrypted_files ALTER payload SET STORAGE EXTERNAL")
+        for i in range(shape.indexes):
+            self._execute(f"CREATE INDEX index{i} ON encrypted_files (column{i})")
+        self._names = names
+        self._execute(f"CREATE TABLE template AS SELECT {names} FROM encrypted_files WHERE 1 = 0")
+        table = sa.table("template", *map(sa.column, names.split(", ")))
+        with self.engine.begin() as connection:
+            for first in range(0, self.rows * shape.generations, 500):
+                last = min(first + 500, self.rows * shape.generations)
+                rows = [self._row(names.split(", "), i) for i in range(first, last)]
+                connection.execute(table.insert(), rows)
+
+    def _row(self, names: Sequence[str], i: int) -> dict[str, Any]:
+        key = [
+            part.bytes if isinstance(part, UUID) and self.kind != "postgresql" else part
+            for part in self.shape.make_key(i)
+        ]
+        values: dict[str, Any] = dict(zip(self.shape.keys, key, strict=True))
+        values |= {"filename": f"file-{i}", "encryption_key": os.urandom(32)}
+        values["payload"] = os.urandom(100) * (self.shape.payload // 100)
+        return {name: values.get(name, i * 7919 % 10_007) for name in names}
+
+    def _execute(self, *statements: str) -> None:
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+
+    def fill(self) -> None:
+        """Only plaintexts, as before the migration."""
+        empty = "DELETE FROM" if self.kind == "sqlite" else "TRUNCATE"
+        last = ", ".join(self.shape.keys)
+        self._execute(
+            f"{empty} encrypted_files",
+            f"INSERT INTO encrypted_files ({self._names}) SELECT {self._names} FROM template "
+            f"ORDER BY {last}",
+        )
+        if self.shape.generations > 1:
+            self._execute(f"DELETE FROM encrypted_files WHERE id % {self.shape.generations} <> 0")
+        if self.kind == "postgresql":
+            self._execute(
+                "ANALYZE encrypted_files"
+                if self.shape.generations > 1
+                else "VACUUM ANALYZE encrypted_files"
+            )
+            self._execute("CHECKPOINT")
+        elif self.kind == "mysql":
+            self._execute("ANALYZE TABLE encrypted_files")
+
+    def ours(self) -> dict[str, float]:
+        """Rows per second of each verb."""
+        self.fill()
+        found = {}
+        for name, verb in VERBS.items():
+            with self.project() as project:
+                result = run_rows(project, verb, RowOptions())
+            done = result.counts.changed + result.counts.proved
+            assert done == self.rows, f"{self.shape.name}, {name}: {result.as_json()}"
+            found[name] = done / result.seconds
+        return found
+
+    def limits(self) -> dict[str, float]:
+        """Rows per second of the database alone."""
+        self.fill()
+        found = {}
+        for verb in ("wrap", "scrub"):
+            seconds, written = limit(self.url, dict(self.shape.keys), verb)
+            assert written == self.rows, f"{self.shape.name}: limit of {verb} wrote {written}"
+            found[verb] = written / seconds
+        return found
+
+
+@contextlib.contextmanager
+def databases(names: Sequence[str]) -> Iterator[dict[str, Callable[[int], str]]]:
+    """What makes an empty database, by kind, for those that this machine has."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        found: dict[str, Callable[[int], str]] = {}
+        if "postgresql" in names and PostgresServer.find()[0]:
+            postgres = stack.enter_context(PostgresServer.start())
+            found["postgresql"] = lambda i: postgres.create_database(f"shape{i}")
+        if "mysql" in names and MariaDBServer.find()[0]:
+            mariadb = stack.enter_context(MariaDBServer.start())
+            found["mysql"] = lambda i: mariadb.create_database(f"shape{i}")
+        if "sqlite" in names:
+
+            def file(i: int) -> str:
+                (folder / f"shape{i}.db").touch()
+                return f"sqlite:///{folder / f'shape{i}.db'}"
+
+            found["sqlite"] = file
+        yield found
+
+
+def measure(
+    rows: int, repeats: int, names: Sequence[str] = tuple(NAMES), only: str = ""
+) -> dict[str, Found]:
+    """Measure every shape on every database; the keys are ``database / shape / verb``."""
+    os.environ["DEKCTL_KEK"] = base64.b64encode(os.urandom(32)).decode()
+    found: dict[str, Found] = {}
+    gc.collect()
+    gc.freeze()  # as the command line does
+    gc.set_threshold(50_000, 20, 20)
+    with databases(names) as makers, tempfile.TemporaryDirectory() as folder:
+        for kind, make in makers.items():
+            for i, shape in enumerate(SHAPES):
+                if (shape.suffix and kind not in shape.suffix) or only not in shape.name:
+                    continue
+                began = time.monotonic()
+                table = Table(make(i), shape, rows, Path(folder))
+                for _ in range(repeats):
+                    ours, limits = table.ours(), table.limits()
+                    for verb, rate in ours.items():
+                        one = found.setdefault(
+                            f"{NAMES[kind]} / {shape.name} / {verb}", Found(table.rows)
+                        )
+                        one.rates.append(rate)
+                        one.limits += [limits[verb]] if verb in limits else []
+                table.engine.dispose()
+                sys.stderr.write(f"{NAMES[kind]}, {shape.name}: {time.monotonic() - began:.1f} s\n")
+    return found
+
+
+def table(found: Mapping[str, Found]) -> str:
+    """A Markdown table with a line for each shape."""
+    lines = [
+        "| database | shape | rows | wrap | of its limit | verify | scrub | of its limit |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in dict.fromkeys(name.rpartition(" / ")[0] for name in found):
+        verbs = {verb: found[f"{name} / {verb}"] for verb in VERBS}
+        rate = {verb: f"{statistics.median(f.rates):,.0f}" for verb, f in verbs.items()}
+        part = {verb: f"{statistics.median(f.ratios):.2f}" for verb, f in verbs.items()}
+        database, shape = name.split(" / ")
+        lines.append(
+            f"| {database} | {shape} | {verbs['wrap'].rows:,} | {rate['wrap']} | {part['wrap']} "
+            f"| {rate['verify']} | {rate['scrub']} | {part['scrub']} |"
+        )
+    return "\n".join(lines)
+
+
+def slower(now: Mapping[str, Found], before: Mapping[str, Found]) -> list[str]:
+    """What became slower than an earlier run by more than the noise, as lines of text.
+
+    Parts of the limit are compared where there is one: they hardly depend on the machine. The
+    noise is the spread of the repetitions, the shape's own or the usual one, whichever is larger,
+    in both runs together.
+    """
+    usual = sum(statistics.median(map(_spread, run.values())) for run in (now, before) if run)
+    lines = []
+    for name in now.keys() & before.keys():
+        new, old = (statistics.median(run[name].ratios) for run in (now, before))
+        noise = max(usual, _spread(now[name]) + _spread(before[name]))
+        if new < old * (1 - noise):
+            what = "of the limit" if now[name].limits else "rows/s"
+            lines.append(
+                f"{name}: {new:,.2f} {what}, {old:,.2f} before ({new / old - 1:+.0%}; noise "
+                f"{noise:.0%})"
+            )
+    return sorted(lines)
+
+
+def _spread(found: Found) -> float:
+    """Largest less smallest, as a part of the median."""
+    ratios = found.ratios
+    return (max(ratios) - min(ratios)) / statistics.median(ratios)
+
+
+def save(found: Mapping[str, Found], file: Path) -> None:
+    """Write a run's figures as JSON, for :func:`load` and :func:`slower`."""
+    file.write_text(json.dumps({name: asdict(one) for name, one in found.items()}, indent=1))
+
+
+def load(file: Path) -> dict[str, Found]:
+    """Read the figures of an earlier run."""
+    return {name: Found(**one) for name, one in json.loads(file.read_text()).items()}
