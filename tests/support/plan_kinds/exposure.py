@@ -35,10 +35,14 @@ from support.plan_kinds.edits import (
     sets,
 )
 from support.recorded_plans import (
+    ROTATION,
     Plan,
     change_of,
     create,
+    edit,
     existing,
+    recorded,
+    statements,
     unknown,
 )
 
@@ -115,6 +119,43 @@ def of_a_new_role(plan: Plan) -> Plan:
     return unknown(plan, KEK, "policy")
 
 
+GITHUB = "token.actions.githubusercontent.com"
+
+
+def trusts_github(**conditions: Any) -> Edit:
+    """The app's role trusts GitHub's identity provider."""
+    provider = {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{GITHUB}"}
+    statement = own(allow(provider, "sts:AssumeRoleWithWebIdentity")) | {"Principal": provider}
+    audience = {"StringEquals": {f"{GITHUB}:aud": "sts.amazonaws.com"}}
+    for test, pairs in conditions.items():
+        audience[test] = audience.get(test, {}) | pairs
+    statement["Condition"] = audience
+    return says(role_of("app"), statement, "assume_role_policy")
+
+
+def third_generation(*more: dict[str, Any]) -> Edit:
+    """A new KEK takes the alias; its policy says this besides."""
+
+    def apply(_: Plan) -> Plan:
+        plan = recorded(ROTATION)
+        new = change_of(plan, 'kek.aws_kms_key.generation["g3"]')["after"]
+        new["policy"] = statements(lambda found: found.extend(more))(new["policy"])
+        return plan
+
+    return apply
+
+
+def alias_to_open_key(plan: Plan) -> Plan:
+    """The alias moves to another present key, which a stranger may decrypt with."""
+    [kek] = [r for r in plan["resource_changes"] if r["address"].endswith(KEK)]
+    text = json.loads(kek["change"]["before"]["policy"])
+    text["Statement"].append(allow(STRANGER, "kms:Decrypt"))
+    named = {"arn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0", "key_id": "0"}
+    values = {**kek["change"]["before"], **named, "policy": json.dumps(text)}
+    plan = existing(plan, "aws_kms_key", values, values)
+    return edit(plan, ALIAS, target_key_id="0")
+
+
 USE = json.dumps({"Statement": [own(allow("*", "kms:Decrypt"))]})
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 EXPOSED: Cases = {
@@ -186,6 +227,11 @@ EXPOSED: Cases = {
         says(TOPIC_KEY, allow(STRANGER, "kms:Decrypt")),
         None,
     ),
+    "a third generation lets a stranger decrypt": (
+        third_generation(allow(STRANGER, "kms:Decrypt")),
+        "exposure",
+    ),
+    "the alias moves to a key that lets a stranger decrypt": (alias_to_open_key, "exposure"),
     "a grant lets a stranger decrypt": (grant(STRANGER, "Decrypt"), "exposure"),
     "a grant lets the key administrator decrypt": (
         grant(role_arn("key-admin"), "Decrypt"),
@@ -247,6 +293,15 @@ EXPOSED: Cases = {
             "assume_role_policy",
         ),
         "exposure",
+    ),
+    "anybody at GitHub may assume the app's role": (trusts_github(), "exposure"),
+    "any repository at GitHub may assume the app's role": (
+        trusts_github(**{"StringLike": {f"{GITHUB}:sub": "*"}}),
+        "exposure",
+    ),
+    "one repository at GitHub may assume the app's role": (
+        trusts_github(**{"StringEquals": {f"{GITHUB}:sub": "repo:us/files:ref:main"}}),
+        None,
     ),
     "one more service may assume the app's role": (
         sets(

@@ -61,6 +61,11 @@ def _risk(change: ResourceChange, kek: str | None, detail: str) -> Risk:
 
 def _by_key_policy(inputs: Inputs) -> Iterator[Risk]:
     plan = inputs.plan
+    keks = [key for key in present_keys(plan) if _matters(plan, key.was("arn"))]
+    today = [s for key in keks for s in parse_policy(key.was("policy") or "{}")]
+    for change in _becoming_keks(plan, keks):
+        if after := plan.policy_after(change):
+            yield from _opened(inputs, change, change.was("arn"), today, after)
     for change in plan.of(*KEYS, "aws_kms_key_policy"):
         key = key_by_id(plan, change.was("key_id") or change.will("key_id"))
         # A new replica opens the same key material, and is compared with its primary key.
@@ -76,6 +81,18 @@ def _by_key_policy(inputs: Inputs) -> Iterator[Risk]:
         elif _matters(plan, arn) and text != change.will("policy"):
             before = parse_policy(text) if text else ()
             yield from _opened(inputs, change, arn, before, after)
+
+
+def _becoming_keks(plan: TerraformPlan, keks: Sequence[ResourceChange]) -> Iterator[ResourceChange]:
+    """Keys that the plan makes KEKs: a new generation, or another key that takes the alias."""
+    blocks = {(kek.module, kek.type, kek.name) for kek in keks}
+    for change in plan.of(*KEYS):
+        if change.before is None and (change.module, change.type, change.name) in blocks:
+            yield change
+    for alias in plan.of("aws_kms_alias"):
+        target = key_by_id(plan, alias.will("target_key_id"))
+        if target and target not in keks and key_by_id(plan, alias.was("target_key_id")) in keks:
+            yield target
 
 
 def _opened(
@@ -196,3 +213,27 @@ def _by_trust(plan: TerraformPlan) -> Iterator[Risk]:
                     detail = f"anybody may assume {change.was('arn')}, which may use KEKs"
                     yield _risk(change, None, detail)
                     return
+        for statement in set(after) - set(before):
+            if _is_for_any_subject(statement):
+                who = ", ".join(principal.name for principal in statement.principals or ())
+                detail = f"every identity of {who} may assume {change.was('arn')}: no condition"
+                yield _risk(change, None, f"{detail} asks for its subject (`:sub`)")
+
+
+def _is_for_any_subject(statement: Statement) -> bool:
+    """Whether a web identity provider's every identity is trusted, as with GitHub's without `sub`.
+
+    Amazon Cognito tells its identity pools apart by `aud`.
+    """
+    federated = [p for p in statement.principals or () if p.kind == "Federated"]
+    asked = [
+        values
+        for _, variable, values in statement.conditions
+        if variable.lower().endswith((":sub", "cognito-identity.amazonaws.com:aud"))
+    ]
+    return (
+        statement.effect == "Allow"
+        and bool(federated)
+        and "sts:AssumeRoleWithWebIdentity" in statement.actions
+        and not any("*" not in values for values in asked)
+    )
