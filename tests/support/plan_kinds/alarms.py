@@ -74,6 +74,10 @@ ALARMS: Cases = {
         pattern(lambda p: p["detail"]["eventName"].append("EnableKey")),
         None,
     ),
+    "a rule takes a schedule in place of its pattern": (
+        sets(RULE, event_pattern=None, schedule_expression="rate(1 day)"),
+        "alarm",
+    ),
     "a rule asks for one more field": (pattern(lambda p: p.update(region=["x"])), "alarm"),
     "a rule's target is deleted": (deletes(TARGET), "alarm"),
     "a rule's target is another": (sets(TARGET, arn="arn:aws:sns:eu-central-1:1:x"), "alarm"),

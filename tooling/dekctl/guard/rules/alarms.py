@@ -220,7 +220,7 @@ def _same(name: str, was: Any, will: Any) -> bool:
         return was is False or will is not False
     if name == "state":
         return bool(was == "DISABLED" or will != "DISABLED")
-    if name == "event_pattern":
+    if name == "event_pattern" and will:
         return _matches_more(_parsed(will), _parsed(was))
     return bool(was == will)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dekctl.config.roles import Role
@@ -63,7 +64,10 @@ def _weakened(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iter
     bucket = f"the trail's bucket {trail.bucket}"
     if change.forgotten:
         yield f"a part of {bucket} {FORGOTTEN}"
-    match change.type.removeprefix("aws_s3_bucket"):
+    part = change.type.removeprefix("aws_s3_bucket")
+    if part not in ("", "_policy") and change.was("bucket") == trail.bucket and _moves(change):
+        change = replace(change, actions=("delete",), after=None, unknown={})
+    match part:
         case "":
             yield from _bucket(plan, trail, change)
         case "_policy":
@@ -102,13 +106,18 @@ def _weakened(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iter
 def _bucket(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iterator[str]:
     if change.goes:
         yield f"the trail's bucket of {trail.bucket} is deleted"
-    elif change.is_unknown("bucket") or change.will("bucket") != trail.bucket:
+    elif _moves(change):
         yield f"the trail's bucket of {trail.bucket} moves to another bucket"
     elif change.was("policy") != change.will("policy"):
         yield from _policy(plan, trail, change)
     for name in NESTED:
         if change.was(name) and (change.is_unknown(name) or change.will(name) != change.was(name)):
             yield f"{name} of the trail's bucket {trail.bucket} changes"
+
+
+def _moves(change: ResourceChange) -> bool:
+    """Whether it is about another bucket after the plan, or perhaps."""
+    return change.is_unknown("bucket") or change.will("bucket") != change.was("bucket")
 
 
 def _policy(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iterator[str]:
