@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from dekctl.audit.digests import public_keys_of
 from dekctl.errors import UsageError
@@ -155,7 +156,7 @@ CASES: dict[str, tuple[Callable[[Hours], object], dict[str, int], str]] = {
         "aws s3api head-object",
     ),
     "another key": (
-        lambda h: DigestSigner(h.world).public_keys(),
+        lambda h: DigestSigner(h.world, rsa.generate_private_key(65537, 2048)).public_keys(),
         {"altered": 3},
         "is not signed by CloudTrail",
     ),

@@ -48,6 +48,12 @@ def role_arn(name: str) -> str:
 
 
 @cache
+def _signing_key() -> rsa.RSAPrivateKey:
+    """Made once, as that takes longer than an audit."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+@cache
 def _ledger() -> bytes:
     """A database with an empty ledger; made once, as its migrations take longer than an audit."""
     with tempfile.TemporaryDirectory() as folder:
@@ -282,7 +288,7 @@ class DigestSigner:
     ) -> None:
         self.world = world
         self.region = region
-        self.key = key or rsa.generate_private_key(65537, 2048)
+        self.key = key or _signing_key()
         self.fingerprint = "31e8b5433410dfb61a9dc45cc65b22ff"
         self._last: tuple[str, bytes, str] | None = None
 
