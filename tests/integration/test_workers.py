@@ -161,3 +161,16 @@ def test_a_refusal_of_kms_ends_all_workers(
     kms_standin.kms().disable_key(KeyId=kek)
     done = dekctl.process("wrap", "--workers", "2").expect(5)
     assert "DisabledException" in done.stderr
+
+
+def test_workers_without_a_processor_are_not_started(
+    postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(postgres_database, rows=3)
+    dekctl.json("schema", "expand")
+    dekctl.environ["DEKCTL_PROCESSORS"] = "2"
+    done = dekctl("wrap", "--workers", "4").expect(0)
+    assert "--workers 4 is lowered to 1: 2 processors are usable here and the" in done.stderr
+    assert wrapped_rows(app) == 3
+    dekctl.environ["DEKCTL_PROCESSORS"] = "many"
+    assert "unset DEKCTL_PROCESSORS" in dekctl("wrap", "--workers", "4").expect(2).stderr

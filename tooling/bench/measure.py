@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -15,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 LOOK_SECONDS = 0.02
-HOLD_SECONDS = 0.004
-GRACE_SECONDS = 0.02
-"""A process that is held back is looked at this often, and may be so far ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +43,10 @@ def run(
     command: Sequence[str],
     rows: int,
     environment: Mapping[str, str],
-    *,
-    part: float = 1.0,
 ) -> Measurement:
     """Run a contestant: a program whose last line on stdout is JSON.
 
-    Its ``seconds`` count where it tells them, else the time from start to end. With a ``part``
-    each of its processes gets that part of a processor only.
+    Its ``seconds`` count where it tells them, else the time from start to end.
 
     Raises:
         RuntimeError: it failed; the message has what it said.
@@ -70,8 +62,6 @@ def run(
             threading.Thread(target=_listen, args=(process, said, first)),
             threading.Thread(target=_watch, args=(process.pid, peak)),
         ]
-        if part < 1:
-            threads.append(threading.Thread(target=_hold_back, args=(process.pid, part)))
         for thread in threads:
             thread.start()
         assert process.stdout is not None
@@ -114,25 +104,6 @@ def _watch(pid: int, peak: list[float]) -> None:
             return
         peak[0] = max(peak[0], *(size for size in sizes if size is not None))
         time.sleep(LOOK_SECONDS)
-
-
-def _hold_back(pid: int, part: float) -> None:
-    """Stop the process and each of its children while it is ahead of its part of a processor."""
-    began: dict[int, float] = {}
-    while _high_water(pid) is not None:
-        for each in (pid, *_children(pid)):
-            now = time.monotonic()
-            entitled = (now - began.setdefault(each, now)) * part + GRACE_SECONDS
-            with contextlib.suppress(OSError):  # it has just ended
-                ahead = _processor_seconds(each) > entitled
-                os.kill(each, signal.SIGSTOP if ahead else signal.SIGCONT)
-        time.sleep(HOLD_SECONDS)
-
-
-def _processor_seconds(pid: int) -> float:
-    """Processor time of all threads of a process so far."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def _children(pid: int) -> list[int]:

@@ -65,6 +65,12 @@ class Database:
         """The database's name, or its file's, without folder and suffix; empty if it has none."""
         return PurePath(self.engine.url.database or "").stem.strip(":")
 
+    @property
+    def is_server_here(self) -> bool:
+        """Whether a database server shares this machine: its address is the loopback one."""
+        host = self.engine.url.host or "localhost"
+        return self.dialect.is_remote and host in ("localhost", "127.0.0.1", "::1")
+
     def has_table(self, name: str) -> bool:
         """Whether there is a table; its schema may stand before it (``app.files``)."""
         schema, _, bare = name.rpartition(".")

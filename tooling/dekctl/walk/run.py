@@ -26,6 +26,7 @@ from dekctl.walk.engine import Walk
 from dekctl.walk.estimate import estimate
 from dekctl.walk.options import RowOptions, RunSettings, WalkOptions
 from dekctl.walk.pacing import Pacing, pacing_for
+from dekctl.walk.processes.processors import worthwhile
 from dekctl.walk.processes.run import Processes, walk_in_processes
 from dekctl.walk.progress import Moment, Progress
 from dekctl.walk.result import RunResult
@@ -50,6 +51,7 @@ def run_rows(
         DekctlError: what stopped it, as one of its subclasses; batches written before are kept.
     """
     started = time.monotonic()
+    options = worthwhile(project, options, notify)
     settings = decide(project, verb, options, notify)
     verb = verb.with_keks(project.find_kek)
     limiter = RateLimiter(settings.rate)

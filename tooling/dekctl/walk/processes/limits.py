@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ROWS_PER_RANGE = 20_000
 """Small enough that progress shows and little is done again, large enough to be worth a message."""
+RANGES_PER_WORKER = 8
 SECONDS_PER_RANGE = 30.0
 """With a low rate ranges are smaller, so that an interrupt need not wait long for them."""
 MIN_ROWS_PER_RANGE = 500

@@ -27,6 +27,7 @@ from dekctl.walk.processes.limits import (
     MAX_DEATHS_PER_RANGE,
     MIN_ROWS_PER_RANGE,
     POLL_SECONDS,
+    RANGES_PER_WORKER,
     ROWS_PER_RANGE,
     SECONDS_PER_RANGE,
 )
@@ -52,7 +53,9 @@ def walk_ranges(
     Raises:
         DekctlError: the first error of a worker; ranges done before are kept.
     """
-    rows = ROWS_PER_RANGE
+    # Several for each worker: at the end the others wait for the last one.
+    rows = walk.table.estimate_rows() // (RANGES_PER_WORKER * workers.count)
+    rows = max(MIN_ROWS_PER_RANGE, min(ROWS_PER_RANGE, rows))
     if rate is not None:
         of_one = rate / workers.count * SECONDS_PER_RANGE
         rows = max(MIN_ROWS_PER_RANGE, min(rows, int(of_one)))
