@@ -10,6 +10,7 @@ root_doc = "docs/index"
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["site"]
 myst_heading_anchors = 3
+smartquotes = False  # --env stays what it is
 html_theme = "furo"
 html_copy_source = False
 html_show_copyright = False
