@@ -82,7 +82,8 @@ def run_step(
         for plan in plans:  # all of them, before the first one changes
             with of_table(plan.config.name, several=project.has_several_tables):
                 check(plan, step)
-    if confirm is not None:
+    done_already = Stage.CONTRACTED if step == "contract" else None
+    if confirm is not None and any(plan.table.stage is not done_already for plan in plans):
         confirm()
     if step == "rollback":
         for plan in plans:
