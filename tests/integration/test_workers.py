@@ -135,10 +135,14 @@ def test_workers_share_the_rate(
     postgres_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
 ) -> None:
     app = on_standin(make_app, postgres_database, dekctl, kms_standin, rows=1500)
-    done = dekctl.process("--json", "wrap", "--workers", "3", "--rate", "300").expect(0).json
+    given = ["--json", "--log-format", "json", "wrap", "--workers", "3", "--rate", "300"]
+    ended = dekctl.process(*given).expect(0)
+    done = ended.json
     assert wrapped_rows(app) == 1500
     assert done["kms_calls"] == {"Encrypt": 1500}
     assert 1500 / done["seconds"] <= 330
+    told = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert told[-1]["kms_seconds"] > 0, "progress says how long KMS takes to answer the workers"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ VARIABLES: Mapping[str, str] = {
     "DEKCTL_OLD_KEKS": "its earlier KEKs, with commas between them; they only unwrap",
     "DEKCTL_KMS_KEY_ID": 'KEK of an application that calls set_kms_provider("aws")',
     "DEKCTL_MAKE_ENV": "set by the Makefile: hints name make targets of this ENV",
+    "DEKCTL_PROCESSORS": "processors that --workers may use, where they are counted wrongly",
     "AWS_REGION, AWS_DEFAULT_REGION": "Region, where neither dekctl.toml nor Terraform names one",
     "AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS": "endpoint, where dekctl.toml names none",
     "AWS_PROFILE, AWS_ACCESS_KEY_ID, …": "credentials, as boto3 reads them",

@@ -170,6 +170,15 @@ class RateLimiter:
             self._raised_at = now + SETTLE_SECONDS
             self._window_from, self._window_calls, self._last_window = now, 0, 0.0
 
+    def add_worker(self, latency: float | None, throttles: int) -> None:
+        """Note what another process of the same run saw, to be shown; no rate changes.
+
+        ``latency`` is in seconds, None where it made no call; ``throttles`` counts what is new.
+        """
+        with self._lock:
+            self._throttles += throttles
+            self._latency = latency or self._latency
+
     def succeeded(self, seconds: float | None = None) -> None:
         """Record that KMS answered a call: recover if the rate was cut.
 

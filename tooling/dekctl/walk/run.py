@@ -308,7 +308,7 @@ class _TableRun:
             return walk.go()
         processes = Processes(self.options.workers, self.options.cluster, self.notify)
         return walk_in_processes(
-            self.project, self.verb, self.settings, walk, processes, self.result
+            self.project, self.verb, self.settings, walk, processes, self.result, self.limiter
         )
 
 

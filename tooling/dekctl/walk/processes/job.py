@@ -30,12 +30,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a range: its rows, what the operation counted, and its KMS calls."""
+    """What came of a range: its rows, what the operation counted, and its KMS calls.
+
+    ``latency`` is the seconds that KMS takes to answer this worker, None if it made no call.
+    """
 
     rows: RowCounts
     counts: Counts = field(default_factory=dict)
     kms_calls: Counter[str] = field(default_factory=Counter)
     reencrypted_locally: int = 0
+    latency: float | None = None
+    throttles: int = 0
 
 
 class WorkerDiedError(DekctlError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from dekctl.kms.limiter import RateLimiter
 from dekctl.operations.base import Notify, Verb
 from dekctl.project import Project
 from dekctl.walk.counts import RowCounts
@@ -44,10 +45,11 @@ def walk_in_processes(
     walk: Walk,
     processes: Processes,
     result: RunResult,
+    limiter: RateLimiter,
 ) -> RowCounts:
     """Do a walk in several processes; ``walk`` lends its operation, counts, ledger and run.
 
-    KMS calls of the workers are added to ``result``.
+    KMS calls of the workers are added to ``result``; what they see of KMS, to ``limiter``.
 
     Raises:
         DekctlError: the first error of a worker; ranges done before are kept.
@@ -71,6 +73,7 @@ def walk_in_processes(
         result.kms_calls += done.kms_calls
         result.reencrypted_locally += done.reencrypted_locally
         operation.add_counts(done.counts)
+        limiter.add_worker(done.latency, done.throttles)
 
     with contextlib.ExitStack() as stack:
         workers = processes.start(stack)

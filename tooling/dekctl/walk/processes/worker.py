@@ -59,6 +59,7 @@ class RangeWorker:
                 self._kms.act_for(job.run_id)
         self.project.database.has_written = job.writes  # the coordinator has, in the ledger
         calls, reencrypted = self._kms.call_counts, self._kms.reencrypted_locally
+        throttles = self._limiter.snapshot().throttles
         with pacing_for(
             self.project, settings, self._kms, self._limiter, rate_part=share.rate_part
         ) as pacing:
@@ -73,11 +74,14 @@ class RangeWorker:
                 pacing=pacing,
                 heartbeat=False,
             ).go()
+        now = self._limiter.snapshot()
         return Done(
             rows,
             dict(operation.counts),
             self._kms.call_counts - calls,
             self._kms.reencrypted_locally - reencrypted,
+            now.latency,
+            now.throttles - throttles,
         )
 
     def close(self) -> None:
