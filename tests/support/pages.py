@@ -1,11 +1,18 @@
-"""Parts of pages in docs/ that are generated: between ``<!-- name -->`` and ``<!-- /name -->``."""
+"""The project's pages, and their parts that are generated, from ``<!-- name -->`` to its end."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "terraform/**/*.md", "examples/**/*.md", "localstack/*.md")
+    for path in ROOT.glob(pattern)
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
 
 
 def assert_part(page: str, name: str, text: str) -> None:

@@ -18,15 +18,9 @@ import pytest
 from dekctl.config import EnvConfig, TableConfig
 from dekctl.config.json_schema import json_schema
 from dekctl.config.settings import settings_of
+from support.pages import PAGES, ROOT
 from support.typed_commands import commands_of, refuse_unknown
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    path
-    for pattern in ("*.md", "docs/*.md", "terraform/**/*.md", "examples/**/*.md", "localstack/*.md")
-    for path in ROOT.glob(pattern)
-    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-)
 RUN_BY = {
     "docs/application.md": "tests/integration/test_application_page.py",
     "docs/database-grants.md": "tests/integration/test_database_grants.py",
