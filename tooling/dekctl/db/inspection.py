@@ -49,11 +49,17 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
             unfit_table = dialect.unfit_table(connection, name, schema)
             invalid = dialect.invalid_indexes(connection, name, schema)
             primary, *others = _unique_keys(inspector, name, schema, invalid)
+            other_kind = None if primary else _other_kind(inspector, name, schema)
         except NoSuchTableError:
             raise UsageError(
                 f"the table {config.name} does not exist",
                 hint="correct `name` in [table], or database_url in the environment",
             ) from None
+    if other_kind:
+        raise UsageError(
+            f"{config.name} is {other_kind}, not a table",
+            hint="name the table behind it in [table], and its database in database_url",
+        )
     if unfit_table:
         raise UsageError(
             f"the table {config.name} {unfit_table}",
@@ -62,6 +68,22 @@ def inspect_table(database: Database, config: TableConfig) -> dict[str, Column]:
     _refuse_missing_columns(config, columns)
     _refuse_unfit_key(dialect, config, columns, primary, others)
     return columns
+
+
+def _other_kind(inspector: sa.Inspector, name: str, schema: str | None) -> str | None:
+    """What something without a primary key is, if it is no table."""
+    kinds = {
+        "a view": "get_view_names",
+        "a materialized view": "get_materialized_view_names",
+        "a foreign table": "get_foreign_table_names",
+    }
+    for kind, method in kinds.items():
+        try:
+            if name in getattr(inspector, method, lambda **_: ())(schema=schema):
+                return kind
+        except NotImplementedError:  # this database has none of that kind
+            continue
+    return None
 
 
 def _unique_keys(

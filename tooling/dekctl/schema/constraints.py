@@ -56,13 +56,26 @@ def unique_on(connection: Connection, config: TableConfig, column: str) -> dict[
 
 
 def forbidding_null(connection: Connection, table: DekTable, column: str) -> list[str]:
-    """The CHECKs of a column, and its domain, that NULL does not pass, in words.
+    """What NULL in a column does not pass, in words: CHECKs, its domain, other columns, indexes.
 
-    A CHECK that looks at other columns as well is left to the row that it concerns.
+    What looks at other columns as well is left to the row that it concerns.
     """
     config, found = table.config, []
     with _inspector(connection) as inspector:
         checks = inspector.get_check_constraints(config.bare_name, schema=config.schema)
+        columns = inspector.get_columns(config.bare_name, schema=config.schema)
+        indexes = inspector.get_indexes(config.bare_name, schema=config.schema)
+    for other in columns:
+        text = other.get("computed", {}).get("sqltext", "")
+        nothing = _of_null(connection, table, column, f"({text}) IS NOT NULL")
+        if not other["nullable"] and _names(text, column) and _fails(connection, nothing):
+            found.append(f"the generated column {other['name']}, which is NOT NULL,")
+    found += [
+        f"the unique index {index['name']} (NULLS NOT DISTINCT)"
+        for index in indexes
+        if index.get("dialect_options", {}).get("postgresql_nulls_not_distinct")
+        and column in index["column_names"]
+    ]
     for check in checks:
         if str(check["name"]).startswith("dekctl_"):
             continue  # a step's own, which goes when the step ends

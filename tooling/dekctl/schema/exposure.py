@@ -12,7 +12,26 @@ from dekctl.db.table import DekTable
 
 def exposures(table: DekTable) -> list[str]:
     """Warnings about what may copy or show keys when rows of this table are written."""
-    return [*filter(None, (table.copies_of_rows(), _constraints(table)))]
+    return [*filter(None, (table.copies_of_rows(), _constraints(table), _referred(table)))]
+
+
+def _referred(table: DekTable) -> str | None:
+    """The plaintext column may refer to a table that has the same keys."""
+    config = table.config
+    with table.database.transaction() as connection:
+        found = sa.inspect(connection).get_foreign_keys(config.bare_name, schema=config.schema)
+    places = [
+        f"{key['referred_table']}.{other}"
+        for key in found
+        for own, other in zip(key["constrained_columns"], key["referred_columns"], strict=False)
+        if own == config.plaintext_column
+    ]
+    if not places:
+        return None
+    return (
+        f"{config.plaintext_column} of {config.name} refers to {', '.join(places)}, where the same "
+        "keys are: dekctl removes none there; remove them after scrub"
+    )
 
 
 def _constraints(table: DekTable) -> str | None:

@@ -98,6 +98,18 @@ FINDINGS: tuple[Finding, ...] = (
         stages=(Stage.LEGACY,),
     ),
     Finding(
+        "rows that nobody can change",
+        "A publication of updates needs a replica identity that it can send.",
+        kinds.of_database("rows that nobody can change"),
+        refuses=EVERYWHERE,
+    ),
+    Finding(
+        "online schema changes",
+        "pt-online-schema-change and gh-ost put a copy in the table's place.",
+        kinds.of_database("online schema changes"),
+        refuses=EVERYWHERE | {"contract"},
+    ),
+    Finding(
         "storage engine",
         "MyISAM, Aria and MEMORY ignore COMMIT: an interrupted run would leave half a batch.",
         kinds.refusal_of(DekTable.refuse_not_transactional),
@@ -136,10 +148,16 @@ FINDINGS: tuple[Finding, ...] = (
         refuses=EVERYWHERE,
     ),
     Finding(
-        "CHECKs and domains that forbid NULL",
+        "CHECKs, domains, generated columns and indexes that forbid NULL",
         "Scrub sets the plaintext to NULL, and the row trigger the wrapped columns. A domain over "
         "bytea or text is otherwise like its base type.",
         kinds.forbidden_null,
+        refuses=EVERYWHERE,
+    ),
+    Finding(
+        "foreign keys to the plaintext column",
+        "Their tables hold copies of keys, and forbid that scrub sets them to NULL, or follow it.",
+        kinds.of_database("foreign keys to the plaintext column"),
         refuses=EVERYWHERE,
     ),
     Finding(
@@ -168,6 +186,17 @@ FINDINGS: tuple[Finding, ...] = (
         refuses=frozenset({"contract"}),
     ),
     Finding(
+        "default of the plaintext column",
+        "It is no key, but not NULL either.",
+        kinds.plaintext_default,
+    ),
+    Finding(
+        "inherited columns",
+        "A column goes from a table that inherits it only with its parent's.",
+        kinds.of_database("inherited columns"),
+        refuses=frozenset({"contract"}),
+    ),
+    Finding(
         "publications",
         "Logical replication sends no DDL: columns go to the subscribers first.",
         kinds.publications,
@@ -177,6 +206,12 @@ FINDINGS: tuple[Finding, ...] = (
         "copies of keys",
         "Triggers and histories keep what dekctl removes; a broken constraint shows a row.",
         kinds.copies,
+        stages=tuple(Stage),
+    ),
+    Finding(
+        "copies of the table",
+        "Online schema changes leave the table as it was before, with its keys.",
+        kinds.of_database("copies of the table"),
         stages=tuple(Stage),
     ),
     Finding("subscriptions", "Rows are written by the publisher, too.", kinds.subscriptions),
@@ -213,6 +248,25 @@ FINDINGS: tuple[Finding, ...] = (
         "They hold names, primary keys and errors of any script.",
         kinds.of_database("character set of dekctl's own tables"),
         stages=tuple(Stage),
+    ),
+    Finding(
+        "row-level security",
+        "A policy would hide rows, so the server refuses to read them.",
+        kinds.of_database("row-level security"),
+        stages=tuple(Stage),
+    ),
+    Finding(
+        "read-only by default",
+        "A role or database may have it, without being a replica.",
+        kinds.of_database("read-only by default"),
+        refuses=frozenset({"expand"}),
+        stages=tuple(Stage),
+    ),
+    Finding(
+        "sessions without triggers",
+        "What the row trigger would empty, stays.",
+        kinds.of_database("sessions without triggers"),
+        stages=(Stage.LEGACY, Stage.EXPANDED),
     ),
     Finding(
         "rights of the database role",

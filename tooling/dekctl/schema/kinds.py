@@ -122,6 +122,18 @@ def never_null(look: Look) -> Iterator[Oddity]:
             )
 
 
+def plaintext_default(look: Look) -> Iterator[Oddity]:
+    table = look.table
+    column = look.columns.get(table.config.plaintext_column)
+    if column is not None and not column.generated and _has_default(column):
+        yield Oddity(
+            f"{table.config.name}.{column.name} has the default {column.default}: a row that is "
+            "inserted with a wrapped key alone gets it as plaintext, which no key equals",
+            "before an application writes wrapped keys alone: "
+            + look.dialect.drop_default(table, column),
+        )
+
+
 def _has_default(column: Column) -> bool:
     return column.default is not None and not column.default.upper().startswith("NULL")
 

@@ -197,6 +197,8 @@ def lock(plan: SchemaPlan) -> list[str]:
     quote = plan.table.database.engine.dialect.identifier_preparer.quote
     prefix = f"{quote(plan.ledger_schema)}." if plan.ledger_schema else ""
     others = [f"{prefix}{quote(plan.lineage.version_table)}", f"{prefix}dekctl_tables"]
+    with plan.table.database.transaction() as connection:
+        others += plan.dialect.sequences(connection, plan.table)
     return plan.dialect.lock(plan.table.quoted_name, others)
 
 

@@ -65,6 +65,16 @@ class Oddity:
     next: str
 
 
+def reference(table: DekTable, other: str, name: str) -> Oddity:
+    """A foreign key of another table to the plaintext column."""
+    config = table.config
+    return Oddity(
+        f"the foreign key {name} of {other} refers to {config.plaintext_column} of {config.name}: "
+        f"where it is used scrub would be refused, or change {other}, which holds copies of keys",
+        f"let {other} refer to another column, and remove the keys from it",
+    )
+
+
 FindOddities = Callable[[Connection, DekTable], Iterator[Oddity]]
 
 
@@ -128,6 +138,11 @@ class SchemaDialect(ABC):
             f"change it: ALTER TABLE {name} {alter} DROP NOT NULL, {alter} DROP DEFAULT; "
             f"UPDATE {name} SET {quoted} = NULL WHERE {quoted} = ''"
         )
+
+    def drop_default(self, table: DekTable, column: Column) -> str:
+        """The statement that takes a column's default away."""
+        quoted = table.quote(column.name)
+        return f"ALTER TABLE {table.quoted_name} ALTER COLUMN {quoted} SET DEFAULT NULL"
 
     # -- the columns ---------------------------------------------------------------------------
 
@@ -217,6 +232,10 @@ class SchemaDialect(ABC):
         Empty where a transaction that writes does so anyway. ``others`` are the other tables that
         the step uses.
         """
+
+    def sequences(self, connection: Connection, table: DekTable) -> list[str]:  # noqa: ARG002
+        """The quoted names of sequences in a table's defaults, where :meth:`lock` needs them."""
+        return []
 
     def unlock(self) -> list[str]:
         """SQL that ends :meth:`lock` where the end of the transaction does not."""

@@ -43,6 +43,9 @@ class MySQLSchema(SchemaDialect):
     drop_temporary_table = "DROP TEMPORARY TABLE"
     oddities: ClassVar[Mapping[str, FindOddities]] = {
         "keys on the beginning of a column": mysql_oddities.prefix_keys,
+        "online schema changes": mysql_oddities.schema_changes,
+        "copies of the table": mysql_oddities.copied_tables,
+        "foreign keys to the plaintext column": mysql_oddities.references,
         "system versioning": mysql_oddities.histories,
         "row format": mysql_oddities.row_formats,
         "binlog format": mysql_oddities.binlog_formats,
@@ -155,7 +158,11 @@ class MySQLSchema(SchemaDialect):
         position = " FIRST" if after is None and "plaintext_after" in metadata else ""
         if after in table.columns:
             position = f" AFTER {op.get_context().dialect.identifier_preparer.quote(after)}"
-        _alter(table, "ADD COLUMN", Definition(saved, after).nullable() + position)
+        definition = Definition(saved, after)
+        # Without its default: rows that are there would get it, and no wrapped key any more.
+        _alter(table, "ADD COLUMN", definition.without_default().nullable() + position)
+        if definition.without_default() != definition:
+            _alter(table, "MODIFY", definition.nullable())
 
     def drop_index(self, table: DekTable, index: str, *, of_constraint: bool) -> str:  # noqa: ARG002
         return f"DROP INDEX {table.quote(index)} ON {table.quoted_name}"
@@ -163,6 +170,17 @@ class MySQLSchema(SchemaDialect):
     def lock(self, table: str, others: Sequence[str]) -> list[str]:
         # Under LOCK TABLES no other table may be used.
         return [f"LOCK TABLES {', '.join(f'{name} WRITE' for name in (table, *others))}"]
+
+    def sequences(self, connection: Connection, table: DekTable) -> list[str]:
+        found = connection.execute(
+            sa.text(
+                "SELECT column_default FROM information_schema.columns WHERE table_name = :name "
+                "AND table_schema = COALESCE(:schema, DATABASE()) AND column_default LIKE '%val(%'"
+            ),
+            {"name": table.config.bare_name, "schema": table.config.schema},
+        )
+        used = re.compile(r"\b(?:next|last)val\(((?:`[^`]+`\.)?`[^`]+`)\)")
+        return sorted({name for text in found.scalars() for name in used.findall(text)})
 
     def unlock(self) -> list[str]:
         return ["UNLOCK TABLES"]
@@ -295,6 +313,17 @@ class Definition:
 
     text: str
     after: str | None
+
+    def without_default(self) -> Definition:
+        """The same definition, but a row gets NULL where nothing is given."""
+        blank = _top_level(self.text)
+        default = re.search(r"\bDEFAULT\b", blank, re.IGNORECASE)
+        if default is None:
+            return self
+        later = re.compile(r"\b(?:COMMENT|CHECK|INVISIBLE)\b|/\*").search(blank, default.end())
+        rest = self.text[later.start() :] if later is not None else ""
+        # A COMPRESSED column has the default '' unless it is told another.
+        return Definition(f"{self.text[: default.start()]}DEFAULT NULL {rest}".rstrip(), self.after)
 
     def nullable(self) -> str:
         """The same definition, but the column may be NULL."""

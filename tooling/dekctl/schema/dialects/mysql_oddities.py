@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.schema.dialects.base import Oddity
+from dekctl.schema.dialects.base import Oddity, reference
 
 _GRANT = re.compile(r"GRANT (.+?) ON (?:TABLE )?(\S+) TO ", re.IGNORECASE)
 _COLUMNS = re.compile(r"\([^)]*\)")
@@ -41,6 +41,59 @@ def prefix_keys(connection: Connection, table: DekTable) -> Iterator[Oddity]:
                 "make the key cover the whole column (a VARCHAR), or set primary_key in [table] to "
                 "another unique key",
             )
+
+
+_COPY = re.compile(r"_+{name}_(?:[0-9]+_)?(?:new|old|gho|del)")
+
+
+def schema_changes(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """An online schema change that runs: the copy that it puts in place lacks what changes here."""
+    config, triggers = table.config, table.database.dialect.copiers(connection, table)
+    tool = ""
+    if any(name.startswith("the trigger pt_osc_") for name in triggers):
+        tool, left = "pt-online-schema-change", "its triggers (pt_osc_…)"
+    elif _tables(connection, table, f"_{config.bare_name}_ghc"):
+        tool, left = "gh-ost", f"the tables _{config.bare_name}_ghc and _{config.bare_name}_gho"
+    if tool:
+        yield Oddity(
+            f"{tool} changes {config.name}, or left {left} behind: the table that it puts in "
+            "place lacks what dekctl changes meanwhile, wrapped keys included",
+            f"let it finish; if none runs, drop {left}",
+        )
+
+
+def copied_tables(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Tables that online schema changes left behind, with the same keys."""
+    config = table.config
+    pattern = re.compile(_COPY.pattern.replace("{name}", re.escape(config.bare_name)))
+    found = connection.execute(
+        sa.text(
+            "SELECT table_name FROM information_schema.columns WHERE column_name = :column "
+            "AND table_schema = COALESCE(:schema, DATABASE()) ORDER BY 1"
+        ),
+        {"column": config.plaintext_column, "schema": config.schema},
+    )
+    for name in found.scalars():
+        if pattern.fullmatch(name):
+            yield Oddity(
+                f"{name}, which an online schema change may have left, has the column "
+                f"{config.plaintext_column}, too: dekctl removes no key there",
+                f"DROP TABLE {table.quote(name)}",
+            )
+
+
+def references(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Foreign keys of other tables to the plaintext column."""
+    found = connection.execute(
+        sa.text(
+            "SELECT table_name, constraint_name FROM information_schema.key_column_usage "
+            "WHERE referenced_table_name = :name AND referenced_column_name = :column "
+            "AND referenced_table_schema = COALESCE(:schema, DATABASE()) ORDER BY 1, 2"
+        ),
+        {**_names(table), "column": table.config.plaintext_column},
+    )
+    for other, name in found:
+        yield reference(table, other, name)
 
 
 def histories(connection: Connection, table: DekTable) -> Iterator[Oddity]:
@@ -183,6 +236,10 @@ def _is_like(name: str, pattern: str) -> bool:
     parts = re.findall(r"\\.|[%_]|.", pattern)
     wild = {"%": ".*", "_": "."}
     return re.fullmatch("".join(wild.get(p) or re.escape(p[-1]) for p in parts), name) is not None
+
+
+def _tables(connection: Connection, table: DekTable, name: str) -> bool:
+    return sa.inspect(connection).has_table(name, schema=table.config.schema)
 
 
 def _variable(connection: Connection, name: str) -> str | None:

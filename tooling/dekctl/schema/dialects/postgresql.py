@@ -35,6 +35,12 @@ class PostgreSQLSchema(SchemaDialect):
     has_domains = True
     oddities: ClassVar[Mapping[str, FindOddities]] = {
         "part of another table": postgresql_oddities.partitions,
+        "inherited columns": postgresql_oddities.inherited,
+        "rows that nobody can change": postgresql_oddities.unchangeable,
+        "foreign keys to the plaintext column": postgresql_oddities.references,
+        "row-level security": postgresql_oddities.row_security,
+        "read-only by default": postgresql_oddities.read_only_default,
+        "sessions without triggers": postgresql_oddities.idle_trigger,
         "primary keys that no program can read": postgresql_oddities.unreadable_keys,
         "rights of the database role": postgresql_oddities.rights,
     }

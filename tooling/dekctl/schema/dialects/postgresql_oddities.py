@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
-from dekctl.schema.dialects.base import Oddity
+from dekctl.schema.dialects.base import Oddity, reference
 
 _UNREADABLE = {
     sa.Date: "{0} < '0001-01-01' OR {0} > '9999-12-31'",
@@ -62,6 +64,111 @@ def partitions(connection: Connection, table: DekTable) -> Iterator[Oddity]:
             if whole
             else f"ALTER TABLE {table.quoted_name} NOT OF",
         )
+
+
+def inherited(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """A plaintext column that another table has as well: only there it can be dropped."""
+    config = table.config
+    found = connection.execute(
+        sa.text(
+            "SELECT i.inhparent::regclass::text FROM pg_inherits AS i JOIN pg_class AS c "
+            "ON c.oid = i.inhrelid JOIN pg_attribute AS a ON a.attrelid = i.inhparent "
+            "WHERE c.oid = CAST(:table AS regclass) AND NOT c.relispartition "
+            "AND a.attname = :column AND NOT a.attisdropped ORDER BY 1"
+        ),
+        {"table": table.quoted_name, "column": config.plaintext_column},
+    )
+    for parent in found.scalars():
+        yield Oddity(
+            f"{config.name} inherits {config.plaintext_column} from {parent}: contract would be "
+            "refused",
+            f"before contract: ALTER TABLE {table.quoted_name} NO INHERIT {parent}",
+        )
+
+
+def unchangeable(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Rows that the server lets nobody change, as their change could not be published."""
+    column = table.quoted("plaintext")
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(
+                f"EXPLAIN UPDATE {table.quoted_name} SET {column} = {column}"
+            )
+    except DBAPIError as error:
+        diagnosis: Any = getattr(error.orig, "diag", None)
+        if getattr(diagnosis, "source_function", None) != "CheckCmdReplicaIdentity":
+            return
+        said = " ".join(filter(None, (diagnosis.message_primary, diagnosis.message_detail)))
+    else:
+        return
+    index, is_primary = connection.execute(
+        sa.text(
+            "SELECT relname, indisprimary FROM pg_index JOIN pg_class ON oid = indexrelid "
+            "WHERE indrelid = CAST(:table AS regclass) AND indisunique AND indimmediate "
+            "AND indpred IS NULL AND indexprs IS NULL ORDER BY indisprimary DESC, 1 LIMIT 1"
+        ),
+        {"table": table.quoted_name},
+    ).one_or_none() or ("", True)
+    identity = "DEFAULT" if is_primary else f"USING INDEX {table.quote(index)}"
+    yield Oddity(
+        f"the server lets nobody change rows of {table.config.name}: {said}",
+        f"ALTER TABLE {table.quoted_name} REPLICA IDENTITY {identity}; or change the publication",
+    )
+
+
+def row_security(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Policies that would hide rows from the role."""
+    hidden, role = connection.execute(
+        sa.text("SELECT row_security_active(CAST(:table AS regclass)), quote_ident(current_user)"),
+        {"table": table.quoted_name},
+    ).one()
+    if hidden:
+        yield Oddity(
+            f"row-level security of {table.config.name} applies to the database role {role}, but "
+            "every command that reads rows must see all of them",
+            f"ALTER ROLE {role} BYPASSRLS; or run dekctl as the owner of a table without FORCE ROW "
+            "LEVEL SECURITY",
+        )
+
+
+_ROLE = "SELECT quote_ident(current_user), quote_ident(current_database()) WHERE "
+
+
+def read_only_default(connection: Connection, table: DekTable) -> Iterator[Oddity]:  # noqa: ARG001 - as all
+    """A primary on which the role's transactions are read-only unless they say otherwise."""
+    setting = "current_setting('default_transaction_read_only') = 'on' AND NOT pg_is_in_recovery()"
+    for role, database in connection.execute(sa.text(_ROLE + setting)):
+        yield Oddity(
+            f"transactions of {role} in {database} are read-only by default, so dekctl can write "
+            "nothing; a provider may have set that while the disk is full",
+            f"ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off",
+        )
+
+
+def idle_trigger(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Sessions in which the row trigger does not run."""
+    setting = "current_setting('session_replication_role') = 'replica'"
+    for role, database in connection.execute(sa.text(_ROLE + setting)):
+        yield Oddity(
+            f"session_replication_role of {role} is replica: in such a session the row trigger of "
+            f"{table.config.name} does not run, nor do foreign keys",
+            f"ALTER ROLE {role} IN DATABASE {database} SET session_replication_role = origin",
+        )
+
+
+def references(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Foreign keys of other tables to the plaintext column."""
+    found = connection.execute(
+        sa.text(
+            "SELECT f.conrelid::regclass::text, f.conname FROM pg_constraint AS f "
+            "JOIN pg_attribute AS a ON a.attrelid = f.confrelid AND a.attnum = ANY (f.confkey) "
+            "WHERE f.contype = 'f' AND f.confrelid = CAST(:table AS regclass) "
+            "AND a.attname = :column AND f.conparentid = 0 ORDER BY 1, 2"
+        ),
+        {"table": table.quoted_name, "column": table.config.plaintext_column},
+    )
+    for other, name in found:
+        yield reference(table, other, name)
 
 
 def rights(connection: Connection, table: DekTable) -> Iterator[Oddity]:

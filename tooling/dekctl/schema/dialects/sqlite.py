@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -21,14 +21,39 @@ from dekctl.db import alembic_op as op
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
-from dekctl.schema.dialects.base import Dependent, SchemaDialect, Trigger
+from dekctl.schema.dialects.base import (
+    Dependent,
+    FindOddities,
+    Oddity,
+    SchemaDialect,
+    Trigger,
+    reference,
+)
 
 _WORDS = ("CHECK", "COLLATE", "GENERATED", "CONFLICT", "REFERENCES", "DEFERRABLE", "STRICT")
 """Words that a definition and its copy must contain equally often: no pragma reports them."""
 
 
+def _references(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """Foreign keys of other tables to the plaintext column."""
+    found = connection.execute(
+        sa.text(
+            "SELECT m.name, f.id FROM sqlite_master AS m, pragma_foreign_key_list(m.name) AS f "
+            "WHERE m.type = 'table' AND f.\"table\" = :name COLLATE NOCASE "
+            'AND f."to" = :column COLLATE NOCASE ORDER BY 1, 2'
+        ),
+        {"name": table.config.bare_name, "column": table.config.plaintext_column},
+    )
+    for other, number in found:
+        yield reference(table, other, f"number {number}")
+
+
 class SQLiteSchema(SchemaDialect):
     """SQLite."""
+
+    oddities: ClassVar[Mapping[str, FindOddities]] = {
+        "foreign keys to the plaintext column": _references,
+    }
 
     def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:
         config = table.config
@@ -36,7 +61,14 @@ class SQLiteSchema(SchemaDialect):
             "SELECT type, name, sql FROM sqlite_master "
             "WHERE type IN ('view', 'trigger') ORDER BY 1, 2"
         )
-        return [
+        computed = [
+            Dependent(
+                "generated column", name, f"ALTER TABLE {table.quoted_name} DROP COLUMN {name}"
+            )
+            for name, text in _computed(connection, config.bare_name)
+            if re.search(rf"\b{re.escape(config.plaintext_column)}\b", text, re.IGNORECASE)
+        ]
+        return computed + [
             Dependent(kind, name, f"DROP {kind.upper()} {name}")
             for kind, name, sql in found
             if name != config.trigger
@@ -51,6 +83,9 @@ class SQLiteSchema(SchemaDialect):
             f"SQLite cannot change it: drop it (ALTER TABLE {table.quoted_name} DROP COLUMN "
             f"{table.quote(column.name)}), or name another one in [table]"
         )
+
+    def drop_default(self, table: DekTable, column: Column) -> str:
+        return f"make {table.quoted_name} again without the default of {column.name}"
 
     def drop_index(self, table: DekTable, index: str, *, of_constraint: bool) -> str:
         if of_constraint:
@@ -239,6 +274,16 @@ def _words(definition: str) -> list[str]:
     """The bare words of a definition: no strings, quoted names or comments."""
     quoted = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/"
     return re.findall(r"\w+", re.sub(quoted, " ", definition, flags=re.DOTALL).upper())
+
+
+def _computed(connection: Connection, name: str) -> Iterator[tuple[str, str]]:
+    """Each generated column, and the beginning of its expression."""
+    for column in sa.inspect(connection).get_columns(name):
+        if "computed" in column:
+            # SQLAlchemy reads none where the words GENERATED ALWAYS are left out.
+            own = rf"\b{re.escape(column['name'])}\b[^,]*?\bAS\s*\(([^)]*)"
+            found = re.search(own, _definition(connection, name), re.IGNORECASE)
+            yield column["name"], column["computed"]["sqltext"] or (found[1] if found else "")
 
 
 def _recreate(bind: Connection, name: str, sql: str) -> None:
