@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import audit, library, report, shapes
+from bench import audit, beside, library, quota, report, shapes
 from bench.lab import Lab
 from bench.measure import Measurement, run
 
@@ -261,9 +261,21 @@ def _audit(options: argparse.Namespace) -> str:
     return audit.measure(max(100_000, int(1_000_000 * options.scale)))
 
 
+def _quota(options: argparse.Namespace) -> str:
+    seconds = max(10.0, quota.SECONDS * options.scale)
+    return quota.measure(None if options.print else quota.CHART, seconds)
+
+
+def _beside(options: argparse.Namespace) -> str:
+    measured = beside.measure(max(10_000, int(beside.ROWS_OF_TABLE * options.scale)))
+    return f"{report.machine(None)}\n\n{measured}"
+
+
 PARTS: dict[str, tuple[str, str, Callable[[argparse.Namespace], str]]] = {
     "speed": (report.BEGIN, report.END, _speed),
     "shapes": (shapes.BEGIN, shapes.END, _shapes),
+    "quota": (quota.BEGIN, quota.END, _quota),
+    "beside": (beside.BEGIN, beside.END, _beside),
     "library": (library.BEGIN, library.END, _library),
     "audit": (audit.BEGIN, audit.END, _audit),
 }

@@ -121,6 +121,39 @@ def chart(bars: Sequence[tuple[str, float, str]], title: str) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def lines(series: dict[str, list[tuple[float, float]]], *, most: float, title: str) -> str:
+    """An SVG of lines over seconds, up to ``most``; each has its (second, value) pairs."""
+    height, left, colours = 300, 60, ("#2f6f9f", "#c9b458", "#b03a2e")
+    end = max(at for points in series.values() for at, _ in points)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height + 60}" '
+        f'font-family="sans-serif" font-size="13" role="img" aria-label="{escape(title)}">',
+        f'<rect width="{WIDTH}" height="{height + 60}" fill="#ffffff"/>',
+        f'<text x="16" y="26" font-size="15" fill="#222222">{escape(title)}</text>',
+    ]
+    for part in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = height - part * (height - 50)
+        parts.append(
+            f'<path d="M{left} {y:.0f}H{WIDTH - 20}" stroke="#dddddd"/><text x="{left - 8}" '
+            f'y="{y + 5:.0f}" text-anchor="end" fill="#222222">{part * most:,.0f}</text>'
+        )
+    for i, ((name, points), colour) in enumerate(zip(series.items(), colours, strict=False)):
+        path = " ".join(
+            f"{left + at / end * (WIDTH - left - 20):.1f},"
+            f"{height - min(1.0, value / most) * (height - 50):.1f}"
+            for at, value in points
+        )
+        parts += [
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>',
+            f'<text x="{left + i * 150}" y="{height + 45}" fill="{colour}">{escape(name)}</text>',
+        ]
+    parts.append(
+        f'<text x="{WIDTH - 20}" y="{height + 20}" text-anchor="end" fill="#222222">'
+        f"{end:,.0f} s</text>"
+    )
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def put_between_marks(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Replace what stands between the two marks of a document.
 

@@ -85,6 +85,39 @@ class PostgresServer:
             raise
         return server
 
+    def start_standby(self) -> PostgresServer:
+        """Start a copy of this server that follows it by streaming replication.
+
+        Raises:
+            SandboxError: it could not be made, or it did not start.
+        """
+        standby = PostgresServer(
+            make_home(None, "standby", self._user), self._user, self._bindir, self._settings
+        )
+        standby._password = self._password
+        try:
+            run(
+                [
+                    self._bindir / "pg_basebackup",
+                    f"--pgdata={standby.data_directory}",
+                    "--host=127.0.0.1",
+                    f"--port={self.port}",
+                    f"--username={SUPERUSER}",
+                    "--write-recovery-conf",
+                    "--checkpoint=fast",
+                    "--no-sync",
+                ],
+                log=standby._home.path / "basebackup.log",
+                user=self._user,
+                directory=standby._home.path,
+                environment={**os.environ, "PGPASSWORD": self._password},
+            )
+            standby._launch()
+        except BaseException:
+            standby.stop()
+            raise
+        return standby
+
     @property
     def directory(self) -> Path:
         """The server's folder: its data and its log."""
@@ -220,7 +253,7 @@ class PostgresServer:
             lines = (self.data_directory / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
 
 def _find_bindir() -> Path | None:
