@@ -1,7 +1,7 @@
 """``dekctl audit`` over many events, beside ``json.loads`` alone on the same files.
 
-``python -m bench.audit`` writes the table of ``docs/performance.md``. ``--print`` writes no file;
-``--largest 10000000`` shows that ten million events take no more memory than a hundred thousand.
+``python -m bench.audit`` writes the table of ``docs/performance.md``. ``--print`` writes no file.
+``--linked 10`` shows that ten million events take no more memory than one million.
 """
 
 from __future__ import annotations
@@ -74,6 +74,26 @@ def contest(folder: Path, *, parse: bool) -> None:
     sys.stdout.write(json.dumps({"seconds": seconds}) + "\n")
 
 
+def memory(events: int, links: int) -> str:
+    """The memory of an audit of ``events``, and of the same files under ``links`` names each.
+
+    An event that comes again after so many others is judged again, as if it was another one.
+    """
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        world = write_events(Path(folder), events, 1)
+        files = list(world.trail.rglob("*.json.gz"))
+        for number in (1, links):
+            for file in files:
+                head, _, tail = file.name.rpartition("_")
+                for link in range(1, number):
+                    os.link(file, file.with_name(f"{head}_{link}{tail}"))
+            command = [sys.executable, "-m", "bench.audit", "--audit", folder]
+            found = run(OURS, command, events * number, dict(os.environ))
+            lines.append(f"{found.rows:,} events: {found.rate:,.0f}/s, {found.peak_mb:,.0f} MB")
+    return "\n".join(lines)
+
+
 def measure(largest: int) -> str:
     """The table, for trails of ``largest`` events and of a tenth of that."""
     found: list[tuple[int, Measurement]] = []
@@ -101,12 +121,18 @@ def main() -> None:
     parser.add_argument(
         "--largest", type=int, default=1_000_000, help="events of the largest trail"
     )
+    parser.add_argument(
+        "--linked", type=int, metavar="N", help="print the memory for N times as many events"
+    )
     parser.add_argument("--print", action="store_true", help="print only; write no file")
     parser.add_argument("--parse", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--audit", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.parse or options.audit:
         contest(options.parse or options.audit, parse=options.parse is not None)
+        return
+    if options.linked:
+        sys.stdout.write(f"{memory(options.largest, options.linked)}\n")
         return
     text = measure(options.largest)
     sys.stdout.write(f"{text}\n")
