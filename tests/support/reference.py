@@ -27,13 +27,13 @@ def every_command() -> dict[str, click.Command]:
 
 def exit_codes() -> str:
     """The table of exit codes."""
-    return _table("exit code | meaning", {str(code.value): w for code, w in EXIT_CODES.items()})
+    return table("exit code | meaning", {str(code.value): w for code, w in EXIT_CODES.items()})
 
 
 def variables() -> str:
     """The table of environment variables."""
     names = {", ".join(f"`{n}`" for n in name.split(", ")): w for name, w in VARIABLES.items()}
-    return _table("variable | meaning", names)
+    return table("variable | meaning", names)
 
 
 def global_options() -> str:
@@ -76,10 +76,11 @@ def _options(command: click.Command, context: click.Context) -> str:
         if isinstance(param, click.Option) and not param.hidden:
             names, text = param.get_help_record(context) or ("", "")
             rows[f"`{names}`"] = text.replace("  [", " [")
-    return _table("option | meaning", rows)
+    return table("option | meaning", rows)
 
 
-def _table(head: str, rows: Mapping[str, str]) -> str:
+def table(head: str, rows: Mapping[str, str]) -> str:
+    """A table of two columns, in Markdown."""
     lines = [f"| {cell(key)} | {cell(value)} |" for key, value in rows.items()]
     return "\n".join([f"| {head} |", "|---|---|", *lines])
 
