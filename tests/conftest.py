@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import shutil
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import hypothesis
 import pytest
 import sqlalchemy as sa
@@ -24,12 +22,12 @@ from support.app import AppDatabase, Application, Kind
 from support.cli import Dekctl
 from support.generations import Generations
 from support.kms_standin import KmsStandin
+from support.quick import share_what_libraries_make
 
 
 def pytest_configure() -> None:
-    """Settings of botocore, Hypothesis and signals."""
-    # Every new session would read and parse the models of the APIs again: a tenth of a second each.
-    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    """Settings of libraries, Hypothesis and signals."""
+    share_what_libraries_make()
     # A machine that is busy is no reason to fail.
     hypothesis.settings.register_profile(
         "dekctl", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

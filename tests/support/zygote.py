@@ -115,10 +115,11 @@ def _serve() -> None:
 
     import alembic.command  # noqa: F401, PLC0415 - imported once, for all forks
     import psycopg  # noqa: F401, PLC0415
-    import pymysql  # noqa: F401, PLC0415
 
     from dekctl.cli.registry import load, names  # noqa: PLC0415
+    from support.quick import share_what_libraries_make  # noqa: PLC0415
 
+    share_what_libraries_make()
     for name in names():
         load(name)
     children: dict[int, int] = {}
