@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from dekctl.audit.digests import Digest, read_digest
-from dekctl.ledger.tables import tables, time_text
+from dekctl.ledger.tables import tables
 from dekctl.lifecycle.probe import PROBE_PRIMARY_KEY
 from support.audit_world import (
     ACCOUNT,
@@ -238,15 +238,19 @@ def other_content(scene: Scene) -> None:
     scene.enter(result=json.dumps({"kms_calls": {}}))
 
 
-def only_elsewhere(scene: Scene) -> None:
-    """The files of another Region stay; the run is not of this period."""
-    scene.enter(started_at=time_text(scene.world.hour + 9 * MINUTE), result='{"kms_calls": {}}')
-    for file in (scene.log, *scene.digests):
-        file.unlink()
-    other = DigestSigner(scene.world, region="eu-west-1")
-    other.digest([scene.world.write([])])
-    other.digest([], HOUR)
-    scene.keys = other.public_keys()
+def signed_for(**elsewhere: str) -> Callable[[Scene], None]:
+    """In place of the files there are others that CloudTrail signed, but of something else."""
+
+    def change(scene: Scene) -> None:
+        scene.enter(result='{"kms_calls": {}}')
+        for file in (scene.log, *scene.digests):
+            file.unlink()
+        other = DigestSigner(scene.world, None, **elsewhere)
+        other.digest([scene.world.write([])])
+        other.digest([], HOUR)
+        scene.keys = other.public_keys()
+
+    return change
 
 
 def begins_anew(scene: Scene) -> None:
@@ -326,7 +330,9 @@ FILES: dict[str, tuple[Callable[[Scene], None], set[str]]] = {
     "garbage after the packed data": (garbage, {"missing", "unchecked"}),
     "a second packed file in one": (second_member, {"missing", "unchecked"}),
     "a log file with something else in it": (other_content, {"unchecked"}),
-    "everything of the KEK's Region is removed": (only_elsewhere, {"gap"}),
+    "everything of the KEK's Region is removed": (signed_for(region="eu-west-1"), {"gap"}),
+    "the files are of another account": (signed_for(account="999999999999"), {"gap"}),
+    "the files are of another trail's bucket": (signed_for(bucket="mallorys"), {"gap"}),
     "the record begins anew after the first run": (begins_anew, {"gap"}),
 }
 

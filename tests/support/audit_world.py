@@ -284,10 +284,16 @@ class DigestSigner:
     """Writes digest files as CloudTrail does, signed with a key of its own."""
 
     def __init__(
-        self, world: AuditWorld, key: rsa.RSAPrivateKey | None = None, region: str = REGION
+        self,
+        world: AuditWorld,
+        key: rsa.RSAPrivateKey | None = None,
+        *,
+        region: str = REGION,
+        account: str = ACCOUNT,
+        bucket: str = BUCKET,
     ) -> None:
         self.world = world
-        self.region = region
+        self.region, self.account, self.bucket = region, account, bucket
         self.key = key or _signing_key()
         self.fingerprint = "31e8b5433410dfb61a9dc45cc65b22ff"
         self._last: tuple[str, bytes, str] | None = None
@@ -307,29 +313,29 @@ class DigestSigner:
         start = self.world.hour + begins
         end = start + timedelta(hours=1)
         key = (
-            f"{self.world.root}/CloudTrail-Digest/{self.region}/{end:%Y/%m/%d}/{ACCOUNT}"
+            f"{self.world.root}/CloudTrail-Digest/{self.region}/{end:%Y/%m/%d}/{self.account}"
             f"_CloudTrail-Digest_{self.region}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}"
             f"{'_backfill' if backfill else ''}.json.gz"
         )
         last = self._last
         document = {
-            "awsAccountId": ACCOUNT,
+            "awsAccountId": self.account,
             "digestStartTime": f"{start:%Y-%m-%dT%H:%M:%SZ}",
             "digestEndTime": f"{end:%Y-%m-%dT%H:%M:%SZ}",
-            "digestS3Bucket": BUCKET,
+            "digestS3Bucket": self.bucket,
             "digestS3Object": key,
             "digestPublicKeyFingerprint": self.fingerprint,
             "digestSignatureAlgorithm": "SHA256withRSA",
             "newestEventTime": f"{end:%Y-%m-%dT%H:%M:%SZ}",
             "oldestEventTime": f"{start:%Y-%m-%dT%H:%M:%SZ}",
-            "previousDigestS3Bucket": BUCKET if last else None,
+            "previousDigestS3Bucket": self.bucket if last else None,
             "previousDigestS3Object": last[0] if last else None,
             "previousDigestHashValue": hashlib.sha256(last[1]).hexdigest() if last else None,
             "previousDigestHashAlgorithm": "SHA-256" if last else None,
             "previousDigestSignature": last[2] if last else None,
             "logFiles": [
                 {
-                    "s3Bucket": BUCKET,
+                    "s3Bucket": self.bucket,
                     "s3Object": str(log.relative_to(self.world.trail)),
                     "hashValue": hashlib.sha256(gzip.decompress(log.read_bytes())).hexdigest(),
                     "hashAlgorithm": "SHA-256",
@@ -343,7 +349,7 @@ class DigestSigner:
         text = "\n".join(
             (
                 f"{end:%Y-%m-%dT%H:%M:%SZ}",
-                f"{BUCKET}/{key}",
+                f"{self.bucket}/{key}",
                 hashlib.sha256(content).hexdigest(),
                 last[2] if last else "null",
             )

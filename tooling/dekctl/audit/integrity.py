@@ -22,7 +22,8 @@ class Integrity:
 
     ``by_base_name`` is for files that were copied: then a file's own name identifies it, which
     CloudTrail gives to no second one. ``trail`` is the trail's name: where digests of others are,
-    too, only its own have to cover the whole period.
+    too, only its own have to cover the whole period. Those of another account than ``account``, or
+    of another bucket than ``bucket``, cover nothing, whoever signed them.
 
     Only a digest whose signature is right can say that there is no other file. Of one that nobody
     could verify counts what it names. ``lenient``: that it could not be verified is no finding but
@@ -35,6 +36,8 @@ class Integrity:
     trail: str | None = None
     lenient: bool = False
     regions: frozenset[str] = frozenset()
+    account: str = ""
+    bucket: str = ""
     digests: dict[str, Digest] = field(default_factory=dict)
     logs: dict[str, LogEntry] = field(default_factory=dict)
     checked: int = 0
@@ -170,7 +173,7 @@ class Integrity:
         chains = self._chains()
         due = min(ends, now - LATE)
         for region in sorted(self.regions - {d.region for c in chains.values() for d in c}):
-            if chains and due - begins > HOUR:
+            if (chains or not self.lenient) and due - begins > HOUR:
                 self._gap(f"the Region {region}", begins, due)
         for name, chain in chains.items():
             first, last = min(d.begins for d in chain), max(d.ends for d in chain)
@@ -190,7 +193,8 @@ class Integrity:
         """The digests that have to cover the period; where lenient, only if one was verified."""
         every: dict[str, list[Digest]] = defaultdict(list)
         for digest in self.digests.values():
-            if not digest.is_backfill:
+            of_account = base_name(digest.place).startswith(self.account)
+            if of_account and digest.place.startswith(self.bucket) and not digest.is_backfill:
                 every[digest.chain].append(digest)
         own = {name: found for name, found in every.items() if f"_{self.trail}_" in name}
         for chain in every.values():

@@ -140,7 +140,15 @@ def audit(
     rules = _rules(project, outputs)
     regions = {kek.split(":")[3] for kek in rules.scope.keks if is_key_arn(kek)}
     reading = Reading()
-    integrity = Integrity(findings, source.is_copy, trail.name, lenient, frozenset(regions))
+    integrity = Integrity(
+        findings,
+        source.is_copy,
+        trail.name,
+        lenient,
+        frozenset(regions),
+        f"{outputs.account_id}_",
+        f"{outputs.audit['bucket']}/" if outputs.audit.get("bucket") else "",
+    )
 
     def keys(since: datetime, until: datetime, region: str) -> PublicKeys:
         return trail.public_keys(since, until, region) if known_keys is None else known_keys
