@@ -332,6 +332,7 @@ FILES: dict[str, tuple[Callable[[Scene], None], set[str]]] = {
     "a log file with something else in it": (other_content, {"unchecked"}),
     "everything of the KEK's Region is removed": (signed_for(region="eu-west-1"), {"gap"}),
     "the files are of another account": (signed_for(account="999999999999"), {"gap"}),
+    "the files are of another trail": (signed_for(trail="mallorys"), {"gap"}),
     "the files are of another trail's bucket": (signed_for(bucket="mallorys"), {"gap"}),
     "the record begins anew after the first run": (begins_anew, {"gap"}),
 }

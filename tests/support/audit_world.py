@@ -291,9 +291,11 @@ class DigestSigner:
         region: str = REGION,
         account: str = ACCOUNT,
         bucket: str = BUCKET,
+        trail: str = TRAIL.rpartition("/")[2],
     ) -> None:
         self.world = world
         self.region, self.account, self.bucket = region, account, bucket
+        self.trail = trail
         self.key = key or _signing_key()
         self.fingerprint = "31e8b5433410dfb61a9dc45cc65b22ff"
         self._last: tuple[str, bytes, str] | None = None
@@ -314,7 +316,7 @@ class DigestSigner:
         end = start + timedelta(hours=1)
         key = (
             f"{self.world.root}/CloudTrail-Digest/{self.region}/{end:%Y/%m/%d}/{self.account}"
-            f"_CloudTrail-Digest_{self.region}_files-trail_{REGION}_{end:%Y%m%dT%H%M%SZ}"
+            f"_CloudTrail-Digest_{self.region}_{self.trail}_{REGION}_{end:%Y%m%dT%H%M%SZ}"
             f"{'_backfill' if backfill else ''}.json.gz"
         )
         last = self._last

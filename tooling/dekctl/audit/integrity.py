@@ -21,9 +21,9 @@ class Integrity:
     """Whether the trail's files are as CloudTrail delivered them.
 
     ``by_base_name`` is for files that were copied: then a file's own name identifies it, which
-    CloudTrail gives to no second one. ``trail`` is the trail's name: where digests of others are,
-    too, only its own have to cover the whole period. Those of another account than ``account``, or
-    of another bucket than ``bucket``, cover nothing, whoever signed them.
+    CloudTrail gives to no second one. ``trail`` is the trail's name, if it has one: only its own
+    digests cover the period. Those of other trails, accounts (``account``) or buckets (``bucket``)
+    do not, whoever signed them.
 
     Only a digest whose signature is right can say that there is no other file. Of one that nobody
     could verify counts what it names. ``lenient``: that it could not be verified is no finding but
@@ -191,18 +191,18 @@ class Integrity:
 
     def _chains(self) -> dict[str, list[Digest]]:
         """The digests that have to cover the period; where lenient, only if one was verified."""
-        every: dict[str, list[Digest]] = defaultdict(list)
+        every: dict[str, list[Digest]] = {}
         for digest in self.digests.values():
             of_account = base_name(digest.place).startswith(self.account)
             if of_account and digest.place.startswith(self.bucket) and not digest.is_backfill:
-                every[digest.chain].append(digest)
-        own = {name: found for name, found in every.items() if f"_{self.trail}_" in name}
+                every.setdefault(digest.chain, []).append(digest)
+        if self.trail:
+            every = {name: found for name, found in every.items() if f"_{self.trail}_" in name}
         for chain in every.values():
             chain.sort(key=lambda digest: digest.ends)
-        found = own or every
         if self.lenient:
-            return {n: c for n, c in found.items() if any(d.place in self.verified for d in c)}
-        return found
+            return {n: c for n, c in every.items() if any(d.place in self.verified for d in c)}
+        return every
 
     def _unlisted(self, covered: list[tuple[datetime, datetime]]) -> None:
         """Log files that no digest names although verified digests of their time are there."""
