@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox.process import ServerProcess
 from support.app import AppDatabase
-from support.cli import TOOLING, Dekctl
+from support.cli import Dekctl
+from support.dask_cluster import Cluster, cluster
 from support.kms_standin import KmsStandin
 from support.waiting import wait_until
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 ROWS = 1500
-
-
-@dataclass
-class Cluster:
-    """A scheduler and its workers."""
-
-    address: str
-    start_worker: Callable[[], ServerProcess]
-    scheduler: ServerProcess
-    workers: list[ServerProcess]
-
-
-@contextlib.contextmanager
-def cluster(
-    folder: Path, environ: dict[str, str], workers: int, threads: int = 1
-) -> Iterator[Cluster]:
-    file = folder / "scheduler.json"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DEKCTL_"))}
-    environment = {**kept, **environ, "PYTHONPATH": str(TOOLING)}
-    with contextlib.ExitStack() as stack:
-
-        def start(name: str, module: str, ready: Any, *options: str) -> ServerProcess:
-            process = ServerProcess.start(
-                [
-                    sys.executable,
-                    "-m",
-                    f"distributed.cli.{module}",
-                    "--host",
-                    "127.0.0.1",
-                    *options,
-                ],
-                log=folder / f"{name}.log",
-                ready=ready,
-                environment=environment,
-            )
-            stack.callback(process.stop)
-            return process
-
-        options = ("--scheduler-file", str(file), "--no-dashboard")
-        numbers = itertools.count()
-
-        def start_worker() -> ServerProcess:
-            name = f"worker-{next(numbers)}"
-            return start(
-                name,
-                "dask_worker",
-                lambda _: "Registered to" in (folder / f"{name}.log").read_text(),
-                *options,
-                "--nthreads",
-                str(threads),
-                "--no-nanny",
-                "--local-directory",
-                str(folder),
-            )
-
-        there = start(
-            "scheduler", "dask_scheduler", lambda _: file.exists(), "--port", "0", *options
-        )
-        address = json.loads(file.read_text())["address"]
-        yield Cluster(address, start_worker, there, [start_worker() for _ in range(workers)])
 
 
 @dataclass
@@ -119,13 +54,15 @@ def job(
     return Job(dekctl, postgres_database)
 
 
-def test_a_cluster_does_every_row_though_a_worker_is_killed(
+def test_a_cluster_does_every_row_though_a_worker_is_killed_and_one_joins_late(
     job: Job, dekctl: Dekctl, tmp_path: Path
 ) -> None:
-    with cluster(tmp_path, dekctl.environ, 2) as dask:
+    with cluster(tmp_path, dekctl.environ, 3, tls=True) as dask:
+        assert dask.address.startswith("tls://")
         # A low rate makes the ranges small and the run long enough to be hit in the middle.
         child = job.start(dask, rate=300, rows=200)
         os.kill(dask.workers[0].pid, signal.SIGKILL)
+        dask.start_worker()
 
         done = dekctl.finish(child).expect(0).json
         assert done["quarantined"] == 0

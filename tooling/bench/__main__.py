@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
-from bench import audit, beside, library, quota, report, shapes
+from bench import audit, beside, large, library, quota, report, shapes
 from bench.lab import Lab
 from bench.measure import Measurement, run
+from support.dask_cluster import cluster
 
 TIMES = 3
 """How often what the targets are about is measured: other work on the machine comes and goes."""
@@ -24,6 +26,7 @@ BOTO = "boto3, 64 threads"
 HELD_LATENCY = 0.1
 HELD = "dekctl wrap, held up by KMS (100 ms, 32 calls in flight)"
 HELD_4 = "dekctl wrap --workers 4, each held up by KMS"
+CLUSTER = "dekctl wrap --cluster, one worker, TLS"
 DATABASE = "database alone, one writer (read, COPY, UPDATE join)"
 DATABASE_2 = "database alone, two writers"
 SWAP = "database alone, one writer, compare-and-swap"
@@ -130,7 +133,18 @@ class Bench:
         rewrap = ("rewrap", "--to", target, *two)
         found.append(self.dekctl("dekctl rewrap --workers 2", rows, *rewrap))
         found.append(self.dekctl("dekctl scrub --workers 2", rows, "scrub", "--yes", *two))
-        return found + self._held_back()
+        return found + self._on_a_cluster() + self._held_back()
+
+    def _on_a_cluster(self) -> list[Measurement]:
+        """One worker of a Dask cluster, with TLS; nothing where Dask is not installed."""
+        if find_spec("distributed") is None:
+            return []
+        rows = self.rows(200_000)
+        self.table(rows)
+        environ = self.lab.environment()
+        with cluster(self.lab.folder, environ, 1, tls=True) as dask:
+            command = self.lab.dekctl("wrap", "--cluster", dask.address)
+            return [self.measure(CLUSTER, rows, command, environ)]
 
     def _held_back(self) -> list[Measurement]:
         """One process and four where processors are not what limits them.
@@ -266,6 +280,10 @@ def _quota(options: argparse.Namespace) -> str:
     return quota.measure(None if options.print else quota.CHART, seconds)
 
 
+def _large(options: argparse.Namespace) -> str:
+    return large.measure(max(100_000, int(large.LARGE * options.scale)))
+
+
 def _beside(options: argparse.Namespace) -> str:
     measured = beside.measure(max(10_000, int(beside.ROWS_OF_TABLE * options.scale)))
     return f"{report.machine(None)}\n\n{measured}"
@@ -276,6 +294,7 @@ PARTS: dict[str, tuple[str, str, Callable[[argparse.Namespace], str]]] = {
     "shapes": (shapes.BEGIN, shapes.END, _shapes),
     "quota": (quota.BEGIN, quota.END, _quota),
     "beside": (beside.BEGIN, beside.END, _beside),
+    "large": (large.BEGIN, large.END, _large),
     "library": (library.BEGIN, library.END, _library),
     "audit": (audit.BEGIN, audit.END, _audit),
 }
@@ -304,6 +323,8 @@ def targets(found: dict[str, Measurement]) -> str:
         ("V3, times the seed's loop", 400, v3.rate / seed.rate),
         *((f"V3, part of: {limit}", 0.6, share(limit)) for limit in DATABASE_LIMITS),
     ]
+    if CLUSTER in found:
+        lines.append(("one worker of a cluster, times one", 0.9, found[CLUSTER].rate / wrap.rate))
     table = ["| target | wanted | measured |", "|---|---:|---:|"]
     table += [f"| {name} | {wanted:,} | {value:,.2f} |" for name, wanted, value in lines]
     return "\n".join(table)
