@@ -399,6 +399,8 @@ def test_a_row_whose_key_is_respelled_between_proof_and_write_keeps_its_plaintex
     """A collation finds the row again, but the wrapped key opens with the old spelling only."""
     kind, respelled = INSENSITIVE[app_database.kind]
     if app_database.kind == "postgresql":
+        if not app_database.sql("SELECT 1 FROM pg_collation WHERE collprovider = 'i'"):
+            pytest.skip("this PostgreSQL is built without ICU, as those in wheels are")
         app_database.sql(
             "CREATE COLLATION insensitive (provider = icu, locale = 'und-u-ks-level2', "
             "deterministic = false)"
