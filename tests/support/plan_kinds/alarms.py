@@ -29,6 +29,8 @@ from support.plan_kinds.edits import (
     sets,
 )
 from support.recorded_plans import (
+    change_of,
+    create,
     edit,
 )
 
@@ -58,6 +60,44 @@ ALARMS: Cases = {
     "an alarm watches another unit": (sets(ALARM, unit="Bytes"), "alarm"),
     "whom an alarm tells is not known": (hides(ALARM, "alarm_actions"), "alarm"),
     "Terraform forgets an alarm": (forgets(ALARM), "alarm"),
+    "a second resource overwrites a metric filter": (
+        lambda plan: create(
+            plan,
+            "aws_cloudwatch_log_metric_filter",
+            **{**change_of(plan, FILTER)["before"], "pattern": "{ $.x = 1 }"},
+        ),
+        "alarm",
+    ),
+    "a second resource mutes an alarm": (
+        lambda plan: create(
+            plan,
+            "aws_cloudwatch_metric_alarm",
+            **{**change_of(plan, ALARM)["before"], "alarm_actions": []},
+        ),
+        "alarm",
+    ),
+    "a second resource disables a rule": (
+        lambda plan: create(
+            plan,
+            "aws_cloudwatch_event_rule",
+            **{**change_of(plan, RULE)["before"], "state": "DISABLED"},
+        ),
+        "alarm",
+    ),
+    "a second resource changes a rule's target": (
+        lambda plan: create(
+            plan,
+            "aws_cloudwatch_event_target",
+            **{**change_of(plan, TARGET)["before"], "arn": "arn:aws:sns:eu-central-1:1:x"},
+        ),
+        "alarm",
+    ),
+    "a second resource repeats an alarm": (
+        lambda plan: create(
+            plan, "aws_cloudwatch_metric_alarm", **change_of(plan, ALARM)["before"]
+        ),
+        None,
+    ),
     "an alarm gets another description": (sets(ALARM, alarm_description="new"), None),
     "a rule is deleted": (deletes(RULE), "alarm"),
     "a rule about the trail's bucket is disabled": (

@@ -23,6 +23,7 @@ from support.plan_kinds.edits import (
     adds,
     allow,
     block,
+    both,
     deletes,
     deny,
     forgets,
@@ -33,6 +34,7 @@ from support.plan_kinds.edits import (
     role_arn,
     says,
     sets,
+    unmanaged,
 )
 from support.recorded_plans import (
     Plan,
@@ -151,6 +153,55 @@ BUCKETS: Cases = {
     "the Object Lock is shortened": (locked(days=30), "trail"),
     "the Object Lock is lengthened": (locked(days=730), None),
     "the Object Lock is in years": (locked(days=0, years=2), None),
+    "a second resource shortens the Object Lock": (
+        adds(
+            "aws_s3_bucket_object_lock_configuration",
+            bucket=NAME,
+            rule=[{"default_retention": [{"days": 1, "mode": "GOVERNANCE"}]}],
+        ),
+        "trail",
+    ),
+    "a second resource suspends versioning": (
+        adds(
+            "aws_s3_bucket_versioning",
+            bucket=NAME,
+            versioning_configuration=[{"status": "Suspended"}],
+        ),
+        "trail",
+    ),
+    "a second resource opens public access": (
+        adds("aws_s3_bucket_public_access_block", bucket=NAME),
+        "trail",
+    ),
+    "a second resource changes the default encryption": (
+        adds("aws_s3_bucket_server_side_encryption_configuration", bucket=NAME, rule=[]),
+        "trail",
+    ),
+    "versioning, which was not managed, is suspended": (
+        both(
+            unmanaged(VERSIONING),
+            adds(
+                "aws_s3_bucket_versioning",
+                bucket=NAME,
+                versioning_configuration=[{"status": "Suspended"}],
+            ),
+        ),
+        "trail",
+    ),
+    "public access, which was not managed, is blocked": (
+        both(
+            unmanaged(PUBLIC),
+            adds(
+                "aws_s3_bucket_public_access_block",
+                bucket=NAME,
+                block_public_acls=True,
+                block_public_policy=True,
+                ignore_public_acls=True,
+                restrict_public_buckets=True,
+            ),
+        ),
+        None,
+    ),
     "the Object Lock moves to another bucket": (replaces(LOCK, bucket="other"), "trail"),
     "the public access block moves to another bucket": (replaces(PUBLIC, bucket="other"), "trail"),
     "which bucket the default encryption is of is not known": (

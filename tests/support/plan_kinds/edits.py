@@ -123,6 +123,16 @@ def replica(more: dict[str, Any] | None, *, gone: bool = False) -> Edit:
     return apply
 
 
+def unmanaged(address: str) -> Edit:
+    """Terraform does not know the resource."""
+
+    def apply(plan: Plan) -> Plan:
+        kept = [r for r in plan["resource_changes"] if not r["address"].endswith(address)]
+        return plan | {"resource_changes": kept}
+
+    return apply
+
+
 def adds(type_: str, **values: Any) -> Edit:
     return lambda plan: create(plan, type_, **values)
 

@@ -253,6 +253,15 @@ RIGHTS: Cases = {
         lambda p: existing(p, "aws_kms_custom_key_store", {"id": "cks-2"}, None),
         None,
     ),
+    "a second resource overwrites the app's own policy": (
+        adds(
+            "aws_iam_role_policy",
+            role=APP_NAME,
+            name="dekctl",
+            policy='{"Statement": []}',
+        ),
+        "decrypt",
+    ),
     "another key policy beside the KEK's drops the app": (key_policy(with_role("app")), "decrypt"),
     "another key policy beside the KEK's is not known": (
         both(key_policy(), hides("aws_kms_key_policy.added", "policy")),

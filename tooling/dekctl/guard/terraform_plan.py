@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,19 @@ from dekctl.errors import DekctlError, RefusedError, UsageError
 from dekctl.guard.cloud_control import read_as_aws
 from dekctl.guard.iam import Statement, parse_policy, statements_of_data
 
+_BUCKET_PARTS = (
+    *("lifecycle_configuration", "logging", "object_lock_configuration", "ownership_controls"),
+    *("public_access_block", "server_side_encryption_configuration", "versioning"),
+)
+OVERWRITING: Mapping[str, tuple[str, ...]] = {
+    "aws_cloudwatch_event_rule": ("event_bus_name", "name"),
+    "aws_cloudwatch_event_target": ("event_bus_name", "rule", "target_id"),
+    "aws_cloudwatch_log_metric_filter": ("log_group_name", "name"),
+    "aws_cloudwatch_metric_alarm": ("alarm_name",),
+    "aws_iam_role_policy": ("role", "name"),
+    **{f"aws_s3_bucket_{part}": ("bucket",) for part in _BUCKET_PARTS},
+}
+"""Types of which AWS takes a new one in place of the one that has the same names."""
 HINT = "make it with: terraform show -json PLAN > FILE"
 
 
@@ -192,7 +205,7 @@ def parse_plan(document: Any, source: str) -> TerraformPlan:
             f"a resource change of the plan {source} is missing or malformed: {error}", hint=HINT
         ) from None
     return TerraformPlan(
-        tuple(change for change, mode in everything if mode == "managed"),
+        tuple(_overwritten([change for change, mode in everything if mode == "managed"])),
         tuple(
             change
             for change, mode in everything
@@ -230,6 +243,22 @@ def _change(raw: Mapping[str, Any]) -> tuple[ResourceChange, str]:
         ),
         raw.get("mode", "managed"),
     )
+
+
+def _overwritten(changes: Sequence[ResourceChange]) -> Iterator[ResourceChange]:
+    """The changes; where a new resource overwrites a present one, that becomes what the new is."""
+    new = {
+        (c.type, *(str(c.will(name)) for name in OVERWRITING[c.type])): c
+        for c in changes
+        if c.type in OVERWRITING and c.before is None and all(map(c.will, OVERWRITING[c.type]))
+    }
+    for change in changes:
+        names = (str(change.was(name)) for name in OVERWRITING.get(change.type, ()))
+        over = new.get((change.type, *names))
+        if over is None or change.before is None or change.goes:
+            yield change
+        else:
+            yield replace(over, before=change.before, actions=("update",))
 
 
 def _holds_true(unknown: Any) -> bool:

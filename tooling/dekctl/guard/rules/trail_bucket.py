@@ -50,6 +50,14 @@ NESTED = (
 NOT_READABLE_AT_ONCE = {"GLACIER", "DEEP_ARCHIVE"}
 
 
+PRESUMED: Mapping[str, Mapping[str, Any]] = {
+    "_versioning": {"versioning_configuration": [{"status": "Enabled"}]},
+    "_public_access_block": dict.fromkeys(PUBLIC_ACCESS, True),
+    "_ownership_controls": {"rule": [{"object_ownership": "BucketOwnerEnforced"}]},
+}
+"""How a part of the bucket is taken to be that Terraform does not manage yet."""
+
+
 def find(inputs: Inputs) -> Iterator[Risk]:
     """Every change of a trail's bucket that loses files, or may."""
     for trail in present_trails(inputs.plan):
@@ -65,6 +73,9 @@ def _weakened(plan: TerraformPlan, trail: Trail, change: ResourceChange) -> Iter
     if change.forgotten:
         yield f"a part of {bucket} {FORGOTTEN}"
     part = change.type.removeprefix("aws_s3_bucket")
+    same = [c for c in plan.of(change.type) if c.was("bucket") == trail.bucket]
+    if change.before is None and not same:  # nobody knows how it is now
+        change = replace(change, before=PRESUMED.get(part))
     if part not in ("", "_policy") and change.was("bucket") == trail.bucket and _moves(change):
         change = replace(change, actions=("delete",), after=None, unknown={})
     match part:
