@@ -116,6 +116,41 @@ STORIES = {
             "INSERT INTO encrypted_files SELECT seq, upper(sha2(seq, 256)) FROM seq_1_to_20",
         ),
     ),
+    "unlogged table whose padded key the server computes": (
+        "postgresql",
+        "raw",
+        (
+            "CREATE UNLOGGED TABLE encrypted_files (number INT, id CHAR(8) GENERATED ALWAYS AS "
+            "(number::text) STORED PRIMARY KEY, encryption_key BYTEA NOT NULL)",
+            "INSERT INTO encrypted_files (number, encryption_key) "
+            "SELECT i, sha256(i::text::bytea) FROM generate_series(1, 3) AS i",
+            "CREATE SCHEMA repack",
+            "CREATE FUNCTION repack.repack_trigger() RETURNS trigger LANGUAGE plpgsql "
+            "AS 'BEGIN RETURN NEW; END'",
+            "CREATE TRIGGER repack_trigger AFTER UPDATE ON encrypted_files FOR EACH ROW EXECUTE "
+            "FUNCTION repack.repack_trigger()",
+        ),
+    ),
+    "compressed pages, and a key that two cases and a blank leave equal": (
+        "mariadb",
+        "raw",
+        (
+            "CREATE TABLE encrypted_files (id VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, "
+            "seed INT INVISIBLE DEFAULT 3, encryption_key VARBINARY(64) NOT NULL) "
+            "PAGE_COMPRESSED=1",
+            "INSERT INTO encrypted_files (id, encryption_key) VALUES ('Ab ', unhex(sha2(1, 256))), "
+            "('aC', unhex(sha2(2, 256))), ('b ', unhex(sha2(3, 256)))",
+        ),
+    ),
+    "STRICT table WITHOUT ROWID": (
+        "sqlite",
+        "raw",
+        (
+            "CREATE TABLE encrypted_files (id INTEGER PRIMARY KEY, encryption_key BLOB NOT NULL) "
+            "STRICT, WITHOUT ROWID",
+            "INSERT INTO encrypted_files VALUES (1, randomblob(32)), (-2, randomblob(32))",
+        ),
+    ),
     "row with room for a BLOB only": (
         "mariadb",
         "raw",
