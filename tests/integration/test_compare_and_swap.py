@@ -12,6 +12,7 @@ from dekctl.db.connect import database_of
 from dekctl.db.database import Database
 from dekctl.db.row import Change
 from dekctl.db.table import DekTable
+from dekctl.errors import RowRefusedError
 from sandbox.postgres import PostgresServer
 from support.app import AppDatabase
 from support.cli import Dekctl
@@ -155,3 +156,43 @@ def test_a_row_that_changed_keeps_its_plaintext_when_the_others_are_erased(
         assert moved == [(3,)]
         now = [row.plaintext for row in read(opened, table)]
         assert now == [None, None, None, b"k3", None]
+
+
+def change_plaintexts(opened: Database, table: DekTable, rows: list[Any], *, erase: bool) -> None:
+    changes = [Change(row, (None,)) for row in rows]
+    opened.run(lambda c: table.swap(c, ("plaintext",), changes, erase=erase), write=True)
+
+
+@pytest.mark.parametrize("erase", [False, True])
+def test_a_row_that_a_trigger_spoils_is_told_from_one_that_another_writer_changed(
+    app_database: AppDatabase, erase: bool
+) -> None:
+    opened, table = open_table(app_database, [WRAPPED] * 4)
+    for statement in UNDOING[app_database.kind]:
+        app_database.sql(statement)
+    with opened:
+        rows = read(opened, table)
+        app_database.sql("UPDATE encrypted_files SET kek_id = 'other' WHERE id = 1")
+        with pytest.raises(RowRefusedError, match="makes something else"):
+            change_plaintexts(opened, table, rows, erase=erase)
+        assert read(opened, table)[2] == rows[2]
+        change_plaintexts(opened, table, [rows[0], rows[3]], erase=erase)
+    assert wrapped_keys(app_database) == dict.fromkeys(range(4), b"old")
+
+
+def test_a_trigger_on_a_partition_of_a_partition_is_seen(postgres_database: AppDatabase) -> None:
+    opened, table = open_table(postgres_database, [WRAPPED] * 3)
+    for statement in (
+        "ALTER TABLE encrypted_files RENAME TO leaf",
+        "CREATE TABLE encrypted_files (LIKE leaf INCLUDING ALL) PARTITION BY RANGE (id)",
+        "CREATE TABLE middle PARTITION OF encrypted_files FOR VALUES FROM (0) TO (100) "
+        "PARTITION BY RANGE (id)",
+        "ALTER TABLE middle ATTACH PARTITION leaf FOR VALUES FROM (0) TO (50)",
+        UNDOING["postgresql"][0],
+        UNDOING["postgresql"][1].replace("encrypted_files", "leaf"),
+    ):
+        postgres_database.sql(statement)
+    with opened:
+        rows = read(opened, table)
+        with pytest.raises(RowRefusedError, match="makes something else"):
+            change_plaintexts(opened, table, rows, erase=True)

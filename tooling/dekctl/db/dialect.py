@@ -168,6 +168,13 @@ class Dialect(ABC):
         """What runs on each UPDATE and may copy the old row: "the trigger NAME", and the like."""
         return []
 
+    def may_be_rewritten(self, connection: Connection, table: TableShape) -> bool:
+        """Whether a trigger or rule may make something else of what an UPDATE writes."""
+        return bool(self.copiers(connection, table))
+
+    def run_deferred_triggers(self, connection: Connection) -> None:  # noqa: B027 - most have none
+        """Let triggers run now that wait for the end of the transaction."""
+
     def history_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
         """How many rows of a table's history hold a plaintext; None where it keeps no history."""
         return None
@@ -256,7 +263,8 @@ class Dialect(ABC):
     ) -> int:
         """The same for changes that remove a plaintext.
 
-        Where an UPDATE to a value of the same length overwrites the old bytes, that is done first.
+        Where an UPDATE to a value of the same length overwrites the old bytes, that is done first;
+        the rows that it changes count.
         """
         return self.swap(connection, table, columns, changes)
 

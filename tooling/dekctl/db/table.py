@@ -14,7 +14,7 @@ from dekctl.db.database import Database
 from dekctl.db.inspection import inspect_table
 from dekctl.db.row import Change, PrimaryKey, Row
 from dekctl.db.shape import Shard, TableShape
-from dekctl.errors import RefusedError
+from dekctl.errors import RefusedError, RowRefusedError
 
 MAX_ROWS_READ = 20_000
 """Maximum number of rows that a statement reads to find a shard's, or a page if that is larger."""
@@ -34,7 +34,6 @@ class DekTable(TableShape):
             DatabaseError: the database cannot be reached.
         """
         self.database = database
-        self._has_copiers: bool | None = None
         columns = inspect_table(database, config)
         preparer = database.engine.dialect.identifier_preparer
         super().__init__(config, columns, database.dialect, preparer)
@@ -89,12 +88,6 @@ class DekTable(TableShape):
         """How many rows of its history hold a plaintext; None where it keeps no history."""
         with self.database.transaction(patient=True) as connection:
             return self.database.dialect.history_rows(connection, self)
-
-    def _may_be_changed_by_others(self, connection: Connection) -> bool:
-        """Whether a trigger or rule may keep something else than what is written."""
-        if self._has_copiers is None:
-            self._has_copiers = bool(self.database.dialect.copiers(connection, self))
-        return self._has_copiers
 
     def _shard_filter(self, shard: Shard | None) -> str | None:
         if shard is None:
@@ -332,18 +325,34 @@ class DekTable(TableShape):
 
         Returns:
             The primary keys of rows that another writer changed or removed.
+
+        Raises:
+            RowRefusedError: a trigger or rule made something else of a row; roll back.
+            DatabaseError: the database refused.
         """
         if not changes:
             return []
         dialect = self.database.dialect
         swap = dialect.erase if erase else dialect.swap
         written = swap(connection, self, columns, changes)
-        if written == len(changes) and not self._may_be_changed_by_others(connection):
+        # Asked after the write: nobody can make a trigger now, until the transaction ends.
+        if written == len(changes) and not dialect.may_be_rewritten(connection, self):
             return []
+        dialect.run_deferred_triggers(connection)
         # Which ones? A row that is now as wanted was written, here or by a commit whose response
         # was lost; every other one was changed by another writer.
         now = {
             row.pk: row.fingerprint()
             for row in self.fetch(connection, [c.row.pk for c in changes], due_sql="1 = 1")
         }
-        return [c.row.pk for c in changes if now.get(c.row.pk) != c.after(columns)]
+        other = [c.row.pk for c in changes if now.get(c.row.pk) != c.after(columns)]
+        if len(other) > len(changes) - written:
+            reason = (
+                f"a trigger or rule of {self.config.name} makes something else of what is written"
+            )
+            raise RowRefusedError(
+                f"{reason}, so a key might be lost",
+                hint="let it leave the key columns alone, then run the same command again",
+                reason=reason,
+            )
+        return other

@@ -236,14 +236,16 @@ class MySQL(MySQLErrors, MySQLExposure):
             return int(cursor.rowcount)
         overwrite = f"t.{table.quoted('plaintext')} = changed.dekctl_filler"
         cursor.execute(join + ", ".join([overwrite, *kept]) + unchanged, values)
-        if cursor.rowcount == len(changes):  # then all are locked as they were read
+        overwritten = int(cursor.rowcount)
+        if overwritten == len(changes):  # then all are locked as they were read
             cursor.execute(join + ", ".join([*sets, *kept]), new)
-            return int(cursor.rowcount)
+            return overwritten
         then = [
             replace(change, row=replace(change.row, plaintext=one))
             for change, one in zip(changes, fillers, strict=True)
         ]
-        return self._write(connection, table, columns, then)
+        self._write(connection, table, columns, then)
+        return overwritten
 
     def _self_updating(self, connection: Connection, table: TableShape) -> list[str]:
         if table.quoted_name not in self._self_updating_columns:

@@ -34,21 +34,24 @@ class MySQLExposure(Dialect):
         ]
 
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
+        triggers = self._triggers(connection, table)
+        names = [f"the trigger {name}" for name in triggers if name != table.config.trigger]
+        return [*names, *(["system versioning"] if self._is_versioned(connection, table) else [])]
+
+    def may_be_rewritten(self, connection: Connection, table: TableShape) -> bool:
+        # Who may not create triggers sees none. That our own is seen shows that all are.
+        return self._triggers(connection, table) != [table.config.trigger]
+
+    def _triggers(self, connection: Connection, table: TableShape) -> list[str]:
         found = connection.execute(
             sa.text(
                 "SELECT trigger_name FROM information_schema.triggers "
                 "WHERE event_object_table = :name AND event_manipulation = 'UPDATE' "
-                "AND event_object_schema = COALESCE(:schema, DATABASE()) "
-                "AND trigger_name <> :own ORDER BY 1"
+                "AND event_object_schema = COALESCE(:schema, DATABASE()) ORDER BY 1"
             ),
-            {
-                "name": table.config.bare_name,
-                "schema": table.config.schema,
-                "own": table.config.trigger,
-            },
-        ).scalars()
-        names = [f"the trigger {name}" for name in found]
-        return [*names, *(["system versioning"] if self._is_versioned(connection, table) else [])]
+            {"name": table.config.bare_name, "schema": table.config.schema},
+        )
+        return list(found.scalars())
 
     def history_rows(self, connection: Connection, table: TableShape) -> int | None:
         if not table.has("plaintext") or not self._is_versioned(connection, table):

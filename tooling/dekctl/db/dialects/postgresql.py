@@ -150,8 +150,8 @@ class PostgreSQL(PostgreSQLErrors):
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
         found = connection.execute(
             sa.text(
-                "WITH parts AS (SELECT CAST(:name AS regclass)::oid AS part UNION "
-                "SELECT inhrelid FROM pg_inherits WHERE inhparent = CAST(:name AS regclass)) "
+                "WITH RECURSIVE parts AS (SELECT CAST(:name AS regclass)::oid AS part UNION "
+                "SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part) "
                 "SELECT 'the trigger ' || tgname FROM pg_trigger JOIN parts ON part = tgrelid "
                 "WHERE NOT tgisinternal AND tgtype & 16 > 0 AND tgname <> :own "  # 16: on UPDATE
                 "UNION SELECT 'the rule ' || rulename FROM pg_rewrite "
@@ -160,6 +160,9 @@ class PostgreSQL(PostgreSQLErrors):
             {"name": table.quoted_name, "own": table.config.trigger},
         )
         return list(found.scalars())
+
+    def run_deferred_triggers(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
         return [
