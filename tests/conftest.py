@@ -45,6 +45,7 @@ LONGEST = (
     "test_privileges",
     "test_own_table_page",
     "test_terraform",
+    "test_application",
     "test_cluster",
     "test_workers",
 )

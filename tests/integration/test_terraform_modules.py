@@ -104,4 +104,3 @@ def test_example_applies_and_then_has_nothing_to_change(tmp_path: Path) -> None:
         assert tenants["blue"]["kek"]["arn"] != tenants["green"]["kek"]["arn"]
         assert set(tenants["green"]["audit"].values()) == {None, False}, "it has no trail"
         assert tenants["blue"]["audit"]["trail_arn"].endswith("trail/files-blue-trail")
-        example.destroy()
