@@ -316,10 +316,9 @@ tf-fmt: tf-found install ## Format the Terraform files and write their README ta
 	@$(TOOL) -m tfkit.docs
 
 .PHONY: tf-lint
-tf-lint: tf-found install ## Check format, validity and README tables of Terraform; run Checkov on the plans
+tf-lint: tf-found install ## Check format and README tables of Terraform; plan every root, and run Checkov on the plans
 	@$(TERRAFORM) fmt -check -diff -recursive terraform
 	@$(TOOL) -m tfkit.docs --check
-	@$(TOOL) -m tfkit.validate
 	@$(MAKE) checkov
 	@rm -rf .dekctl/plans
 	@$(TOOL) -m tfkit.plans .dekctl/plans

@@ -57,12 +57,6 @@ def test_module_refuses_wrong_inputs(module: str, tmp_path: Path) -> None:
     assert f"Success! {text.count('expect_failures')} passed, 0 failed" in said
 
 
-# The other roots are planned or applied by tests, and `make lint` validates all of them.
-@pytest.mark.parametrize("root", ["bootstrap", "examples/batch-array"])
-def test_root_is_valid(root: str, tmp_path: Path) -> None:
-    assert "valid" in _open(tmp_path, root).run("validate", "-no-color")
-
-
 def test_files_are_formatted(tmp_path: Path) -> None:
     try:
         workspace = Workspace(tmp_path, ".")

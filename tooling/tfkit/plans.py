@@ -1,9 +1,9 @@
 """Renders the plan of every root for static checks: ``python -m tfkit.plans FOLDER``.
 
-A first plan shows no key policy, because the roles it names do not exist yet. So the emulators'
-environments are applied to moto's server first, and of the others the roles and the KEK (their
-buckets alone would take a minute); the plans that are kept then hold the policies in full. The
-bootstrap and the examples are planned only.
+A first plan shows no key policy, because the roles it names do not exist yet. So the environment
+local is applied to moto's server first, and of production the roles and the KEK (its buckets alone
+would take a minute); the plans that are kept then hold the policies in full. The bootstrap and the
+examples are planned only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tfkit.terraform import MOTO_ACCOUNT, TerraformError, Workspace
 
 FIRST: dict[str, tuple[str, ...]] = {
     "local": (),
-    "localstack": (),
     "production": ("module.dekctl.module.kek",),
 }
-"""What is applied before the plan. Staging has production's files (`environments/shared`)."""
+"""What is applied before the plan. Staging has production's files (`environments/shared`), and
+localstack is local without a trail."""
 _ARN = f"arn:aws:{{}}:us-east-1:{MOTO_ACCOUNT}:{{}}"
 _ROLE = f"arn:aws:iam::{MOTO_ACCOUNT}:role"
 _ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")

@@ -17,14 +17,6 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 MIRROR = "registry.terraform.io/hashicorp/aws"
-ENVIRONMENTS = ("local", "localstack", "staging", "production")
-ROOTS = (
-    "bootstrap",
-    *(f"environments/{name}" for name in ENVIRONMENTS),
-    "examples/batch-array",
-    "examples/own-table",
-    "modules/dekctl/examples/two-tenants",
-)
 MOTO_ACCOUNT = "123456789012"
 EXAMPLE_ACCOUNT = "111122223333"
 TIMEOUT_SECONDS = 600
