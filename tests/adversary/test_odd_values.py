@@ -222,3 +222,22 @@ def test_a_result_that_no_run_wrote_counts_as_none(result: Any) -> None:
 def test_a_time_that_dekctl_did_not_write_is_none(text: str | None) -> None:
     assert parse_time(text) is None
     assert parse_result(text) is None
+
+
+@pytest.mark.parametrize("keks", [2, 30])
+def test_sqlite_counts_every_row_whatever_its_kek_and_version_are(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, keks: int
+) -> None:
+    make_app(sqlite_database, rows=40)
+    dekctl.json("schema", "expand")
+    set_of = "UPDATE encrypted_files SET wrapped_key = x'00', "
+    sqlite_database.sql(f"{set_of} kek_id = 'k' || (id % {keks}), wrapped_key_version = 'V2'")
+    sqlite_database.sql("UPDATE encrypted_files SET kek_id = NULL WHERE id = 1")
+    sqlite_database.sql("UPDATE encrypted_files SET kek_id = 5 WHERE id = 2")
+    sqlite_database.sql("UPDATE encrypted_files SET wrapped_key_version = NULL WHERE id = 3")
+    told = dekctl.json("status")
+    assert (told["rows"], told["both"]) == (40, 40)
+    assert sum(kek["rows"] for kek in told["keks"]) == 40
+    sqlite_database.sql("UPDATE encrypted_files SET kek_id = CAST(x'ff' AS TEXT) WHERE id = 4")
+    told = dekctl.json("status")
+    assert (told["rows"], sum(kek["rows"] for kek in told["keks"])) == (40, 40)

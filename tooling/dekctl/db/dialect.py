@@ -205,6 +205,25 @@ class Dialect(ABC):
     def shard_number(self, key: Sequence[str], *, is_integer: bool) -> str:
         """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
 
+    def count_groups(
+        self, connection: Connection, rows: str, by: Sequence[str], moment: str | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Count all rows of a large table by the values of some columns.
+
+        Args:
+            connection: an open transaction.
+            rows: SQL that selects the rows.
+            by: names of columns that it selects, whose values make the groups.
+            moment: a column that it selects, whose least and greatest value is wanted.
+
+        Returns:
+            For each group its values, the number of rows, and the least and greatest ``moment``.
+        """
+        names = ", ".join(by)
+        ends = f"min({moment}), max({moment})" if moment else "NULL, NULL"
+        query = f"SELECT {names}, count(*), {ends} FROM ({rows}) AS t GROUP BY {names}"
+        return [tuple(found) for found in connection.exec_driver_sql(query)]
+
     def revoked(self, tables: Sequence[str]) -> list[str]:  # noqa: ARG002
         """SQL that takes from everybody what new (quoted) tables may have been granted them."""
         return []

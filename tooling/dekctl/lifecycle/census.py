@@ -65,13 +65,14 @@ def table_status(
     wrapped = _is_null(table, "wrapped")
     kek = table.quoted("kek") if table.has("kek") else "NULL"
     version = table.quoted("version") if table.has("version") else "NULL"
-    at = table.quoted("wrapped_at") if table.has("wrapped_at") else "NULL"
-    query = (
-        f"SELECT kek, version, no_plaintext, no_wrapped, count(*), min(moment), max(moment) FROM ("
+    has_time = table.has("wrapped_at")
+    moment = f", {table.quoted('wrapped_at')} AS moment" if has_time else ""
+    rows_of = (
         f"SELECT {kek} AS kek, {version} AS version, {plaintext} AS no_plaintext, "
-        f"{wrapped} AS no_wrapped, {at} AS moment FROM {table.quoted_name}) AS t "
-        f"GROUP BY kek, version, no_plaintext, no_wrapped"
+        f"{wrapped} AS no_wrapped{moment} "
+        f"FROM {table.quoted_name}"
     )
+    by = ("kek", "version", "no_plaintext", "no_wrapped")
     counts = dict.fromkeys(ROW_STATES, 0)
     keks: list[dict[str, Any]] = []
     with table.database.transaction(patient=True) as connection:
@@ -83,7 +84,9 @@ def table_status(
             rows,
             first,
             last,
-        ) in connection.exec_driver_sql(query):
+        ) in table.database.dialect.count_groups(
+            connection, rows_of, by, "moment" if has_time else None
+        ):
             counts[_state(bool(no_plaintext), bool(no_wrapped))] += rows
             if not no_wrapped:
                 keks.append(

@@ -148,17 +148,16 @@ def _uses_of(table: DekTable) -> list[Use]:
         return []
     # The seed's own script may have left out the columns that say how a key was wrapped.
     kek, version = (table.quoted(c) if table.has(c) else "NULL" for c in ("kek", "version"))
-    query = (
-        f"SELECT kek, version, count(*) FROM (SELECT {kek} AS kek, {version} AS version "
-        f"FROM {table.quoted_name} WHERE {table.has_value('wrapped')}) AS t "
-        "GROUP BY kek, version"
+    rows_of = (
+        f"SELECT {kek} AS kek, {version} AS version "
+        f"FROM {table.quoted_name} WHERE {table.has_value('wrapped')}"
     )
     with table.database.transaction(patient=True) as connection:
-        found = connection.exec_driver_sql(query).all()
+        found = table.database.dialect.count_groups(connection, rows_of, ("kek", "version"))
     config = table.config
     return [
         Use(config.name, config.context_name, text_of(k), text_of(v) or V1, rows)
-        for k, v, rows in found
+        for k, v, rows, _, _ in found
     ]
 
 

@@ -24,6 +24,7 @@ from dekctl.db.shape import TableShape
 from dekctl.kms.context import NoText
 
 _HASH = "dekctl_hash"
+_FEW_GROUPS = 16
 READ_SECONDS = 30.0
 """How long a transaction that only reads may wait until it can begin."""
 
@@ -166,6 +167,33 @@ class SQLite(Dialect):
 
     def estimate_rows(self, connection: Connection, table: TableShape) -> int | None:  # noqa: ARG002
         return None  # it has none; rows are counted up to a limit
+
+    def count_groups(
+        self, connection: Connection, rows: str, by: Sequence[str], moment: str | None = None
+    ) -> list[tuple[Any, ...]]:
+        # GROUP BY sorts all rows, for a quarter of the speed. Groups are few, nearly always.
+        names = ", ".join(by)
+        groups = connection.exec_driver_sql(
+            f"SELECT DISTINCT {names} FROM ({rows}) LIMIT {_FEW_GROUPS + 1}"
+        ).all()
+        if not groups or len(groups) > _FEW_GROUPS:
+            return super().count_groups(connection, rows, by, moment)
+        wanted = ["count(*)"]
+        for i in range(len(groups)):
+            same = " AND ".join(
+                f"{column} IS ?{i * len(by) + j + 1}" for j, column in enumerate(by)
+            )
+            wanted.append(f"sum(CASE WHEN {same} THEN 1 ELSE 0 END)")
+            for end in ("min", "max"):
+                wanted.append(f"{end}(CASE WHEN {same} THEN {moment} END)" if moment else "NULL")
+        total, *found = connection.exec_driver_sql(
+            f"SELECT {', '.join(wanted)} FROM ({rows})",
+            tuple(value for group in groups for value in group),
+        ).one()
+        counted = [(*g, *found[3 * i : 3 * i + 3]) for i, g in enumerate(groups)]
+        if sum(group[len(by)] for group in counted) != total:  # by a text that is not UTF-8
+            return super().count_groups(connection, rows, by, moment)
+        return counted
 
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
         found = connection.exec_driver_sql(
