@@ -196,3 +196,20 @@ def test_a_trigger_on_a_partition_of_a_partition_is_seen(postgres_database: AppD
         rows = read(opened, table)
         with pytest.raises(RowRefusedError, match="makes something else"):
             change_plaintexts(opened, table, rows, erase=True)
+
+
+def test_a_hidden_trigger_that_empties_the_wrapped_key_costs_no_key(
+    mariadb_database: AppDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, table = open_table(mariadb_database, [WRAPPED] * 3)
+    mariadb_database.sql(
+        "CREATE TRIGGER guard BEFORE UPDATE ON encrypted_files FOR EACH ROW "
+        "SET NEW.wrapped_key = IF(NEW.encryption_key <=> OLD.encryption_key, NEW.wrapped_key, NULL)"
+    )
+    with opened:
+        # Without the right TRIGGER a role sees none.
+        monkeypatch.setattr(opened.dialect, "may_be_rewritten", lambda *_: False)
+        changes = [Change(row, (None,)) for row in read(opened, table)]
+        with pytest.raises(RowRefusedError):
+            opened.run(lambda c: table.swap(c, ("plaintext",), changes, erase=True), write=True)
+        assert [row.plaintext for row in read(opened, table)] == [b"k0", b"k1", b"k2"]

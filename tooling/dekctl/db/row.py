@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dekctl.errors import RowRefusedError
 from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.context import NoText
 
@@ -99,6 +100,16 @@ class Change:
             new.get("version", old.version),
             new.get("kek", old.kek),
         )
+
+
+def refused_by_trigger(table: str) -> RowRefusedError:
+    """What to raise where a row is not what was written to it."""
+    reason = f"a trigger or rule of {table} makes something else of what is written"
+    return RowRefusedError(
+        f"{reason}, so a key might be lost",
+        hint="let it leave the key columns alone, then run the same command again",
+        reason=reason,
+    )
 
 
 def filler(stored: str | bytes) -> str | bytes:

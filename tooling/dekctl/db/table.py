@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from dekctl.config import TableConfig
 from dekctl.db.database import Database
 from dekctl.db.inspection import inspect_table
-from dekctl.db.row import Change, PrimaryKey, Row
+from dekctl.db.row import Change, PrimaryKey, Row, refused_by_trigger
 from dekctl.db.shape import Shard, TableShape
-from dekctl.errors import RefusedError, RowRefusedError
+from dekctl.errors import RefusedError
 
 MAX_ROWS_READ = 20_000
 """Maximum number of rows that a statement reads to find a shard's, or a page if that is larger."""
@@ -347,12 +347,5 @@ class DekTable(TableShape):
         }
         other = [c.row.pk for c in changes if now.get(c.row.pk) != c.after(columns)]
         if len(other) > len(changes) - written:
-            reason = (
-                f"a trigger or rule of {self.config.name} makes something else of what is written"
-            )
-            raise RowRefusedError(
-                f"{reason}, so a key might be lost",
-                hint="let it leave the key columns alone, then run the same command again",
-                reason=reason,
-            )
+            raise refused_by_trigger(self.config.name)
         return other

@@ -18,7 +18,7 @@ from dekctl.db.dialects.mysql_ddl import keep_ddl_out_of_queues
 from dekctl.db.dialects.mysql_errors import MySQLErrors
 from dekctl.db.dialects.mysql_exposure import MySQLExposure
 from dekctl.db.dialects.mysql_session import begin_session, own_options, unknown_option
-from dekctl.db.row import Change, filler
+from dekctl.db.row import Change, filler, refused_by_trigger
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
 
@@ -186,8 +186,11 @@ class MySQL(MySQLErrors, MySQLExposure):
         changes: list[Change],
     ) -> int:
         # InnoDB writes a value of the same length into the old one's place, in the clustered index.
-        fillers = [filler(change.row.plaintext or b"") for change in changes]
-        return self._write(connection, table, columns, changes, fillers)
+        overwritten = [
+            replace(c, row=replace(c.row, plaintext=filler(c.row.plaintext or b"")))
+            for c in changes
+        ]
+        return self._write(connection, table, columns, changes, overwritten)
 
     def _write(
         self,
@@ -195,22 +198,29 @@ class MySQL(MySQLErrors, MySQLExposure):
         table: TableShape,
         columns: Sequence[str],
         changes: list[Change],
-        fillers: Sequence[bytes | str] | None = None,
+        overwritten: Sequence[Change] = (),
     ) -> int:
+        """Write changes; with ``overwritten`` first each plaintext by the one of the row there."""
         batch = batch_of(columns, changes)
         rows = batch.rows
         keys = table.quoted_key
         wanted = [*keys, *map(table.quoted, batch.sent)]
-        if fillers is not None:
+        print_type = "CAST('' AS BINARY(32)) AS"
+        if overwritten:
             wanted.append(f"{table.quoted('plaintext')} AS dekctl_filler")
-            rows = [(*row[:-1], one, row[-1]) for row, one in zip(rows, fillers, strict=True)]
+            wanted.append(f"{print_type} dekctl_overwritten")
+            prints = [row[-1] for row in batch_of(columns, overwritten).rows]
+            rows = [
+                (*row[:-1], change.row.plaintext, then, row[-1])
+                for row, change, then in zip(rows, overwritten, prints, strict=True)
+            ]
         temporary = "dekctl_changes"
         cursor: Any = connection.connection.cursor()
         # Not kept for the next page: the application may change a column's type in between.
         cursor.execute(f"DROP TEMPORARY TABLE IF EXISTS {temporary}")
         cursor.execute(
             f"CREATE TEMPORARY TABLE {temporary} (PRIMARY KEY ({', '.join(keys)})) "
-            f"AS SELECT {', '.join(wanted)}, CAST('' AS BINARY(32)) AS dekctl_fingerprint "
+            f"AS SELECT {', '.join(wanted)}, {print_type} dekctl_fingerprint "
             f"FROM {table.quoted_name} WHERE FALSE"
         )
         # The server takes no larger packet than its limit.
@@ -229,23 +239,19 @@ class MySQL(MySQLErrors, MySQLExposure):
             lambda sql: f"CAST(CONVERT({sql} USING utf8mb4) AS BINARY) = CAST(%s AS BINARY)",
         )
         print_now = table.fingerprint_of("t", batch.hashed)
-        unchanged = f" WHERE {known} AND {print_now} = changed.dekctl_fingerprint"
-        new = list(batch.set_once.values())
-        if fillers is None:
-            cursor.execute(join + ", ".join([*sets, *kept]) + unchanged, new + values)
+        unchanged = f" WHERE {known} AND {print_now} = changed."
+        assign = ", ".join([*sets, *kept])
+        new = [*batch.set_once.values(), *values]
+        if not overwritten:
+            cursor.execute(f"{join}{assign}{unchanged}dekctl_fingerprint", new)
             return int(cursor.rowcount)
-        overwrite = f"t.{table.quoted('plaintext')} = changed.dekctl_filler"
-        cursor.execute(join + ", ".join([overwrite, *kept]) + unchanged, values)
-        overwritten = int(cursor.rowcount)
-        if overwritten == len(changes):  # then all are locked as they were read
-            cursor.execute(join + ", ".join([*sets, *kept]), new)
-            return overwritten
-        then = [
-            replace(change, row=replace(change.row, plaintext=one))
-            for change, one in zip(changes, fillers, strict=True)
-        ]
-        self._write(connection, table, columns, then)
-        return overwritten
+        overwrite = ", ".join([f"t.{table.quoted('plaintext')} = changed.dekctl_filler", *kept])
+        cursor.execute(f"{join}{overwrite}{unchanged}dekctl_fingerprint", values)
+        locked = int(cursor.rowcount)
+        cursor.execute(f"{join}{assign}{unchanged}dekctl_overwritten", new)
+        if cursor.rowcount != locked:  # nobody else can have changed them
+            raise refused_by_trigger(table.config.name)
+        return locked
 
     def _self_updating(self, connection: Connection, table: TableShape) -> list[str]:
         if table.quoted_name not in self._self_updating_columns:
