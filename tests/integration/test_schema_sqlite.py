@@ -189,3 +189,28 @@ def test_a_scrubbed_key_is_not_in_the_file_any_more(
     dekctl("scrub", "--yes").expect(0)
     content = Path(file).read_bytes()
     assert not [pk for pk, dek in app.deks.items() if dek in content]
+
+
+@pytest.mark.parametrize(
+    "made_by",
+    [
+        "(id INT PRIMARY KEY, encryption_key BLOB NOT NULL)",
+        "(id INTEGER PRIMARY KEY DESC, encryption_key BLOB NOT NULL)",
+        "(id TEXT COLLATE NOCASE PRIMARY KEY, encryption_key BLOB NOT NULL)",
+        "(id ANY PRIMARY KEY, encryption_key BLOB NOT NULL) STRICT",
+    ],
+)
+def test_that_a_table_cannot_be_copied_is_said_before_anything_is_changed(
+    sqlite_database: AppDatabase, dekctl: Dekctl, made_by: str
+) -> None:
+    database = sqlite_database
+    database.sql(f"CREATE TABLE encrypted_files {made_by}")
+    dekctl.configure(f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n')
+    said = "dekctl cannot copy the SQLite table encrypted_files without changing its"
+    assert f"warn  table encrypted_files: {said}" in dekctl("doctor").expect(0).stdout
+    assert said in dekctl("wrap", "--dry-run").expect(0).stderr
+    for options in ([], ["--sql"]):
+        assert said in dekctl("schema", "expand", *options).expect(3).stderr
+    assert [name for (name,) in database.sql("SELECT name FROM sqlite_master WHERE sql > ''")] == [
+        "encrypted_files"
+    ]

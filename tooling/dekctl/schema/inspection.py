@@ -161,6 +161,12 @@ FINDINGS: tuple[Finding, ...] = (
         refuses=EVERYWHERE,
     ),
     Finding(
+        "tables that cannot be copied",
+        "SQLite lets a column be NULL only in a copy of the table, which must lose nothing.",
+        kinds.of_database("tables that cannot be copied"),
+        refuses=frozenset({"expand", "script"}),
+    ),
+    Finding(
         "unique indexes on a version or KEK",
         "All rows may share one KEK.",
         kinds.unique_columns,

@@ -65,7 +65,8 @@ def schema_changes(connection: Connection, table: DekTable) -> Iterator[Oddity]:
 def copied_tables(connection: Connection, table: DekTable) -> Iterator[Oddity]:
     """Tables that online schema changes left behind, with the same keys."""
     config = table.config
-    pattern = re.compile(_COPY.pattern.replace("{name}", re.escape(config.bare_name)))
+    name = re.escape(config.bare_name)
+    pattern = re.compile(_COPY.pattern.replace("{name}", name), re.IGNORECASE)
     found = connection.execute(
         sa.text(
             "SELECT table_name FROM information_schema.columns WHERE column_name = :column "

@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import PendingRollbackError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from dekctl.db import alembic_op as op
-from dekctl.db.shape import Column
+from dekctl.db.shape import Column, Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
 from dekctl.schema.dialects.base import (
@@ -48,11 +48,46 @@ def _references(connection: Connection, table: DekTable) -> Iterator[Oddity]:
         yield reference(table, other, f"number {number}")
 
 
+def _uncopyable(connection: Connection, table: DekTable) -> Iterator[Oddity]:
+    """A table that expand would have to copy, and could not: tried on an empty one in memory."""
+    if table.stage is not Stage.LEGACY or table.column("plaintext").nullable:
+        return
+    # Other tables, too: foreign keys refer to them.
+    made_by = connection.execute(
+        sa.text(
+            "SELECT sql FROM sqlite_master WHERE sql LIKE 'CREATE TABLE %' AND name NOT LIKE "
+            "'sqlite_%' OR tbl_name = :name AND type = 'index' AND sql > '' ORDER BY type DESC"
+        ),
+        {"name": table.config.bare_name},
+    ).scalars()
+    from alembic.operations import Operations  # noqa: PLC0415 - slow to import
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - as above
+
+    memory = sa.create_engine("sqlite://")
+    try:
+        with memory.begin() as trial:
+            for statement in made_by:
+                trial.exec_driver_sql(statement)
+            if "AUTOINCREMENT" in _words(_definition(trial, table.config.bare_name)):
+                _keep_sequence(trial, table.config.bare_name, 1)
+            with Operations.context(MigrationContext.configure(trial)):
+                rebuild(table, table.config.plaintext_column, nullable=True, offline=False)
+    except RefusedError as refusal:
+        yield Oddity(refusal.message, refusal.hint or "")
+    except DBAPIError as error:
+        name, column = table.config.bare_name, table.config.plaintext_column
+        unread = _refusal(name, column, f"its definition ({error.orig})", nullable=True)
+        yield Oddity(unread.message, unread.hint or "")
+    finally:
+        memory.dispose()
+
+
 class SQLiteSchema(SchemaDialect):
     """SQLite."""
 
     oddities: ClassVar[Mapping[str, FindOddities]] = {
         "foreign keys to the plaintext column": _references,
+        "tables that cannot be copied": _uncopyable,
     }
 
     def dependents(self, connection: Connection, table: DekTable) -> list[Dependent]:
