@@ -47,6 +47,26 @@ def test_a_key_that_a_text_column_cannot_hold_is_set_aside_by_restore_and_its_re
     assert database.sql("SELECT id FROM encrypted_files WHERE encryption_key IS NULL") == [(2,)]
 
 
+@pytest.mark.parametrize("size", ["1", "2"])
+def test_a_page_that_begins_after_itself_ends_the_run(
+    postgres_database: AppDatabase, dekctl: Dekctl, size: str
+) -> None:
+    database = postgres_database
+    for statement in (
+        "CREATE DOMAIN number AS INT",
+        "CREATE FUNCTION is_after(number, smallint) RETURNS boolean LANGUAGE sql IMMUTABLE "
+        "AS 'SELECT true'",
+        "CREATE OPERATOR > (LEFTARG = number, RIGHTARG = smallint, FUNCTION = is_after)",
+        "CREATE TABLE encrypted_files (id number PRIMARY KEY, encryption_key BYTEA)",
+        "INSERT INTO encrypted_files SELECT i, sha256(i::text::bytea) FROM generate_series(1, 3) i",
+    ):
+        database.sql(statement.replace(":", r"\:"))
+    configure(dekctl, database)
+    said = dekctl("wrap", "--dry-run", "--batch-size", size).expect(3).stderr
+    assert "takes a primary key of encrypted_files for greater than itself" in said
+    assert "hint: set primary_key in [table] to another unique key of the table" in said
+
+
 ODD = {
     "encryption_key = 12345": "plaintext",
     "encryption_key = 1.5": "plaintext",

@@ -154,7 +154,7 @@ class DekTable(TableShape):
             shard: read only this part of the table.
 
         Raises:
-            RefusedError: the page begins with the row that it should begin after.
+            RefusedError: the row that the page should begin after is in it.
         """
         where: list[str] = []
         parameters: dict[str, Any] = {}
@@ -170,7 +170,8 @@ class DekTable(TableShape):
             statement += " WHERE " + " AND ".join(where)
         statement += f" ORDER BY {', '.join(self.quoted_key)} LIMIT {int(size)}"
         rows = self._rows(connection, statement, parameters)
-        if rows and after is not None and rows[0].pk == tuple(after):
+        last = None if after is None else tuple(after)
+        if last is not None and any(row.pk == last for row in rows):
             raise RefusedError(
                 f"the server takes a primary key of {self.config.name} for greater than itself, so "
                 "a run would never end: what is read is not what is stored, or compared otherwise "
