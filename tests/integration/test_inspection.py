@@ -28,8 +28,10 @@ def test_doctor_a_dry_run_and_expand_say_what_is_odd(
         [line] = [line for line in lines if odd.said in line and "  table encrypted_files" in line]
         assert line.startswith(f"{odd.word}  table encrypted_files: ")
         others = [other for other in lines if other != line and odd.said not in other]
-        known = ("a column of keys", "versioning", "the generated column", "would drop both",
-                 "the trigger pt_osc_app_upd", "its generated columns")  # fmt: skip
+        known = (
+            *("a column of keys", "versioning", "the generated column", "would drop both"),
+            *("the trigger pt_osc_app_upd", "its generated columns", "is published by"),
+        )
         assert all(any(text in other for text in known) for other in others)
         if odd.named:
             made = "\n".join(f"{statement};" for statement in odd.made_by)
@@ -54,7 +56,8 @@ def test_the_page_lists_every_finding() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["view", "generated column", "column list of a publication", "function", "policy",
+    ["view", "view of a partition", "generated column", "column list of a publication",
+     "function", "policy",
      "view on MariaDB", "generated column on MariaDB", "trigger on MariaDB", "view on SQLite",
      "generated column on SQLite"],
 )  # fmt: skip
@@ -83,6 +86,15 @@ STORIES = {
         (
             "CREATE DOMAIN dek AS BYTEA CHECK (octet_length(VALUE) = 32)",
             "CREATE TABLE encrypted_files (id INT PRIMARY KEY, encryption_key dek NOT NULL)",
+            "INSERT INTO encrypted_files VALUES (1, sha256('1')), (2, sha256('2'))",
+        ),
+    ),
+    "domain with a default": (
+        "postgresql",
+        "raw",
+        (
+            "CREATE DOMAIN dek AS BYTEA DEFAULT 'none'",
+            "CREATE TABLE encrypted_files (id INT PRIMARY KEY, encryption_key dek)",
             "INSERT INTO encrypted_files VALUES (1, sha256('1')), (2, sha256('2'))",
         ),
     ),

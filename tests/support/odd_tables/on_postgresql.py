@@ -13,6 +13,16 @@ ODD = {
         ),
         "the view key_prints uses encryption_key",
     ),
+    "view of a partition": Odd(
+        "postgresql",
+        (
+            PG.format("") + " PARTITION BY RANGE (id)",
+            "CREATE TABLE later PARTITION OF encrypted_files DEFAULT PARTITION BY RANGE (id)",
+            "CREATE TABLE files_0 PARTITION OF later DEFAULT",
+            "CREATE VIEW key_prints AS SELECT sha256(encryption_key) FROM files_0",
+        ),
+        "the view key_prints uses encryption_key",
+    ),
     "generated column": Odd(
         "postgresql",
         (PG.format(", print BYTEA GENERATED ALWAYS AS (sha256(encryption_key)) STORED"),),
@@ -215,6 +225,17 @@ ODD = {
         (
             "CREATE TABLE encrypted_files (id INT NOT NULL UNIQUE, encryption_key BYTEA NOT NULL)",
             "CREATE PUBLICATION to_warehouse FOR TABLE encrypted_files (id)",
+        ),
+        "the server lets nobody change rows of encrypted_files",
+        expand=3,
+    ),
+    "partition whose rows nobody can change": Odd(
+        "postgresql",
+        (
+            PG.format("") + " PARTITION BY RANGE (id)",
+            "CREATE TABLE files_0 PARTITION OF encrypted_files DEFAULT",
+            "ALTER TABLE files_0 REPLICA IDENTITY NOTHING",
+            "CREATE PUBLICATION to_warehouse FOR TABLE encrypted_files",
         ),
         "the server lets nobody change rows of encrypted_files",
         expand=3,

@@ -213,7 +213,11 @@ class SchemaDialect(ABC):
         """
         config = table.config
         kind = _StoredType(metadata["plaintext_type"])
-        column: sa.Column[Any] = sa.Column(config.plaintext_column, kind, nullable=True)
+        # A domain may have a default, which the rows that are there would get.
+        default = sa.text("NULL") if self.has_domains else None
+        column: sa.Column[Any] = sa.Column(
+            config.plaintext_column, kind, nullable=True, server_default=default
+        )
         op.add_column(config.bare_name, column, schema=config.schema)
 
     def drop_index(self, table: DekTable, index: str, *, of_constraint: bool) -> str:

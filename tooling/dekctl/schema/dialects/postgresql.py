@@ -68,6 +68,11 @@ class PostgreSQLSchema(SchemaDialect):
                     hint="create that domain again, or restore dekctl_tables from a backup",
                 )
         super().add_plaintext(table, metadata)
+        # A domain's default comes back here, where it is none of the rows that are there.
+        config = table.config
+        op.alter_column(
+            config.bare_name, config.plaintext_column, schema=config.schema, server_default=None
+        )
 
     # -- what is odd about a table -------------------------------------------------------------
 
@@ -86,10 +91,9 @@ class PostgreSQLSchema(SchemaDialect):
     def publications(self, connection: Connection, table: DekTable) -> list[str]:
         found = connection.execute(
             sa.text(
-                "SELECT DISTINCT p.pubname::text FROM pg_publication AS p CROSS JOIN LATERAL "
-                "pg_get_publication_tables(p.pubname) AS t WHERE t.relid IN (SELECT "
-                "CAST(:table AS regclass)::oid UNION SELECT inhrelid FROM pg_inherits "
-                "WHERE inhparent = CAST(:table AS regclass)) AND NOT EXISTS ("
+                f"{_PARTS} SELECT DISTINCT p.pubname::text FROM pg_publication AS p "
+                "CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) AS t "
+                "WHERE t.relid IN (SELECT part FROM parts) AND NOT EXISTS ("
                 # As JSON, because there are no column lists before 15.
                 "SELECT FROM pg_publication_rel AS r WHERE r.prpubid = p.oid "
                 "AND r.prrelid = t.relid AND to_jsonb(r) ->> 'prattrs' IS NOT NULL) ORDER BY 1"
@@ -184,7 +188,13 @@ class PostgreSQLSchema(SchemaDialect):
 
 DIALECT = PostgreSQLSchema()
 
-_DEPENDENTS = """
+_PARTS = """
+WITH RECURSIVE parts AS (SELECT CAST(:table AS regclass)::oid AS part UNION
+    SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part)
+"""
+"""The table and its partitions, at every level."""
+_DEPENDENTS = f"""
+{_PARTS}
 SELECT DISTINCT
     CASE WHEN r.oid IS NOT NULL THEN CASE v.relkind WHEN 'm' THEN 'materialized view'
             WHEN 'v' THEN 'view' ELSE 'rule' END
@@ -205,7 +215,10 @@ LEFT JOIN pg_attribute AS g ON g.attrelid = d.refobjid AND g.attgenerated <> '' 
 LEFT JOIN pg_publication_rel AS pr
     ON d.classid = 'pg_publication_rel'::regclass AND pr.oid = d.objid
 LEFT JOIN pg_publication AS p ON p.oid = pr.prpubid
-WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = CAST(:table AS regclass)
+LEFT JOIN pg_trigger AS t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT part FROM parts)
+    -- A partition's copy of a trigger goes with it; before 13 there is no such column.
+    AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0'
     AND a.attname = :column AND d.classid <> 'pg_constraint'::regclass
     AND (d.deptype = 'n' OR g.attname IS NOT NULL)
 ORDER BY 1, 2

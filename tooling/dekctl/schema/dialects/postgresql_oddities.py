@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,9 +111,12 @@ def unchangeable(connection: Connection, table: DekTable) -> Iterator[Oddity]:
         {"table": table.quoted_name},
     ).one_or_none() or ("", True)
     identity = "DEFAULT" if is_primary else f"USING INDEX {table.quote(index)}"
+    named = re.search(r'"([^"]+)"', diagnosis.message_primary)
+    other = named is not None and named[1] != table.config.bare_name  # a partition
+    place = table.quote(named[1]) if named is not None and other else table.quoted_name
     yield Oddity(
         f"the server lets nobody change rows of {table.config.name}: {said}",
-        f"ALTER TABLE {table.quoted_name} REPLICA IDENTITY {identity}; or change the publication",
+        f"ALTER TABLE {place} REPLICA IDENTITY {identity}; or change the publication",
     )
 
 
