@@ -67,6 +67,27 @@ def test_a_page_that_begins_after_itself_ends_the_run(
     assert "hint: set primary_key in [table] to another unique key of the table" in said
 
 
+def test_an_event_trigger_that_refuses_temporary_tables_is_no_row_s_fault(
+    postgres_database: AppDatabase, dekctl: Dekctl
+) -> None:
+    database = postgres_database
+    dekctl.hidden.append(DEK)
+    database.sql("CREATE TABLE encrypted_files (id INT PRIMARY KEY, encryption_key BYTEA)")
+    database.sql("INSERT INTO encrypted_files VALUES (1, :key)", key=DEK)
+    configure(dekctl, database)
+    dekctl("schema", "expand").expect(0)
+    database.sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql "
+        "AS 'BEGIN RAISE EXCEPTION ''no DDL''; END'"
+    )
+    database.sql("CREATE EVENT TRIGGER no_ddl ON ddl_command_start EXECUTE FUNCTION refuse()")
+    said = dekctl("wrap", "--keep-going").expect(6).stderr
+    assert "an event trigger of the database refuses the temporary table" in said
+    assert "quarantined" not in said
+    database.sql("DROP EVENT TRIGGER no_ddl")
+    dekctl("wrap").expect(0)
+
+
 ODD = {
     "encryption_key = 12345": "plaintext",
     "encryption_key = 1.5": "plaintext",

@@ -20,6 +20,7 @@ from dekctl.db.dialects.postgresql_session import own_options, session_sql, unkn
 from dekctl.db.psycopg_dates import read_every_date
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
+from dekctl.errors import DatabaseError
 
 
 class PostgreSQL(PostgreSQLErrors):
@@ -262,7 +263,7 @@ def _send(
         f"AS {rows_now} WITH NO DATA"
     )
     compare = f"SELECT * FROM pg_temp.{name} LIMIT 0; {rows_now} LIMIT 0"
-    cursor.execute(f"{create}; {compare}")
+    _set_up(cursor, f"{create}; {compare}")
     columns, columns_now = _column_types(cursor), _column_types(cursor)
     if columns != columns_now:  # it was made before a column's type was changed
         cursor.execute(f"DROP TABLE pg_temp.{name}; {create}; {compare}")
@@ -277,6 +278,20 @@ def _send(
         for row in rows:
             copy.write_row(row)
     return f"pg_temp.{name}"
+
+
+def _set_up(cursor: Any, statements: str) -> None:
+    """Execute what makes a temporary table: no row is in it, so no row is to blame for an error."""
+    import psycopg  # noqa: PLC0415 - optional; here it is installed
+
+    try:
+        cursor.execute(statements)
+    except psycopg.errors.RaiseException as error:
+        raise DatabaseError(
+            "an event trigger of the database refuses the temporary table through which dekctl "
+            f"writes; the server's log shows its error (SQLSTATE {error.sqlstate})",
+            hint="let it pass CREATE TABLE AS in pg_temp, then run the same command again",
+        ) from None
 
 
 def _column_types(cursor: Any) -> list[tuple[Any, ...]]:
