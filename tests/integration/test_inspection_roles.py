@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from sqlalchemy import make_url
 
+from sandbox.mariadb import MariaDBServer
 from support.app import AppDatabase
 from support.cli import Dekctl
+
+
+def test_a_server_whose_transactions_are_read_only_by_default(
+    mariadb_database: AppDatabase, mariadb_server: MariaDBServer, dekctl: Dekctl
+) -> None:
+    database = mariadb_database
+    database.sql("CREATE TABLE encrypted_files (id INT PRIMARY KEY, encryption_key BLOB)")
+    dekctl.configure(f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n')
+    mariadb_server.sql("SET GLOBAL tx_read_only = ON")
+    try:
+        refused = dekctl("schema", "expand").expect(3).stderr
+        assert "transactions are read-only by default" in refused
+        mariadb_server.sql(refused.rpartition("hint: ")[2].strip())
+        dekctl("schema", "expand").expect(0)
+    finally:
+        mariadb_server.sql("SET GLOBAL tx_read_only = OFF")
 
 
 def test_a_role_that_sees_not_every_row_or_may_not_write(

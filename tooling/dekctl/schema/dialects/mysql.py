@@ -46,6 +46,7 @@ class MySQLSchema(SchemaDialect):
         "online schema changes": mysql_oddities.schema_changes,
         "copies of the table": mysql_oddities.copied_tables,
         "foreign keys to the plaintext column": mysql_oddities.references,
+        "read-only by default": mysql_oddities.read_only_default,
         "system versioning": mysql_oddities.histories,
         "row format": mysql_oddities.row_formats,
         "binlog format": mysql_oddities.binlog_formats,

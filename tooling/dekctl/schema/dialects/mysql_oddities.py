@@ -83,6 +83,17 @@ def copied_tables(connection: Connection, table: DekTable) -> Iterator[Oddity]:
             )
 
 
+def read_only_default(connection: Connection, table: DekTable) -> Iterator[Oddity]:  # noqa: ARG001 - as all
+    """Sessions whose transactions are read-only unless they say otherwise."""
+    for name in ("tx_read_only", "transaction_read_only"):  # MariaDB's, and MySQL's
+        if _variable(connection, name) == "ON":
+            yield Oddity(
+                f"transactions are read-only by default ({name}), so dekctl can write nothing",
+                f"SET GLOBAL {name} = OFF",
+            )
+            return
+
+
 def references(connection: Connection, table: DekTable) -> Iterator[Oddity]:
     """Foreign keys of other tables to the plaintext column."""
     found = connection.execute(
