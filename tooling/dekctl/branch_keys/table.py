@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -39,6 +40,7 @@ class RunTransaction(Protocol):
     def __call__(self, work: Callable[[Connection], Any], *, write: bool = False) -> Any: ...
 
 
+@cache  # SQLAlchemy keeps what it has compiled for each table object
 def branch_keys_table(schema: str | None) -> sa.Table:
     """The table as the lineage ``migrations/ledger`` makes it, at the newest revision."""
     return sa.Table(

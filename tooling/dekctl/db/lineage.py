@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,12 +39,7 @@ class Lineage:
     @property
     def versions(self) -> sa.Table:
         """Alembic's version table: one row, or none at the base."""
-        return sa.Table(
-            self.version_table,
-            sa.MetaData(),
-            sa.Column("version_num", sa.String(32), primary_key=True),
-            schema=self.schema,
-        )
+        return _version_table(self.version_table, self.schema)
 
     def revisions(self) -> list[str]:
         """The ids of all revisions that this dekctl has, the oldest first.
@@ -112,3 +108,9 @@ def migrations_folder() -> Path:
     here = Path(__file__).resolve()
     packed = here.parents[1] / "_migrations"
     return packed if packed.is_dir() else here.parents[3] / "migrations"
+
+
+@cache  # SQLAlchemy keeps what it has compiled for each table object
+def _version_table(name: str, schema: str | None) -> sa.Table:
+    number = sa.Column("version_num", sa.String(32), primary_key=True)
+    return sa.Table(name, sa.MetaData(), number, schema=schema)
