@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy.engine import make_url
 
+from dekctl.config import EnvConfig, TableConfig
+from dekctl.db.connect import database_of
+from dekctl.db.table import DekTable
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 
@@ -42,9 +46,12 @@ LATE = (
 )
 
 
-def drop_wrapped_keys(database: AppDatabase, column: str = "encryption_key") -> None:
+def drop_wrapped_keys(
+    database: AppDatabase, column: str = "encryption_key", name: str = "dropping"
+) -> None:
     for statement in DROPPING[database.kind]:
-        database.sql(statement.format(column=column))
+        named = statement.replace("TRIGGER dropping", f"TRIGGER {name}")
+        database.sql(named.format(column=column))
 
 
 def assert_refused_and_complete(dekctl: Dekctl, app: Application, *command: str) -> None:
@@ -55,9 +62,9 @@ def assert_refused_and_complete(dekctl: Dekctl, app: Application, *command: str)
     assert app.rows() == before
 
 
-def drop_trigger(database: AppDatabase) -> None:
+def drop_trigger(database: AppDatabase, name: str = "dropping") -> None:
     of_table = " ON encrypted_files" if database.kind == "postgresql" else ""
-    database.sql("DROP TRIGGER dropping" + of_table)
+    database.sql(f"DROP TRIGGER {name}{of_table}")
 
 
 def test_scrub_loses_no_key_to_it(app_database: AppDatabase, dekctl: Dekctl, make_app: Any) -> None:
@@ -66,6 +73,10 @@ def test_scrub_loses_no_key_to_it(app_database: AppDatabase, dekctl: Dekctl, mak
     drop_wrapped_keys(app_database)
     assert_refused_and_complete(dekctl, app, "scrub", "--yes")
     drop_trigger(app_database)
+    with database_of(EnvConfig("test", database_url=app_database.url)) as opened:
+        table = DekTable(opened, TableConfig())
+        with opened.transaction() as connection:  # dekctl's own needs no second reading
+            assert not opened.dialect.may_be_rewritten(connection, table)
     assert dekctl.json("scrub", "--yes")["changed"] == 3
 
 
@@ -80,6 +91,38 @@ def test_rewrap_loses_no_key_to_it(
     dekctl.use_env_kek()
     drop_wrapped_keys(app_database, "kek_id")
     assert_refused_and_complete(dekctl, app, "rewrap")
+
+
+@pytest.mark.parametrize("kind", ["postgres_database", "mariadb_database"])
+def test_one_under_the_name_of_dekctls_own_is_seen_too(
+    kind: str, request: pytest.FixtureRequest, dekctl: Dekctl, make_app: Any
+) -> None:
+    database: AppDatabase = request.getfixturevalue(kind)
+    app = make_app(database, rows=3)
+    own = app.config.trigger
+    dekctl("migrate").expect(0)
+    drop_trigger(database, own)
+    drop_wrapped_keys(database, name=own)
+    if kind == "mariadb_database":  # the first of its two writes must be let through
+        drop_trigger(database, own)
+        database.sql(
+            f"CREATE TRIGGER {own} BEFORE UPDATE ON encrypted_files FOR EACH ROW "
+            "IF NEW.encryption_key IS NULL THEN SET NEW.wrapped_key = NULL; END IF"
+        )
+    assert_refused_and_complete(dekctl, app, "scrub", "--yes")
+
+
+@pytest.mark.parametrize("name", ["zz_dekctl_encrypted_files", '"drop-on-change"', "on$change"])
+def test_on_sqlite_it_is_seen_whatever_its_name_is(
+    name: str, expanded_app: Application, dekctl: Dekctl
+) -> None:
+    database = expanded_app.database
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    dekctl("schema", "contract", "--yes").expect(0)
+    dekctl.use_env_kek()
+    drop_wrapped_keys(database, "kek_id", name)
+    assert_refused_and_complete(dekctl, expanded_app, "rewrap")
 
 
 def test_one_that_waits_for_the_commit_is_seen_too(

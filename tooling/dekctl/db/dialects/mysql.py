@@ -17,13 +17,16 @@ from dekctl.db.dialect import ResiduePlace, Timeouts
 from dekctl.db.dialects.mysql_ddl import keep_ddl_out_of_queues
 from dekctl.db.dialects.mysql_errors import MySQLErrors
 from dekctl.db.dialects.mysql_exposure import MySQLExposure
-from dekctl.db.dialects.mysql_session import begin_session, own_options, unknown_option
+from dekctl.db.dialects.mysql_session import (
+    OWN_WRITE,
+    begin_session,
+    own_options,
+    unknown_option,
+)
 from dekctl.db.row import Change, filler, refused_by_trigger
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
 
-OWN_WRITE = "@dekctl_own_write"
-"""The user variable by which the row trigger knows dekctl's own sessions."""
 MAX_STATEMENT = 1_024_000
 """Bytes of one INSERT of many rows, as the driver has it."""
 

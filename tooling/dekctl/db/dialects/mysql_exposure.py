@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.db.dialect import Dialect, KeyLog
+from dekctl.db.dialects.mysql_session import OWN_WRITE
 from dekctl.db.shape import TableShape
 
 UNREACHABLE_SECONDS = 3600.0
@@ -34,24 +35,31 @@ class MySQLExposure(Dialect):
         ]
 
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
-        triggers = self._triggers(connection, table)
-        names = [f"the trigger {name}" for name in triggers if name != table.config.trigger]
+        names = [
+            f"the trigger {name}"
+            for name, _ in self._triggers(connection, table)
+            if name != table.config.trigger
+        ]
         return [*names, *(["system versioning"] if self._is_versioned(connection, table) else [])]
 
     def may_be_rewritten(self, connection: Connection, table: TableShape) -> bool:
         # Who may not create triggers sees none. That our own is seen shows that all are.
-        return self._triggers(connection, table) != [table.config.trigger]
+        return [
+            name == table.config.trigger and f"AND {OWN_WRITE} IS NULL THEN" in body
+            for name, body in self._triggers(connection, table)
+        ] != [True]
 
-    def _triggers(self, connection: Connection, table: TableShape) -> list[str]:
+    def _triggers(self, connection: Connection, table: TableShape) -> list[tuple[str, str]]:
+        """The triggers on UPDATE: names and bodies."""
         found = connection.execute(
             sa.text(
-                "SELECT trigger_name FROM information_schema.triggers "
+                "SELECT trigger_name, action_statement FROM information_schema.triggers "
                 "WHERE event_object_table = :name AND event_manipulation = 'UPDATE' "
                 "AND event_object_schema = COALESCE(:schema, DATABASE()) ORDER BY 1"
             ),
             {"name": table.config.bare_name, "schema": table.config.schema},
         )
-        return list(found.scalars())
+        return [(name, body) for name, body in found]
 
     def history_rows(self, connection: Connection, table: TableShape) -> int | None:
         if not table.has("plaintext") or not self._is_versioned(connection, table):

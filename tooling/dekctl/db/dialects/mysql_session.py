@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+OWN_WRITE = "@dekctl_own_write"
+"""The user variable by which the row trigger knows dekctl's own sessions."""
 SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 """Strict: a value that does not fit is an error, never cut silently. No ANSI_QUOTES, ORACLE or
 NO_BACKSLASH_ESCAPES, which change what a statement means; no NO_ZERO_DATE, with which an old table

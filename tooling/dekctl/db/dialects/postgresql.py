@@ -16,7 +16,12 @@ from sqlalchemy.types import TypeEngine
 from dekctl.db.batch import batch_of, is_known
 from dekctl.db.dialect import ResiduePlace
 from dekctl.db.dialects.postgresql_errors import PostgreSQLErrors
-from dekctl.db.dialects.postgresql_session import own_options, session_sql, unknown_option
+from dekctl.db.dialects.postgresql_session import (
+    OWN_WRITE,
+    own_options,
+    session_sql,
+    unknown_option,
+)
 from dekctl.db.psycopg_dates import read_every_date
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
@@ -149,16 +154,26 @@ class PostgreSQL(PostgreSQLErrors):
         return int(found) if found >= 0 else None  # -1: never analysed
 
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
+        return self._rewriters(connection, table, own="")
+
+    def may_be_rewritten(self, connection: Connection, table: TableShape) -> bool:
+        # One that only has the name of our own may fire for dekctl's writes, too.
+        own = f"AND (current_setting('{OWN_WRITE}'::text, true) IS DISTINCT FROM 'on'::text)"
+        return bool(self._rewriters(connection, table, own))
+
+    def _rewriters(self, connection: Connection, table: TableShape, own: str) -> list[str]:
+        """Triggers and rules on UPDATE, without our own: its definition contains ``own``."""
         found = connection.execute(
             sa.text(
                 "WITH RECURSIVE parts AS (SELECT CAST(:name AS regclass)::oid AS part UNION "
                 "SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part) "
-                "SELECT 'the trigger ' || tgname FROM pg_trigger JOIN parts ON part = tgrelid "
-                "WHERE NOT tgisinternal AND tgtype & 16 > 0 AND tgname <> :own "  # 16: on UPDATE
+                "SELECT 'the trigger ' || tgname FROM pg_trigger AS t JOIN parts ON part = tgrelid "
+                "WHERE NOT tgisinternal AND tgtype & 16 > 0 "  # 16: on UPDATE
+                "AND (tgname <> :name_of_own OR position(:own IN pg_get_triggerdef(t.oid)) = 0) "
                 "UNION SELECT 'the rule ' || rulename FROM pg_rewrite "
                 "JOIN parts ON part = ev_class WHERE ev_type = '2' ORDER BY 1"  # UPDATE
             ),
-            {"name": table.quoted_name, "own": table.config.trigger},
+            {"name": table.quoted_name, "name_of_own": table.config.trigger, "own": own},
         )
         return list(found.scalars())
 

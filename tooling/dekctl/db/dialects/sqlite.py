@@ -29,6 +29,12 @@ READ_SECONDS = 30.0
 """How long a transaction that only reads may wait until it can begin."""
 
 
+def bare_words(sql: str) -> list[str]:
+    """The bare words of a definition, in capitals: no strings, quoted names or comments."""
+    quoted = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/"
+    return re.findall(r"[\w$]+", re.sub(quoted, " ", sql.upper(), flags=re.DOTALL))
+
+
 def _hash(*key: object) -> int:
     return zlib.crc32(repr(key).encode())
 
@@ -196,17 +202,30 @@ class SQLite(Dialect):
         return counted
 
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
-        found = connection.exec_driver_sql(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
-            "AND tbl_name = ? COLLATE NOCASE AND name <> ? ORDER BY name",
-            (table.config.bare_name, table.config.trigger),
-        )
-        # Before ON stands the event; a name that contains UPDATE is named once too often.
+        # Before ON stands the event.
         return [
             f"the trigger {name}"
-            for name, sql in found
-            if "UPDATE" in re.split(r"\bON\b", sql, flags=re.IGNORECASE)[0].upper()
+            for name, sql in self._triggers(connection, table)
+            if name != table.config.trigger
+            and "UPDATE" in (words := bare_words(sql))[: words.index("ON")]
         ]
+
+    def may_be_rewritten(self, connection: Connection, table: TableShape) -> bool:
+        # Our own is taken away while plaintexts are written, and others do not fire it. One that
+        # only has its name may.
+        own = f" AFTER UPDATE OF {table.quoted('plaintext')} ON {table.quoted_name} "
+        return any(
+            name != table.config.trigger or own not in sql
+            for name, sql in self._triggers(connection, table)
+        )
+
+    def _triggers(self, connection: Connection, table: TableShape) -> list[tuple[str, str]]:
+        found = connection.exec_driver_sql(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
+            "AND tbl_name = ? COLLATE NOCASE ORDER BY name",
+            (table.config.bare_name,),
+        )
+        return [(name, sql) for name, sql in found]
 
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:  # noqa: ARG002
         return [

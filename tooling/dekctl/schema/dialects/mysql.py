@@ -15,8 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.db import alembic_op as op
-from dekctl.db.dialects.mysql import OWN_WRITE
-from dekctl.db.dialects.mysql_session import SQL_MODE
+from dekctl.db.dialects.mysql_session import OWN_WRITE, SQL_MODE
 from dekctl.db.shape import Column
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from dekctl.db import alembic_op as op
+from dekctl.db.dialects.sqlite import bare_words
 from dekctl.db.shape import Column, Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import DatabaseError, RefusedError
@@ -68,7 +69,7 @@ def _uncopyable(connection: Connection, table: DekTable) -> Iterator[Oddity]:
         with memory.begin() as trial:
             for statement in made_by:
                 trial.exec_driver_sql(statement)
-            if "AUTOINCREMENT" in _words(_definition(trial, table.config.bare_name)):
+            if "AUTOINCREMENT" in bare_words(_definition(trial, table.config.bare_name)):
                 _keep_sequence(trial, table.config.bare_name, 1)
             with Operations.context(MigrationContext.configure(trial)):
                 rebuild(table, table.config.plaintext_column, nullable=True, offline=False)
@@ -219,7 +220,7 @@ def rebuild(table: DekTable, column: str, *, nullable: bool, offline: bool) -> N
     # Views and triggers of other tables that name this one would make renaming the copy fail.
     legacy = bind.exec_driver_sql("PRAGMA legacy_alter_table").scalar_one()
     bind.exec_driver_sql("PRAGMA legacy_alter_table = ON")
-    words = _words(definition)
+    words = bare_words(definition)
     try:
         # The comparison finds whatever reflection warns about.
         with (
@@ -284,7 +285,7 @@ def _describe(bind: Connection, quoted: str, name: str, column: str) -> dict[str
         sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name"),
         {"name": name},
     )
-    words = _words(_definition(bind, name))
+    words = bare_words(_definition(bind, name))
     return {
         "columns": columns,
         "foreign keys": keys,
@@ -303,12 +304,6 @@ def _definition(bind: Connection, name: str) -> str:
             {"name": name},
         ).scalar_one()
     )
-
-
-def _words(definition: str) -> list[str]:
-    """The bare words of a definition: no strings, quoted names or comments."""
-    quoted = r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/"
-    return re.findall(r"\w+", re.sub(quoted, " ", definition, flags=re.DOTALL).upper())
 
 
 def _computed(connection: Connection, name: str) -> Iterator[tuple[str, str]]:
