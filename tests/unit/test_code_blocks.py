@@ -6,11 +6,8 @@ import json
 import re
 import shutil
 import subprocess
-import textwrap
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import jsonschema
 import pytest
@@ -18,58 +15,13 @@ import pytest
 from dekctl.config import EnvConfig, TableConfig
 from dekctl.config.json_schema import json_schema
 from dekctl.config.settings import settings_of
-from support.pages import PAGES, ROOT
+from support.pages import PAGES, ROOT, RUN_BY, Block, blocks, shell_lines
 from support.typed_commands import commands_of, refuse_unknown
 
-RUN_BY = {
-    "docs/application.md": "tests/integration/test_application_page.py",
-    "docs/database-grants.md": "tests/integration/test_database_grants.py",
-    "docs/odd-tables.md": "tests/integration/test_inspection.py",
-    "docs/own-table.md": "tests/integration/test_own_table_page.py",
-    "docs/runbook.md": "tests/acceptance/test_runbook.py",
-}
-"""Pages whose blocks a test runs as they stand."""
 OUTPUT = "text"
 """What is printed, drawn or typed into something else: only its dekctl and make lines are read."""
-FENCE = re.compile(r"^( *)```([\w{}]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 MENTION = re.compile(r"`((?:dekctl|make) [^`…|]*)`")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block and where it begins."""
-
-    page: str
-    line: int
-    language: str
-    text: str
-
-
-def blocks(page: Path) -> list[Block]:
-    """The blocks of one page."""
-    text = page.read_text(encoding="utf-8")
-    return [
-        Block(
-            str(page.relative_to(ROOT)),
-            text.count("\n", 0, found.start()) + 1,
-            found[2],
-            textwrap.dedent(found[3]),
-        )
-        for found in FENCE.finditer(text)
-    ]
-
-
 ALL = [block for page in PAGES for block in blocks(page)]
-
-
-def shell_lines(block: Block) -> Iterator[str]:
-    """The lines of a block that somebody types."""
-    for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
-        if block.language == "console":
-            if line.startswith("$ "):
-                yield line.removeprefix("$ ")
-        elif block.language == "sh" or line.startswith(("dekctl ", "make ")):
-            yield line
 
 
 def check_toml(block: Block) -> None:
