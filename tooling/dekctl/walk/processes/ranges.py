@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from dekctl.db.row import PrimaryKey
-from dekctl.db.table import DekTable
+from dekctl.db.table import MAX_COUNTED, DekTable
 from dekctl.errors import DekctlError
 from dekctl.ledger import Heartbeat
 from dekctl.walk.breaker import AllRowsRejectedError
@@ -53,9 +53,12 @@ def walk_ranges(
     Raises:
         DekctlError: the first error of a worker; ranges done before are kept.
     """
-    # Several for each worker: at the end the others wait for the last one.
-    rows = walk.table.estimate_rows() // (RANGES_PER_WORKER * workers.count)
-    rows = max(MIN_ROWS_PER_RANGE, min(ROWS_PER_RANGE, rows))
+    rows, counted = walk.table.rows_at_a_glance()
+    if not counted and rows == MAX_COUNTED:  # there may be any number more
+        rows = ROWS_PER_RANGE
+    else:  # several for each worker: at the end the others wait for the last one
+        rows = max(MIN_ROWS_PER_RANGE, rows // (RANGES_PER_WORKER * workers.count))
+        rows = min(ROWS_PER_RANGE, rows)
     if rate is not None:
         of_one = rate / workers.count * SECONDS_PER_RANGE
         rows = max(MIN_ROWS_PER_RANGE, min(rows, int(of_one)))
