@@ -48,6 +48,8 @@ class SchemaPlan:
     """Whether the row trigger is left out on purpose."""
     guard: Guard | None = None
     """What the row trigger refuses while a step runs, once the rows were proved."""
+    guard_state: list[tuple[str, ...]] | None = None
+    """The closed trigger as it was before they were."""
     columns: dict[str, Column] = field(default_factory=dict)
 
     @property

@@ -143,6 +143,8 @@ def guarded(plan: SchemaPlan, guard: Guard) -> Iterator[None]:
         return
     try:
         plan.dialect.add_guard(plan.table, guard)
+        with plan.table.database.transaction() as connection:
+            plan.guard_state = plan.dialect.guard_state(connection, plan.table)
         _prove(plan, guard)
         if guard is Guard.PLAINTEXT:
             plan.dialect.spare_scan(plan.table)
@@ -177,10 +179,10 @@ def _open(plan: SchemaPlan) -> None:
 
 
 def is_proved(plan: SchemaPlan, *guards: Guard) -> bool:
-    """Whether a guard keeps the rows as they were proved, so that no lock has to."""
-    if plan.guard not in guards:
+    """Whether a guard has kept the rows as they were proved. Ask under the step's lock."""
+    if plan.guard not in guards or plan.guard_state is None:
         return False
-    return bool(plan.dialect.guards(op.get_bind(), plan.table))
+    return plan.dialect.guard_state(op.get_bind(), plan.table) == plan.guard_state
 
 
 def rollback_guard(plan: SchemaPlan) -> Guard:

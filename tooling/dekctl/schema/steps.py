@@ -271,6 +271,12 @@ def ledger_sql(project: Project) -> str:
 
 # -- how a step is run ---------------------------------------------------------------------------
 
+_DROPPING = (
+    ("downgrade", REVISIONS[Stage.LEGACY]),
+    ("upgrade", REVISIONS[Stage.CONTRACTED]),
+)
+"""The steps that drop keys, where check and drop happen under one lock on the table."""
+
 
 def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
     database = plan.table.database
@@ -278,7 +284,7 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
     def work(connection: Connection) -> None:
         fresh = DekTable(database, plan.config)  # a retry must see what the last try left
         plan.table, plan.columns = fresh, fresh.columns
-        if (direction, revision) in _under_lock(plan):
+        if (direction, revision) in _DROPPING:
             for statement in preconditions.lock(plan):
                 connection.exec_driver_sql(statement)
         try:
@@ -296,14 +302,6 @@ def _migrate(plan: SchemaPlan, direction: Direction, revision: str) -> None:
     fresh = DekTable(database, plan.config)
     plan.table, plan.columns = fresh, fresh.columns
     plan.revision = current(database, plan.lineage)
-
-
-def _under_lock(plan: SchemaPlan) -> list[tuple[str, str]]:
-    """The steps that drop keys, where check and drop happen under one lock on the table."""
-    steps = [("downgrade", REVISIONS[Stage.LEGACY])]
-    if plan.guard is None:  # with a guard, contract needs no long lock
-        steps.append(("upgrade", REVISIONS[Stage.CONTRACTED]))
-    return steps
 
 
 def _offline(plan: SchemaPlan, direction: Direction, revisions: str) -> str:

@@ -305,6 +305,13 @@ class SchemaDialect(ABC):
         """Drop what :meth:`add_guard` added beside the trigger, in the step's transaction."""
         return
 
+    def guard_state(self, connection: Connection, table: DekTable) -> list[tuple[str, ...]] | None:  # noqa: ARG002
+        """What differs once the closed trigger was off, for a moment or for some rows.
+
+        None where it is off now.
+        """
+        return None
+
     def guards(self, connection: Connection, table: DekTable) -> list[str]:  # noqa: ARG002
         """The names of the triggers and constraints of a step that are on a table now."""
         return []

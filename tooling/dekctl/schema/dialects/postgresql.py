@@ -174,6 +174,22 @@ class PostgreSQLSchema(SchemaDialect):
 
         table.database.run(work, write=True)
 
+    def guard_state(self, connection: Connection, table: DekTable) -> list[tuple[str, ...]] | None:
+        # ENABLE TRIGGER after DISABLE TRIGGER leaves another state than ALWAYS, and each change
+        # another xmin; a partition that is attached may bring any rows with it.
+        found = connection.execute(
+            sa.text(
+                "WITH RECURSIVE parts AS (SELECT CAST(:table AS regclass)::oid AS part UNION "
+                "SELECT inhrelid FROM pg_inherits JOIN parts ON inhparent = part) "
+                "SELECT tgenabled::text, part::text, t.xmin::text, p.xmin::text FROM parts "
+                "LEFT JOIN pg_trigger AS t ON tgrelid = part AND tgname = :own "
+                "LEFT JOIN pg_proc AS p ON p.oid = tgfoid ORDER BY part"
+            ),
+            {"table": table.quoted_name, "own": table.config.trigger},
+        )
+        state = [tuple(row) for row in found]
+        return state if all(enabled == "A" for enabled, *_ in state) else None
+
     def guards(self, connection: Connection, table: DekTable) -> list[str]:
         found = connection.execute(
             sa.text(
