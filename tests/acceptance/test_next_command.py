@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from dekctl.cli.hints import Place
 from dekctl.cli.terminal import Terminal
 from support.app import AppDatabase
 from support.cli import Dekctl
+from support.pages import ROOT
 
 
 def test_a_hint_repeats_the_environment_that_was_chosen(
@@ -101,6 +103,14 @@ def test_a_command_is_written_for_where_the_person_stands(
     text: str, place: Place, shown: str
 ) -> None:
     assert place.runnable(text) == shown
+
+
+def test_a_page_is_named_by_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "run: dekctl rebind (see docs/rebind.md); not infra/docs/rebind.md"
+    monkeypatch.chdir(ROOT)
+    assert Place().runnable(text) == text
+    monkeypatch.chdir(tmp_path)
+    assert Place().runnable(text) == text.replace("(see ", f"(see {ROOT}/")
 
 
 @pytest.mark.parametrize(

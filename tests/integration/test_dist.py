@@ -23,10 +23,9 @@ def test_two_builds_are_the_same_and_hold_what_an_installed_dekctl_needs(tmp_pat
         assert one.read_bytes() == other.read_bytes(), one.name
     with zipfile.ZipFile(first[0]) as wheel:
         names = set(wheel.namelist())
-    packed = {
-        name for name in names if name.startswith(("dekctl/_migrations/", "dekctl/_terraform/"))
-    }
-    assert packed == _from("migrations") | _from("terraform/modules") | _from(OWN_TABLE)
+    packed = {name for name in names if name.startswith("dekctl/_")}
+    expected = _from("migrations") | _from("terraform/modules") | _from(OWN_TABLE)
+    assert packed - {"dekctl/__init__.py", "dekctl/__main__.py"} == expected | _from("docs/*.md")
     bin_folder = install(first[0], tmp_path / "venv")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("DEKCTL_", "PYTHON"))}
     (tmp_path / "app.db").touch()
@@ -41,11 +40,12 @@ def test_two_builds_are_the_same_and_hold_what_an_installed_dekctl_needs(tmp_pat
             text=True,
         ).stdout
 
-    where = "import dekctl; print(dekctl.__file__)"
-    found = subprocess.run(
-        [str(bin_folder / "python"), "-c", where], check=True, capture_output=True, text=True
-    )
-    assert found.stdout.startswith(str(tmp_path / "venv")), "not the wheel's own code"
+    hint = "from dekctl.cli.hints import Place; print(Place().runnable('docs/rebind.md'))"
+    shown = subprocess.run(
+        [str(bin_folder / "python"), "-c", hint], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert shown.startswith(str(tmp_path / "venv")), "not the wheel's own code"
+    assert Path(shown).read_bytes() == (PROJECT / "docs/rebind.md").read_bytes()
     (tmp_path / "dekctl.toml").write_text('[env.x]\ndatabase_url = "sqlite:///app.db"\n')
     assert "EXISTS dekctl_runs" in dekctl("schema", "upgrade", "--sql")
 

@@ -20,6 +20,7 @@ COMMAND = re.compile(rf"\bdekctl (?=(?:{'|'.join(names())})\b)")
 _TOKEN = re.compile(r" ((?:'[^']*'|[^\s'])+)")
 _PUNCTUATION = ";,.:)`"
 _MAKE = re.compile(r"make (plan|apply|destroy|outputs?)\b(?: ENV=[\w-]+)?(?! ALLOW=)")
+_PAGE = re.compile(r"(?<![\w/])docs/([\w-]+\.md)")
 _ALLOW = re.compile(r" \(make apply ALLOW=\S+\)")
 _TARGETS = {
     **{name: name for name in ("migrate", "status", "doctor", "verify", "scrub", "restore")},
@@ -57,7 +58,7 @@ class Place:
         table = table or self.table
         if self.chosen or table or self.make_env:
             text = self._commands(text, table)
-        return self._infrastructure(text)
+        return self._infrastructure(_PAGE.sub(lambda found: page(found[1]), text))
 
     def _commands(self, text: str, table: str | None) -> str:
         parts: list[str] = []
@@ -112,6 +113,14 @@ class Place:
             return f"terraform{chdir} {verb}{then}"
 
         return _MAKE.sub(command, _ALLOW.sub("", text))
+
+
+def page(name: str) -> str:
+    """Where a page of the documentation is: packed into the wheel, or ``docs/`` in a checkout."""
+    here = Path(__file__).resolve()
+    packed = here.parents[1] / "_docs"
+    file = (packed if packed.is_dir() else here.parents[3] / "docs") / name
+    return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)
 
 
 def works_with_make(file: Path, env: str) -> bool:
