@@ -72,6 +72,22 @@ def test_rows_of_v3_that_no_step_made_keep_their_branch_keys(
     assert own(sqlite_database) == []
 
 
+def test_rows_of_v3_keep_their_branch_keys_without_the_column_that_says_so(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: MakeApp
+) -> None:
+    """By its columns such a table looks as if dekctl had never been there."""
+    app = make_app(app_database, rows=2, wrapping="V3")
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    if app_database.kind == "sqlite":  # its trigger names the column
+        app_database.sql(f"DROP TRIGGER {app.config.trigger}")
+    app_database.sql("ALTER TABLE encrypted_files RENAME COLUMN wrapped_key_version TO saved")
+    before = own(app_database)
+    for command in (("uninstall", "--dry-run"), ("uninstall", "--yes")):
+        assert "2 rows (V3)" in dekctl(*command).expect(3).stderr
+    assert own(app_database) == before
+
+
 def test_a_run_that_is_writing_stops_it(
     sqlite_database: AppDatabase, dekctl: Dekctl, make_app: MakeApp
 ) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from dekctl.branch_keys.table import NAME as BRANCH_KEYS
+from dekctl.branch_keys.table import branch_keys_table
 from dekctl.db.shape import Stage
 from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
+from dekctl.kms.branch.keys import ID_BYTES
+from dekctl.kms.branch.supply import V3_FORMAT
 from dekctl.kms.context import V3
 from dekctl.ledger.tables import RUNS
 from dekctl.ledger.tables import tables as ledger_tables
@@ -67,7 +72,8 @@ def uninstall(
         for statement in dialect.lock(quote(tables[-1]), others):
             connection.exec_driver_sql(statement)
         try:
-            _refuse_bound(sum(_rows_of_v3(connection, table) for table in of_rows))
+            if tables[-1].name == BRANCH_KEYS:
+                _refuse_bound(connection, of_rows, quote(tables[-1]))
             for table in tables:
                 table.drop(connection, checkfirst=True)
         finally:
@@ -78,18 +84,26 @@ def uninstall(
     return names
 
 
-def _rows_of_v3(connection: Connection, table: DekTable) -> int:
-    if not (table.has("wrapped") and table.has("version")):
-        return 0
-    version, wrapped = table.quoted("version"), table.quoted("wrapped")
-    rows = f"FROM {table.quoted_name} WHERE {version} = '{V3}' AND {wrapped} IS NOT NULL"
-    return int(connection.exec_driver_sql(f"SELECT count(*) {rows}").scalar_one())
+def _refuse_bound(connection: Connection, of_rows: Sequence[DekTable], branch_keys: str) -> None:
+    """Refuse while a row needs a branch key, whatever its version says, or if that column is gone.
 
-
-def _refuse_bound(rows: int) -> None:
-    if rows:
+    Raises:
+        RefusedError: there is such a row.
+    """
+    found = 0
+    for table in of_rows:
+        if not (table.has("wrapped") and table.column("wrapped").is_binary):
+            continue
+        wrapped = table.quoted("wrapped")
+        branch_id = table.database.dialect.hex_of(wrapped, len(V3_FORMAT) + 1, ID_BYTES)
+        needs = f"{branch_id} IN (SELECT branch_id FROM {branch_keys})"
+        if table.has("version"):
+            needs += f" OR {table.quoted('version')} = '{V3}'"
+        rows = f"FROM {table.quoted_name} WHERE {wrapped} IS NOT NULL AND ({needs})"
+        found += int(connection.exec_driver_sql(f"SELECT count(*) {rows}").scalar_one())
+    if found:
         raise RefusedError(
-            f"{counted(rows, 'row')} (V3) cannot be decrypted without {BRANCH_KEYS}",
+            f"{counted(found, 'row')} (V3) cannot be decrypted without {BRANCH_KEYS}",
             hint="bring them back to plaintexts first: dekctl rollback",
         )
 
@@ -118,7 +132,10 @@ def refuse_needed(project: Project) -> None:
                 hint="bring its keys back to plaintexts first: dekctl rollback "
                 f"--table {config.name}",
             )
-    bound = sum(
-        use.rows for use in count_uses(project) if use.version == V3 and not use.of_branch_keys
-    )
-    _refuse_bound(bound)
+    count_uses(project)  # it refuses where a table's rows cannot be counted
+    if project.branch_table.exists():
+        branch_keys = branch_keys_table(project.config.table.schema)
+        quote = project.database.engine.dialect.identifier_preparer.format_table
+        of_rows = [project.table(config) for config in project.config.tables]
+        with project.database.transaction(patient=True) as connection:
+            _refuse_bound(connection, of_rows, quote(branch_keys))
