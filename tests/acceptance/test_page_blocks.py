@@ -33,7 +33,7 @@ TERRAFORM = (
     "applies Terraform: tests/integration/test_make_apply.py, test_terraform_environments.py"
 )
 STORY = "the story of demo.full, with moto and Terraform: tests/integration/test_full_story.py"
-EXAMPLES = "tests/acceptance/test_application.py starts the examples"
+EXAMPLES = "starts a server: tests/acceptance/test_application.py, test_asyncio_application.py"
 NOT_RUN = {
     "make demo": "takes minutes, and installs",
     "make test": "is what runs this",
