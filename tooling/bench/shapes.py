@@ -38,7 +38,7 @@ from sandbox.mariadb import MariaDBServer
 from sandbox.postgres import PostgresServer
 
 BEGIN, END = "<!-- shapes:begin -->", "<!-- shapes:end -->"
-QUICK_ROWS, QUICK_REPEATS = 3_000, 2
+QUICK_ROWS, QUICK_REPEATS = 2_000, 2
 ROWS, REPEATS = 40_000, 3
 VERBS = {"wrap": Wrap(), "verify": Verify(), "scrub": Scrub()}
 TYPES = {
