@@ -180,6 +180,25 @@ def test_a_row_that_a_trigger_spoils_is_told_from_one_that_another_writer_change
     assert wrapped_keys(app_database) == dict.fromkeys(range(4), b"old")
 
 
+def test_a_row_that_a_trigger_spoils_is_seen_beside_one_that_is_already_as_wanted(
+    app_database: AppDatabase,
+) -> None:
+    opened, table = open_table(app_database, [WRAPPED] * 4)
+    with opened:
+        rows = read(opened, table)
+        app_database.sql("UPDATE encrypted_files SET encryption_key = NULL WHERE id = 1")
+        for statement in UNDOING[app_database.kind]:
+            app_database.sql(statement)
+        with pytest.raises(RowRefusedError, match="makes something else"):
+            change_plaintexts(opened, table, rows, erase=True)
+        assert read(opened, table)[2] == rows[2]
+        for row in rows[:2]:
+            change_plaintexts(opened, table, [row], erase=True)
+        with pytest.raises(RowRefusedError, match="makes something else"):
+            change_plaintexts(opened, table, rows[2:3], erase=True)
+    assert wrapped_keys(app_database) == dict.fromkeys(range(4), b"old")
+
+
 def test_a_trigger_on_a_partition_of_a_partition_is_seen(postgres_database: AppDatabase) -> None:
     opened, table = open_table(postgres_database, [WRAPPED] * 3)
     for statement in (

@@ -101,6 +101,11 @@ class Change:
             new.get("kek", old.kek),
         )
 
+    def is_set_in(self, row: Row, columns: Sequence[str]) -> bool:
+        """Whether a row has the key columns that this change sets, whatever else it has."""
+        new = dict(zip(columns, self.values, strict=True))
+        return all(getattr(row, c) == new[c] for c in KEY_COLUMNS if c in new)
+
 
 def refused_by_trigger(table: str) -> RowRefusedError:
     """What to raise where a row is not what was written to it."""
