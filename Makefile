@@ -67,7 +67,8 @@ dist: install ## Build sdist and wheel into dist/, with the migrations and the T
 demo: $(VENV)/.demo ## Guided demo: wrap a sample table, then rotate its key (moto and SQLite)
 	@$(TOOL) -m demo
 
-# Each process starts its own servers. More than the two cores of CI: many tests only wait.
+# Each process starts its own servers. More than the two cores of CI: many tests only wait. A file stays in one process, because
+# its tests share what takes long to set up.
 TEST_PROCESSES ?= 4
 
 .PHONY: unit
@@ -76,7 +77,7 @@ unit: install ## Run the unit tests: no server, half a minute at most
 
 .PHONY: test
 test: install ## Run all tests that need neither a cloud account nor Docker
-	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-postgresql-newest
 test-postgresql-newest: install ## Run the tests of rows and schema on PostgreSQL 17 and 18, from wheels

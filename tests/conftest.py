@@ -39,33 +39,27 @@ def pytest_configure() -> None:
 
 
 LONGEST = (
-    "test_crashes",
-    "test_state_machine",
     "test_rotation_terraform",
-    "test_privileges",
+    "test_crashes",
     "test_own_table_page",
     "test_terraform",
+    "test_state_machine",
     "test_application",
+    "test_privileges",
     "test_cluster",
     "test_workers",
 )
 """Files whose tests run first, so that at the end no process waits for a long one."""
-TOGETHER = ("test_privileges", "test_terraform_environments", "test_own_table_page")
-"""Files whose tests share what takes long to set up: one process runs all of them."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist takes the groups from the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long tests first, and tell xdist which ones belong together."""
+    """Put the long tests first."""
 
     def place(item: pytest.Item) -> int:
         name = item.path.stem
         return next((n for n, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
 
     items.sort(key=place)
-    for item in items:
-        if item.path.stem in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 _numbers = itertools.count(1)
