@@ -136,6 +136,11 @@ class Infrastructure:
         return str(self.output["kek"]["generations"][generation]["arn"])
 
 
+def files_of_terraform() -> set[Path]:
+    """Every file below ``terraform/``."""
+    return {path for path in (PROJECT / "terraform").rglob("*") if path.is_file()}
+
+
 def rows_of(dekctl: Dekctl) -> int:
     """How many rows the census finds."""
     return sum(kek["rows"] for kek in dekctl.json("status")["keks"])
@@ -166,6 +171,7 @@ def test_a_kek_is_rotated_twice_under_a_running_writer(
     kms = AWSKMS(ALIAS, region="us-east-1", endpoint_url=moto.endpoint_url, session=session)
     earlier = {pk: kms.wrap(dek) for pk, dek in list(app.deks.items())[:V1_ROWS]}
 
+    before = files_of_terraform()
     cloud.imported = {"g1": existing["KeyId"]}
     assert cloud.apply(g1=ACTIVE).startswith("2 to import, ")
     assert "overwrites: description, enable_key_rotation, policy" in cloud.said
@@ -219,8 +225,11 @@ def test_a_kek_is_rotated_twice_under_a_running_writer(
     for (number,), row in rows.items():
         assert keys.read(row) == (writer.issued.get(number) or app.deks[(number,)])
     assert dekctl.json("status")["min_generation"]["can_be"] == "g3"
+    assert cloud.arn("g3") in cloud.make("output", g2=RETIRED, g3=ACTIVE).stdout
     destroyed = cloud.make("destroy", g2=RETIRED, g3=ACTIVE)
     assert "Destroy complete!" in destroyed.stdout, destroyed.stderr[-3000:]
+    left = {path.name for path in files_of_terraform() - before}
+    assert left <= {".terraform.lock.hcl"}, "make leaves files in the tree"
 
 
 def _refuses_to_drop_the_kek_in_use(cloud: Infrastructure, dekctl: Dekctl) -> None:

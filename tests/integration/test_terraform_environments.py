@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,10 @@ from typing import Any
 import pytest
 
 from sandbox.moto import MotoServer
-from support.waiting import PATIENCE_SECONDS
 from tfkit.terraform import (
-    PROJECT,
     TerraformError,
     TerraformMissingError,
     Workspace,
-    changed,
-    find_mirror,
 )
 
 
@@ -36,32 +29,6 @@ def _open(directory: Path, environment: str, endpoint_url: str) -> Workspace:
     except TerraformMissingError as missing:
         pytest.skip(str(missing))
     return workspace
-
-
-def test_make_leaves_nothing_in_the_tree_but_the_lock_file(
-    tmp_path: Path, moto: MotoServer
-) -> None:
-    _open(tmp_path / "probe", "local", moto.endpoint_url)  # skips where terraform is missing
-    settings = [
-        f"STATE_DIR={tmp_path / 'state'}",
-        f"DEKCTL_ENDPOINT={moto.endpoint_url}",
-        *([f"TF_PLUGIN_DIR={mirror}"] if (mirror := find_mirror()) else []),
-    ]
-    before = _files(PROJECT / "terraform")
-    for target in ("plan", "output"):
-        done = subprocess.run(
-            ["make", "-C", str(PROJECT), target, "ENV=local", *settings],
-            env={k: v for k, v in os.environ.items() if not k.startswith(("TF_", "MAKE"))},
-            capture_output=True,
-            text=True,
-            timeout=2 * PATIENCE_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    plan = json.loads((tmp_path / "state" / "plan.json").read_text())
-    assert any(address.startswith("module.dekctl") for address in changed(plan))
-    left = {path.name for path in _files(PROJECT / "terraform") - before}
-    assert left <= {".terraform.lock.hcl"}
 
 
 def test_a_real_environment_cannot_do_without_its_trail(tmp_path: Path, moto: MotoServer) -> None:
@@ -137,11 +104,9 @@ def test_a_second_region_that_cannot_wrap_is_pointed_out(tmp_path: Path, moto: M
     assert failed["address"]["to_display"] == "check.the_second_region_can_wrap"
 
 
-@pytest.mark.parametrize("environment", ["local", "localstack"])
-def test_an_emulators_environment_refuses_a_real_account(
-    environment: str, tmp_path: Path, moto: MotoServer
-) -> None:
-    emulated = _open(tmp_path, environment, moto.endpoint_url)
+def test_an_emulators_environment_refuses_a_real_account(tmp_path: Path, moto: MotoServer) -> None:
+    # Local has the same provider block.
+    emulated = _open(tmp_path, "localstack", moto.endpoint_url)
     emulated.write_variables({"account_id": "999988887777"})
     with pytest.raises(TerraformError, match="account"):
         emulated.plan()
@@ -149,7 +114,3 @@ def test_an_emulators_environment_refuses_a_real_account(
 
 def _planned(plan: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     return [c["change"]["after"] for c in plan["resource_changes"] if c["type"] == kind]
-
-
-def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.is_file()}
