@@ -317,7 +317,7 @@ tf-fmt: tf-found install ## Format the Terraform files and write their README ta
 	@$(TOOL) -m tfkit.docs
 
 .PHONY: tf-lint
-tf-lint: tf-found install ## Check format and README tables of Terraform; plan every root, and run Checkov on the plans
+tf-lint: tf-found install ## Check format and README tables of Terraform; plan the roots, and run Checkov on the plans
 	@$(TERRAFORM) fmt -check -diff -recursive terraform
 	@$(TOOL) -m tfkit.docs --check
 	@$(MAKE) checkov

@@ -1,9 +1,9 @@
-"""Renders the plan of every root for static checks: ``python -m tfkit.plans FOLDER``.
+"""Renders plans of the roots for static checks: ``python -m tfkit.plans FOLDER``.
 
-A first plan shows no key policy, because the roles it names do not exist yet. So the environment
-local is applied to moto's server first, and of production the roles and the KEK (its buckets alone
-would take a minute); the plans that are kept then hold the policies in full. The bootstrap and the
-examples are planned only.
+A first plan shows no key policy, because the roles it names do not exist yet. So of production the
+roles and the KEK are applied to moto's server first (its buckets would take a minute); the plan
+that is kept then holds the policies in full. Staging has production's files, and the emulators'
+environments its modules. The bootstrap and the examples are planned only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from typing import Any
 from sandbox.moto import MotoServer
 from tfkit.terraform import MOTO_ACCOUNT, TerraformError, Workspace
 
-FIRST: dict[str, tuple[str, ...]] = {
-    "local": (),
-    "production": ("module.dekctl.module.kek",),
-}
-"""What is applied before the plan. Staging has production's files (`environments/shared`), and
-localstack is local without a trail."""
+FIRST = ("module.dekctl.module.kek",)
+"""What of production is applied before its plan."""
 _ARN = f"arn:aws:{{}}:us-east-1:{MOTO_ACCOUNT}:{{}}"
 _ROLE = f"arn:aws:iam::{MOTO_ACCOUNT}:role"
 _ROLES = ("app", "wrapper", "rewrapper", "verifier", "auditor", "key_admin")
-OTHERS: dict[str, dict[str, Any]] = {
+PRODUCTION = "environments/production"
+ROOTS: dict[str, dict[str, Any]] = {
+    PRODUCTION: {"account_id": MOTO_ACCOUNT},
     "bootstrap": {
         "region": "us-east-1",
         "account_id": MOTO_ACCOUNT,
@@ -54,11 +52,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "modules/dekctl/examples/two-tenants": {},
 }
-"""The other roots, with values for their variables."""
+"""The roots that are planned, with values for their variables."""
 
 
 def render(folder: Path) -> list[Path]:
-    """Write a plan's JSON for every root into ``folder``; returns the files.
+    """Write a plan's JSON for each of the roots into ``folder``; returns the files.
 
     Raises:
         TerraformError: terraform failed or cannot be had.
@@ -67,21 +65,12 @@ def render(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with MotoServer.start() as moto, tempfile.TemporaryDirectory(prefix="tfkit-") as scratch:
-        for environment, targets in FIRST.items():
-            workspace = Workspace(
-                Path(scratch) / environment, f"environments/{environment}", moto.endpoint_url
-            )
-            workspace.init()
-            workspace.write_variables({"account_id": MOTO_ACCOUNT})
-            workspace.apply(targets=targets)
-            path = folder / f"{environment}.json"
-            path.write_text(json.dumps(workspace.plan()))
-            written.append(path)
-            moto.reset()
-        for number, (root, values) in enumerate(OTHERS.items()):
-            workspace = Workspace(Path(scratch) / f"other-{number}", root, moto.endpoint_url)
+        for number, (root, values) in enumerate(ROOTS.items()):
+            workspace = Workspace(Path(scratch) / str(number), root, moto.endpoint_url)
             workspace.init()
             workspace.write_variables(values)
+            if root == PRODUCTION:
+                workspace.apply(targets=FIRST)
             path = folder / f"{root.rpartition('/')[2]}.json"
             path.write_text(json.dumps(workspace.plan()))
             written.append(path)
