@@ -22,12 +22,13 @@ from support.app import AppDatabase, Application, Kind
 from support.cli import Dekctl
 from support.generations import Generations
 from support.kms_standin import KmsStandin
-from support.quick import share_what_libraries_make
+from support.quick import keep_servers_in_memory, share_what_libraries_make
 
 
 def pytest_configure() -> None:
     """Settings of libraries, Hypothesis and signals."""
     share_what_libraries_make()
+    keep_servers_in_memory()
     # A machine that is busy is no reason to fail.
     hypothesis.settings.register_profile(
         "dekctl", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

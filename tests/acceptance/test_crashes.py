@@ -32,13 +32,13 @@ from support.waiting import PATIENCE_SECONDS
 from support.writer import BusyWriter
 from support.zygote import Ended, Zygote
 
-KILLS = int(os.environ.get("DEKCTL_PROOF_KILLS", "40"))
-"""On each database; 120 in all."""
+KILLS = int(os.environ.get("DEKCTL_PROOF_KILLS", "25"))
+"""On each database; 75 in all."""
 BY_HAND = "DEKCTL_PROOF_KILLS" in os.environ
 ROWS = 250
 ROWS_PER_BRANCH_KEY = 40
 LONGEST_SECONDS = 3600.0
-KILLS_A_PHASE = 3
+KILLS_A_PHASE = 2
 FAIL_OVERS = 0.25
 """The share of the walks that a fail-over befalls."""
 SHORTEST_WAIT, LONGEST_WAIT = 0.15, 3.0

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 import ssl
+from pathlib import Path
 from typing import Any
 
 import botocore.session
 from pymysql.connections import Connection
+
+from sandbox.users import FOLDER_VARIABLE
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes private folders in it
+ROOM_BYTES = 6 << 30
+
+
+def keep_servers_in_memory() -> None:
+    """Let PostgreSQL and MariaDB keep their files in memory, where there is room for them.
+
+    A new database then takes a third of the time. ``SANDBOX_TMPDIR`` names another folder.
+    """
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+        os.environ.setdefault(FOLDER_VARIABLE, str(MEMORY))
 
 
 def share_what_libraries_make() -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CANDIDATES = ("postgres", "mysql", "nobody", "daemon")
+FOLDER_VARIABLE = "SANDBOX_TMPDIR"
+"""Where servers keep their files, instead of the folder for temporary files."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def make_home(directory: Path | None, name: str, user: User | None) -> Home:
             path.mkdir(mode=0o700, exist_ok=True)
             _give(path, user)
             return Home(path, temporary=False)
-    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (mkdtemp is private)
+    named = os.environ.get(FOLDER_VARIABLE, tempfile.gettempdir())
+    for parent in (named, tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  (mkdtemp is private)
         if user is None or _can_enter(Path(parent), user):
             path = Path(tempfile.mkdtemp(prefix=f"sandbox-{name}-", dir=parent)).resolve()
             _give(path, user)
