@@ -48,6 +48,13 @@ def read(opened: Database, table: DekTable) -> list[Any]:
     return opened.run(lambda c: table.page(c, after=None, size=100, due_sql="1 = 1"))
 
 
+def remove_plaintexts(
+    opened: Database, table: DekTable, rows: list[Any], *, erase: bool
+) -> list[tuple[Any, ...]]:
+    changes = [Change(row, (None,)) for row in rows]
+    return opened.run(lambda c: table.swap(c, ("plaintext",), changes, erase=erase), write=True)
+
+
 def wrapped_keys(database: AppDatabase) -> dict[int, bytes | None]:
     found = database.sql("SELECT id, wrapped_key FROM encrypted_files")
     return {pk: bytes(wrapped) if wrapped else None for pk, wrapped in found}
@@ -151,16 +158,9 @@ def test_a_row_that_changed_keeps_its_plaintext_when_the_others_are_erased(
     with opened:
         rows = read(opened, table)
         app_database.sql("UPDATE encrypted_files SET wrapped_key = encryption_key WHERE id = 3")
-        changes = [Change(row, (None,)) for row in rows]
-        moved = opened.run(lambda c: table.swap(c, ("plaintext",), changes, erase=True), write=True)
-        assert moved == [(3,)]
+        assert remove_plaintexts(opened, table, rows, erase=True) == [(3,)]
         now = [row.plaintext for row in read(opened, table)]
         assert now == [None, None, None, b"k3", None]
-
-
-def change_plaintexts(opened: Database, table: DekTable, rows: list[Any], *, erase: bool) -> None:
-    changes = [Change(row, (None,)) for row in rows]
-    opened.run(lambda c: table.swap(c, ("plaintext",), changes, erase=erase), write=True)
 
 
 @pytest.mark.parametrize("erase", [False, True])
@@ -174,9 +174,9 @@ def test_a_row_that_a_trigger_spoils_is_told_from_one_that_another_writer_change
         rows = read(opened, table)
         app_database.sql("UPDATE encrypted_files SET kek_id = 'other' WHERE id = 1")
         with pytest.raises(RowRefusedError, match="makes something else"):
-            change_plaintexts(opened, table, rows, erase=erase)
+            remove_plaintexts(opened, table, rows, erase=erase)
         assert read(opened, table)[2] == rows[2]
-        change_plaintexts(opened, table, [rows[0], rows[3]], erase=erase)
+        remove_plaintexts(opened, table, [rows[0], rows[3]], erase=erase)
     assert wrapped_keys(app_database) == dict.fromkeys(range(4), b"old")
 
 
@@ -190,12 +190,12 @@ def test_a_row_that_a_trigger_spoils_is_seen_beside_one_that_is_already_as_wante
         for statement in UNDOING[app_database.kind]:
             app_database.sql(statement)
         with pytest.raises(RowRefusedError, match="makes something else"):
-            change_plaintexts(opened, table, rows, erase=True)
+            remove_plaintexts(opened, table, rows, erase=True)
         assert read(opened, table)[2] == rows[2]
         for row in rows[:2]:
-            change_plaintexts(opened, table, [row], erase=True)
+            remove_plaintexts(opened, table, [row], erase=True)
         with pytest.raises(RowRefusedError, match="makes something else"):
-            change_plaintexts(opened, table, rows[2:3], erase=True)
+            remove_plaintexts(opened, table, rows[2:3], erase=True)
     assert wrapped_keys(app_database) == dict.fromkeys(range(4), b"old")
 
 
@@ -214,7 +214,7 @@ def test_a_trigger_on_a_partition_of_a_partition_is_seen(postgres_database: AppD
     with opened:
         rows = read(opened, table)
         with pytest.raises(RowRefusedError, match="makes something else"):
-            change_plaintexts(opened, table, rows, erase=True)
+            remove_plaintexts(opened, table, rows, erase=True)
 
 
 def test_a_hidden_trigger_that_empties_the_wrapped_key_costs_no_key(

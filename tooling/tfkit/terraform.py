@@ -182,14 +182,6 @@ def changed(plan: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def resources(module: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All resources of a module of a state or plan, and of the modules below it."""
-    found = list(module.get("resources", []))
-    for child in module.get("child_modules", []):
-        found += resources(child)
-    return found
-
-
 def _targets(targets: Sequence[str]) -> list[str]:
     return [f"-target={target}" for target in targets]
 
