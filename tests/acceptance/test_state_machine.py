@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ class Story(RuleBasedStateMachine):
     ) -> int:
         """Run a command, in trouble, and let the application write in between."""
         around = self.around
-        around.between = [lambda what=what: self.write(what) for what in between]  # type: ignore[misc]  # a lambda has no types
+        around.between = [partial(self.write, what) for what in between]
         around.killer.arm(trouble.kill)
         self.failed_over = False
         self.troubled = trouble.fault is not None
