@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -14,6 +11,7 @@ from dekctl.cli.metrics import RunMetrics
 from dekctl.cli.progress import Progress
 from dekctl.cli.state import State
 from dekctl.errors import ExitCode
+from dekctl.garbage import rare_collections
 from dekctl.operations.base import Verb
 from dekctl.project import Project
 from dekctl.walk import estimate
@@ -31,7 +29,7 @@ def with_progress(state: State) -> RunVerb:
         metrics = RunMetrics(state.metrics, project, verb.name) if state.metrics else None
         with (
             interruptible(state.cancel, state.give_up, state.terminal),
-            _rare_collections(),
+            rare_collections(),
             Progress(state.terminal, verb.name, metrics) as progress,
         ):
             return run_rows(project, verb, options, progress, state.terminal.note)
@@ -44,19 +42,6 @@ def run_verb(state: State, verb: Verb, options: RowOptions) -> NoReturn:
     with state.project() as project:
         result = with_progress(state)(project, verb, options)
     finish(state, result)
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Freeze loaded objects: garbage collections over them cost 10% of the throughput."""
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def end(state: State, value: dict[str, Any], text: str, code: ExitCode) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import itertools
 import os
 import shlex
@@ -21,6 +23,7 @@ from dekctl.cli.registry import by_section, load, manual_epilog, names, refuse_u
 from dekctl.cli.state import State
 from dekctl.cli.terminal import Terminal, echo, take_any_text
 from dekctl.errors import DekctlError, ExitCode, InterruptError, UsageError
+from dekctl.garbage import rare_collections
 
 MAKE_VARIABLE = "DEKCTL_MAKE_ENV"
 """Set by the Makefile to its ENV. Its own exit status says nothing, so that is printed."""
@@ -260,4 +263,6 @@ def cli(
 def main() -> None:
     """Entry point of the console script."""
     take_any_text()
-    sys.exit(cli.main(standalone_mode=True, prog_name="dekctl"))
+    atexit.register(gc.freeze)  # or the interpreter, as it ends, looks through every module again
+    with rare_collections():
+        sys.exit(cli.main(standalone_mode=True, prog_name="dekctl"))

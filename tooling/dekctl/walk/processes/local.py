@@ -7,7 +7,9 @@ workers ignore it and wait for the parent.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -103,6 +105,7 @@ def _pass_on(inner: Future[Done], outcome: Future[Done]) -> None:
 
 def _begin(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit.register(gc.freeze)  # the coordinator waits for the end of this process
     parent = os.getppid()
     threading.Thread(target=_listen, args=(pipe, parent), name="dekctl-parent", daemon=True).start()
 

@@ -6,6 +6,7 @@ import threading
 
 from dekctl.config import load_config
 from dekctl.db.table import DekTable
+from dekctl.garbage import rare_collections
 from dekctl.kms.limiter import RateLimiter
 from dekctl.ledger import Run
 from dekctl.project import Project
@@ -37,7 +38,7 @@ class RangeWorker:
         Raises:
             DekctlError: what stopped it.
         """
-        with self._lock:
+        with self._lock, rare_collections():
             return self._do(job)
 
     def _do(self, job: Job) -> Done:
