@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions as aws
+
 from support.app import AppDatabase
 from support.cli import Dekctl
+from support.kms_standin import KmsStandin
 from support.scripted_endpoint import Reply, ScriptedEndpoint, Seen, refusal
 
 KEK = "arn:aws:kms:us-east-1:111122223333:key/11111111-2222-3333-4444-555555555555"
@@ -71,3 +77,49 @@ def test_a_local_provider_has_no_quota(
     make_app(sqlite_database, rows=1)
     dekctl.json("schema", "expand")
     dekctl("wrap", "--quota-share", "0.5").expect(2)
+
+
+def test_an_application_beside_a_run_is_never_throttled(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, kms_standin: KmsStandin
+) -> None:
+    """However late the machine lets anyone send or answer.
+
+    What the stand-in sees within T seconds is at most what the run may send (100 T, and 11 calls
+    that are late) and has in flight (4), and the application likewise (80 T, 1 and 1): less than
+    the 200 T and 20 of the quota.
+    """
+    dekctl.environ |= kms_standin.environment()
+    make_app(sqlite_database, rows=250, env={"provider": "aws", "kek": kms_standin.create_key()})
+    dekctl.json("schema", "expand")
+    application = kms_standin.kms(kms_standin.put_user("application", None))
+    key = kms_standin.create_key()
+    refused: list[str] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            due = max(due, time.monotonic()) + 1 / 80
+            try:
+                application.encrypt(KeyId=key, Plaintext=bytes(32))
+            except aws.ClientError as error:
+                refused.append(error.response["Error"]["Code"])
+
+    beside = threading.Thread(target=call)
+    kms_standin.set_quota(200)
+    beside.start()
+    try:
+        with ScriptedEndpoint(quota_of_200) as endpoint:
+            dekctl.environ["AWS_ENDPOINT_URL_SERVICE_QUOTAS"] = endpoint.url
+            share = ("--quota-share", "0.5", "--concurrency", "4")
+            assert dekctl.json("wrap", *share)["kms_calls"] == {"Encrypt": 250}
+    finally:
+        stop.set()
+        beside.join()
+    assert refused == []
+    counters = kms_standin.counters()
+    assert counters.errors == {}
+    assert counters.calls["Encrypt"] == 250 + counters.principals["application"]
+    times = [c["time"] for c in kms_standin.journal() if c["key"] != key and c["api"] == "Encrypt"]
+    in_a_second = [bisect.bisect(times, first + 1) - i for i, first in enumerate(times)]
+    assert max(in_a_second) <= 100 + 4

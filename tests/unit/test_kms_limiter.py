@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
-from dekctl.kms.limiter import BACK_OFF, MAX_WAIT_SECONDS, RateLimiter
+from dekctl.kms.limiter import BACK_OFF, LATE_SECONDS, MAX_WAIT_SECONDS, RateLimiter
 from support.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -24,9 +26,17 @@ class Clock:
 
 
 def run(
-    limiter: RateLimiter, clock: Clock, seconds: float, *, quota: float | None = None
+    limiter: RateLimiter,
+    clock: Clock,
+    seconds: float,
+    *,
+    quota: float | None = None,
+    stall: Callable[[], float] = lambda: 0.0,
 ) -> list[float]:
-    """Send as much as the limiter allows; KMS throttles above ``quota``. Returns the send times."""
+    """Send as much as the limiter allows; KMS throttles above ``quota``. Returns the send times.
+
+    ``stall`` tells how many seconds too late the sender wakes up, each time.
+    """
     end = clock.now + seconds
     sent: list[float] = []
     last_second: deque[float] = deque()
@@ -41,7 +51,7 @@ def run(
                 limiter.throttled()
             else:
                 limiter.succeeded()
-        clock.now += max(wait, 0.0005)
+        clock.now += max(wait, 0.0005) + stall()
     return sent
 
 
@@ -64,11 +74,59 @@ def test_no_second_sees_more_calls_than_the_rate(rate: float) -> None:
     assert len(sent) >= rate * 5 * 0.95 - 1, "the limiter wastes the rate it was given"
 
 
+@pytest.mark.parametrize("rate", [10, 200, 5000])
+def test_a_busy_machine_costs_little_of_the_rate_and_never_exceeds_it(rate: int) -> None:
+    """The sender wakes up late, again and again, as measured with other work on every processor."""
+    clock, chance = Clock(), random.Random(1)  # noqa: S311 - repeatable
+
+    def stall() -> float:
+        if clock.now < woken[0]:
+            return 0.0
+        late = chance.uniform(0.01, 0.04)
+        woken[0] = clock.now + late + chance.expovariate(8)  # about eight times a second
+        return late
+
+    woken = [clock.now]
+    sent = run(RateLimiter(rate, clock=clock), clock, 60.0, stall=stall)
+    assert most_in_a_second(sent) <= rate
+    assert len(sent) >= 60 * rate * 0.97
+
+
+def test_the_share_beside_an_application_never_meets_the_quota() -> None:
+    """Half of a quota each: a bucket that holds a tenth of a second's calls never runs dry."""
+    clock, chance, quota = Clock(), random.Random(2), 400.0  # noqa: S311 - repeatable
+    sent = run(
+        RateLimiter(quota / 2, clock=clock),
+        clock,
+        60.0,
+        stall=lambda: chance.choice((0.0,) * 30 + (0.03, 0.2, 0.5)),
+    )
+    application = [1000.0 + i * 2 / quota for i in range(int(60 * quota / 2))]
+    tokens = most = quota / 10
+    before = 1000.0
+    for moment in sorted(sent + application):
+        tokens = min(most, tokens + (moment - before) * quota) - 1
+        before = moment
+        assert tokens >= 0
+
+
 def test_idle_time_is_not_saved_up_for_a_burst() -> None:
     clock = Clock()
     limiter = RateLimiter(100, clock=clock)
     clock.now += 3600
-    assert most_in_a_second(run(limiter, clock, 2.0)) <= 100
+    sent = run(limiter, clock, 2.0)
+    assert most_in_a_second(sent) <= 100
+    assert sent.count(sent[0]) <= 100 * LATE_SECONDS + 1
+
+
+def test_a_lower_rate_counts_what_was_sent_in_the_second_before() -> None:
+    clock = Clock()
+    limiter = RateLimiter(1000, clock=clock)
+    before = run(limiter, clock, 1.0)
+    limiter.set_rate(100)
+    sent = run(limiter, clock, 3.0)
+    assert most_in_a_second(before[-100:] + sent) <= 100
+    assert len(sent) >= 2 * 100
 
 
 def test_without_a_rate_everything_is_granted_at_once() -> None:
@@ -231,7 +289,7 @@ def test_threads_share_one_rate() -> None:
     for thread in threads:
         thread.join(timeout=PATIENCE_SECONDS)
     # Slower is the machine's affair, faster would be the limiter's fault.
-    assert time.monotonic() - started >= (100 - 2) / 200
+    assert time.monotonic() - started >= (100 - 2) / 200 - LATE_SECONDS
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,8 +44,7 @@ class Application:
     kms: KMSClient
     key: str
     rate: float
-    calls: int = 0
-    throttled: int = 0
+    sent: list[Future[bool]] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -53,17 +52,22 @@ class Application:
         with ThreadPoolExecutor(THREADS) as threads:
             due = time.monotonic()
             while not self.stopped.wait(max(0.0, due - time.monotonic())):
-                threads.submit(self._call)
+                self.sent.append(threads.submit(self._is_throttled))
                 due = max(due + 1 / self.rate, time.monotonic())  # it does not catch up
 
-    def _call(self) -> None:
-        self.calls += 1
+    @property
+    def throttled(self) -> int:
+        """How many of the calls that were answered KMS has throttled."""
+        return sum(call.done() and call.result() for call in self.sent)
+
+    def _is_throttled(self) -> bool:
         try:
             self.kms.encrypt(KeyId=self.key, Plaintext=bytes(32))
         except aws.ClientError as error:
             if error.response["Error"]["Code"] != "ThrottlingException":
                 raise
-            self.throttled += 1
+            return True
+        return False
 
 
 def measure(chart: Path | None, seconds: float = SECONDS) -> str:
@@ -85,7 +89,7 @@ def measure(chart: Path | None, seconds: float = SECONDS) -> str:
             lab.kek,
             QUOTA * (1 - SHARE) * OF_THE_REST,
         )
-        lab.kms.set_quota(QUOTA, burst=QUOTA / 20)
+        lab.kms.set_quota(QUOTA)
         thread = threading.Thread(target=application.run)
         thread.start()
         try:
@@ -111,7 +115,7 @@ def measure(chart: Path | None, seconds: float = SECONDS) -> str:
             "| calls of the application | throttled |",
             "|---:|---:|---:|---:|---:|---:|",
             f"| {QUOTA:,.0f} | {rate:,.0f} | {of_share:.1%} | {throttled_run:,} "
-            f"| {application.calls:,} | {application.throttled:,} |",
+            f"| {len(application.sent):,} | {application.throttled:,} |",
         ]
     )
 

@@ -1,21 +1,31 @@
-"""How many KMS calls per second: a token bucket under a ceiling, with AIMD on throttling.
+"""How many KMS calls per second: paced by schedule under a ceiling, with AIMD on throttling.
 
 The KMS request quota is shared with the application. So the operator sets a ceiling (``--rate``,
 ``--quota-share``); the rate drops by a third when KMS throttles, and recovers by a tenth of the
 ceiling per second while calls succeed.
+
+Two rules decide whether a call may be sent. The schedule has a due time for each, 1/rate apart;
+calls that are late, as on a busy machine, are caught up, but only those of the last
+LATE_SECONDS: idle time is not saved up. And however late they are, no second sees more calls than
+the ceiling.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dekctl.kms.fork_safety import reset_after_fork
 
-BURST_SECONDS = 0.01
-"""The bucket holds this many seconds of calls, and at least one."""
+LATE_SECONDS = 0.1
+"""Calls of this many seconds may be late and are caught up at once; older ones are lost. So long
+a container stands still, for example, that has used up its processor quota."""
+PACE_SECONDS = 0.005
+"""Calls of this many seconds are sent together: fewer wake-ups at high rates."""
 BACK_OFF = 0.7
 """A throttled call multiplies the rate by this, at most once in HOLD_SECONDS."""
 HOLD_SECONDS = 1.0
@@ -50,10 +60,35 @@ class RateSnapshot:
         return self.ceiling == 0
 
 
+class _LastSecond:
+    """The calls that a ceiling has let through, as long as they count."""
+
+    def __init__(self) -> None:
+        self._granted: deque[tuple[float, int]] = deque()  # when, and how many
+        self._calls = 0  # their sum
+
+    def room(self, ceiling: float, now: float) -> tuple[int, float]:
+        """How many more the ceiling allows now, and the seconds until it allows more than that.
+
+        Below 0 after the ceiling was lowered.
+        """
+        most = math.ceil(ceiling)
+        window = most / ceiling  # longer than a second where the ceiling is no whole number
+        while self._granted and self._granted[0][0] + window <= now:
+            self._calls -= self._granted.popleft()[1]
+        more = self._granted[0][0] + window - now if self._granted else 0.0
+        return most - self._calls, more
+
+    def add(self, calls: int, now: float) -> None:
+        """Count calls that were let through."""
+        self._granted.append((now, calls))
+        self._calls += calls
+
+
 class RateLimiter:
     """Spreads the calls of one process. Safe to share among threads.
 
-    In any one second at most ``rate`` calls are granted: the burst is subtracted from the inflow.
+    In any one second at most the ceiling, rounded up to a whole call, is granted.
     """
 
     def __init__(
@@ -72,8 +107,8 @@ class RateLimiter:
         reset_after_fork(self)
         self._throttles = 0
         self._latency: float | None = None
-        self._filled_at = clock()
-        self._tokens = 0.0
+        self._due_at = clock()  # when the next call is due
+        self._last_second = _LastSecond()
         self._held_until = -1.0
         self._raised_at = 0.0
         self._window_from = clock()
@@ -99,8 +134,7 @@ class RateLimiter:
         with self._lock:
             self._ceiling = self._target = rate
             self._apply(rate)
-            self._tokens = self._burst if rate else 0.0
-            self._filled_at = self._clock()
+            self._due_at = self._clock()
 
     def reserve(self, calls: int) -> tuple[int, float]:
         """Take up to ``calls`` calls without waiting.
@@ -114,18 +148,24 @@ class RateLimiter:
             self._measure(calls)
             return calls, 0.0
         with self._lock:
-            now = self._fill()
-            granted = min(calls, int(self._tokens))
+            now = self._clock()
+            if not self._rate:
+                return 0, MAX_WAIT_SECONDS
+            room, until_more = calls, 0.0
+            if self._ceiling is not None:
+                room, until_more = self._last_second.room(self._ceiling, now)
+            granted = max(0, min(calls, room, self._due(now, self._rate)))
             if granted:
-                self._tokens -= granted
+                self._due_at = max(self._due_at, now - LATE_SECONDS) + granted / self._rate
                 self._measure(granted, now)
+                if self._ceiling is not None:
+                    self._last_second.add(granted, now)
             if granted == calls:
                 return granted, 0.0
-            if not self._flow:
-                return granted, MAX_WAIT_SECONDS
-            # Wait for at least half a bucket: fewer wake-ups at high rates.
-            wanted = min(calls - granted, max(1.0, self._burst / 2))
-            wait = (wanted - self._tokens) / self._flow
+            wanted = min(calls - granted, max(1.0, self._rate * PACE_SECONDS))
+            wait = self._due_at + (wanted - 1) / self._rate - now
+            if room <= granted:
+                wait = max(wait, until_more)
             return granted, min(max(wait, 0.0001), MAX_WAIT_SECONDS)
 
     def acquire(self, cancel: threading.Event | None = None, until: float | None = None) -> bool:
@@ -164,8 +204,8 @@ class RateLimiter:
                 self._target = max(measured, USUAL_RATE)
             rate = measured if self._rate is None else min(self._rate, measured)
             lowest = MIN_RATE if self._ceiling is None else min(MIN_RATE, self._ceiling)
-            self._fill()
             self._apply(max(rate * BACK_OFF, lowest))
+            self._due_at = max(self._due_at, now)  # nothing to catch up
             self._held_until = now + HOLD_SECONDS
             self._raised_at = now + SETTLE_SECONDS
             self._window_from, self._window_calls, self._last_window = now, 0, 0.0
@@ -193,7 +233,6 @@ class RateLimiter:
             now = self._clock()
             if self._rate is None or self._target is None or now <= self._raised_at:
                 return
-            self._fill()
             if self._rate < self._target:
                 step = self._target * RECOVERY_PER_SECOND
             else:
@@ -216,16 +255,11 @@ class RateLimiter:
     def _apply(self, rate: float | None) -> None:
         self._rate = rate
         self._free = rate is None
-        self._burst = max(1.0, rate * BURST_SECONDS) if rate else 0.0
-        # A full bucket and one second of inflow add up to exactly the rate.
-        self._flow = rate + 1.0 - self._burst if rate else 0.0
-        self._tokens = min(self._tokens, self._burst)
 
-    def _fill(self) -> float:
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._flow)
-        self._filled_at = now
-        return now
+    def _due(self, now: float, rate: float) -> int:
+        """Count the calls that are due, late ones included unless they are too late."""
+        late = min(now - self._due_at, LATE_SECONDS)
+        return int(late * rate + 1e-6) + 1 if late >= -1e-9 else 0
 
     def _measure(self, calls: int, now: float | None = None) -> None:
         """Count granted calls in windows of half a second, to measure the real rate."""
