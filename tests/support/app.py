@@ -245,6 +245,14 @@ class Application:
             done = connection.execute(table.update().where(*where).values(columns), rows)
             assert done.rowcount == len(pks)
 
+    def keks(self) -> frozenset[str]:
+        """The KEKs that rows name."""
+        return frozenset(row[self.config.kek_column] for row in self.rows().values())
+
+    def versions(self) -> frozenset[str]:
+        """The forms of wrapped keys that rows have."""
+        return frozenset(row[self.config.version_column] for row in self.rows().values())
+
     def foreign_fingerprint(self) -> str:
         """SHA-256 over all that is not dekctl's: it must be the same at the end of every story."""
         config = self.config

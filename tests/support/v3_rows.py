@@ -16,17 +16,22 @@ from dekctl.kms.interface import Wrapped, WrapRequest
 CONTEXT_NAME = "encrypted_files"
 
 
-def v3_rows(
-    engine: sa.Engine, kms: KMSInterface, numbers: Iterable[int], *, rows_per_key: int
-) -> dict[int, tuple[bytes, dict[str, Any]]]:
-    """For each primary key its plaintext key and its row; the branch keys are stored."""
-    branch_keys_table(None).create(engine, checkfirst=True)
+def branch_store(engine: sa.Engine) -> BranchTable:
+    """The stored branch keys of a database, each statement in a transaction of its own."""
 
     def run(work: Any, *, write: bool = False) -> Any:
         with engine.begin() as connection:
             return work(connection)
 
-    wrapper = BranchKeys(kms, BranchTable(run, None), rows_per_key={CONTEXT_NAME: rows_per_key})
+    return BranchTable(run, None)
+
+
+def v3_rows(
+    engine: sa.Engine, kms: KMSInterface, numbers: Iterable[int], *, rows_per_key: int
+) -> dict[int, tuple[bytes, dict[str, Any]]]:
+    """For each primary key its plaintext key and its row; the branch keys are stored."""
+    branch_keys_table(None).create(engine, checkfirst=True)
+    wrapper = BranchKeys(kms, branch_store(engine), rows_per_key={CONTEXT_NAME: rows_per_key})
     made = {}
     for number in numbers:
         dek = number.to_bytes(32, "big")
