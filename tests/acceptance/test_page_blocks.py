@@ -60,7 +60,7 @@ NOT_RUN = {
     "dekctl migrate --quota-share": "asks Service Quotas: tests/integration/test_quota_share.py",
     "python -X importtime": "takes seconds: tests/unit/test_start_up.py",
     "dekctl status --watch": "never ends by itself: tests/integration/test_runs.py",
-    "dekctl retire acme/g1": "needs KEKs of tenants: tests/integration/test_rotation_tenants.py",
+    "dekctl retire acme/g1": "needs KEKs of tenants: tests/integration/rotation/test_tenants.py",
     "export ": EXAMPLES,
     "alembic ": EXAMPLES,
     "gunicorn ": EXAMPLES,

@@ -9,6 +9,8 @@ from support.app import Application
 from support.cli import Dekctl
 from support.generations import Generations, session_of
 
+ROWS = 12
+
 
 def provider(generations: Generations) -> AWSKMS:
     """KMS as the application's role would use it, but as the administrator."""
@@ -20,11 +22,6 @@ def provider(generations: Generations) -> AWSKMS:
         session=session_of(standin),
         known_keks=list(generations.arns.values()),
     )
-
-
-def keks(app: Application) -> set[str]:
-    """The KEKs that rows name."""
-    return {row[app.config.kek_column] for row in app.rows().values()}
 
 
 def declare_window(dekctl: Dekctl) -> None:

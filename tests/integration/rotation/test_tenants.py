@@ -15,9 +15,7 @@ from support.app import AppDatabase, Application
 from support.cli import Dekctl
 from support.generations import Generations
 from support.kms_standin import Grant
-from support.rotation import declare_window, keks, make_older, provider
-
-ROWS = 12
+from support.rotation import ROWS, declare_window, make_older, provider
 
 
 @pytest.fixture
@@ -218,7 +216,7 @@ def test_several_tables_each_with_a_kek_of_its_own(
     dekctl("scrub", "--yes").expect(0)
     g2 = generations.roll()
     assert dekctl.json("rewrap")["changed"] == ROWS
-    assert (keks(files), keks(photos)) == ({g2}, {own})
+    assert (files.keks(), photos.keks()) == ({g2}, {own})
     dekctl("retire", "g1").expect(0)
 
 

@@ -30,7 +30,7 @@ from support.cli import Dekctl
 from support.live_app import LiveApp
 from tfkit.terraform import QUICK, changed
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 ROWS = 300
 ALIAS = "alias/app-dek"
 V1_ROWS = 20
