@@ -11,6 +11,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -245,13 +246,13 @@ class Application:
             done = connection.execute(table.update().where(*where).values(columns), rows)
             assert done.rowcount == len(pks)
 
-    def keks(self) -> frozenset[str]:
+    def keks(self) -> AbstractSet[str]:
         """The KEKs that rows name."""
-        return frozenset(row[self.config.kek_column] for row in self.rows().values())
+        return {row[self.config.kek_column] for row in self.rows().values()}
 
-    def versions(self) -> frozenset[str]:
+    def versions(self) -> AbstractSet[str]:
         """The forms of wrapped keys that rows have."""
-        return frozenset(row[self.config.version_column] for row in self.rows().values())
+        return {row[self.config.version_column] for row in self.rows().values()}
 
     def foreign_fingerprint(self) -> str:
         """SHA-256 over all that is not dekctl's: it must be the same at the end of every story."""

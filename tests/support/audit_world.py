@@ -40,6 +40,8 @@ OLD_KEK, KEK, FOREIGN_KEK = (
     f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{number}aaa1111-22bb-33cc-44dd-555555eeeeee"
     for number in "123"
 )
+MALLORY = f"arn:aws:iam::{ACCOUNT}:user/mallory"
+MINUTE = timedelta(minutes=1)
 
 
 def role_arn(name: str) -> str:
@@ -187,6 +189,11 @@ class AuditWorld:
         ]
         made["readOnly"] = True
         return made | ({"errorCode": error} if error else {}) | changes
+
+    def verified(self, rows: int = 3) -> tuple[str, list[Record]]:
+        """A `verify` that both records know: its run and its events."""
+        run = self.run("verify", {"Decrypt": rows}, proved=rows)
+        return run, [self.event("Decrypt", "verifier", run=run, pk=pk) for pk in range(rows)]
 
     def record(
         self,

@@ -23,6 +23,7 @@ from support.audit_world import (
     BUCKET,
     FOREIGN_KEK,
     KEK,
+    MALLORY,
     REGION,
     TABLE,
     TRAIL,
@@ -32,7 +33,6 @@ from support.audit_world import (
 )
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
-MALLORY = f"arn:aws:iam::{ACCOUNT}:user/mallory"
 RESOURCES = {
     "kms": KEK,
     "cloudtrail": TRAIL,

@@ -2,7 +2,7 @@
 
 There are 20,000 events here; more of them, by hand::
 
-    DEKCTL_AUDIT_EVENTS=1000000 make test ARGS=tests/integration/test_audit_planted.py
+    DEKCTL_AUDIT_EVENTS=1000000 make test ARGS=tests/integration/audit/test_planted.py
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from support.audit_world import (
-    ACCOUNT,
     BUCKET,
     FOREIGN_KEK,
     KEK,
+    MALLORY,
     TRAIL,
     AuditWorld,
     DigestSigner,
@@ -27,7 +27,6 @@ from support.audit_world import (
 
 EVENTS = int(os.environ.get("DEKCTL_AUDIT_EVENTS", "20000"))
 IN_A_FILE = 5_000
-MALLORY = f"arn:aws:iam::{ACCOUNT}:user/mallory"
 SECOND = timedelta(seconds=1)
 
 
