@@ -13,10 +13,9 @@ import pytest
 
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
+from support.guarded import ROWS, guard
 from support.plans import write
 from support.recorded_plans import FIRST, PENDING, STATE_RM, edit, recorded
-
-ROWS = 5
 
 
 @pytest.fixture
@@ -44,10 +43,6 @@ def wrap(app: Application, kek: str | None, which: str = "TRUE") -> None:
         blob=b"blob",
         kek=kek,
     )
-
-
-def guard(dekctl: Dekctl, plan: dict[str, Any], *options: str, expect: int) -> dict[str, Any]:
-    return dekctl.json("guard", "--plan", write(dekctl.folder, plan), *options, expect=expect)
 
 
 def test_a_plan_that_changes_nothing_passes(app: Application, dekctl: Dekctl) -> None:
