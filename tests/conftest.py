@@ -145,6 +145,16 @@ def mariadb_database(mariadb_server: MariaDBServer) -> Iterator[AppDatabase]:
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def app_database(request: pytest.FixtureRequest) -> AppDatabase:
     """A new database on each kind of server in turn."""
+    return _database_of(request)
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def server_database(request: pytest.FixtureRequest) -> AppDatabase:
+    """A new database on each server in turn: not on SQLite, which has none."""
+    return _database_of(request)
+
+
+def _database_of(request: pytest.FixtureRequest) -> AppDatabase:
     fixtures = {
         "sqlite": "sqlite_database",
         "postgresql": "postgres_database",

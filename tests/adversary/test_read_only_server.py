@@ -47,15 +47,6 @@ def become(dekctl: Dekctl, database: AppDatabase, user: str) -> sa.URL:
     return url
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
-def server_database(request: pytest.FixtureRequest) -> AppDatabase:
-    """A new database on each kind of server in turn."""
-    name = {"postgresql": "postgres_database", "mariadb": "mariadb_database"}[request.param]
-    database = request.getfixturevalue(name)
-    assert isinstance(database, AppDatabase)
-    return database
-
-
 @pytest.fixture
 def app(server_database: AppDatabase, dekctl: Dekctl, make_app: Any) -> Application:
     """A table after ``schema expand``, as a role that --read-only holds for."""

@@ -22,14 +22,6 @@ from support.cli import Dekctl
 from support.waiting import PATIENCE_SECONDS
 
 
-@pytest.fixture(params=["postgres_database", "mariadb_database"])
-def server_database(request: pytest.FixtureRequest) -> AppDatabase:
-    """A new database where a second writer can be under way: not on SQLite."""
-    database = request.getfixturevalue(request.param)
-    assert isinstance(database, AppDatabase)
-    return database
-
-
 class Straggler:
     """An application's transaction that inserts a row and commits while the step waits for it."""
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from dekctl.config import Encoding, TableConfig
 from dekctl.kms import KMSInterface
 from dekctl.reader import RowKeys
+from support.waiting import wait_until
 
 Kind = Literal["sqlite", "postgresql", "mariadb"]
 KeyShape = Literal["integer", "bigint", "uuid", "text", "composite"]
@@ -43,6 +44,10 @@ class AppDatabase:
         with self.engine.begin() as connection:
             result = connection.execute(sa.text(statement), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []
+
+    def wait_for_run(self) -> None:
+        """Wait until a command has entered its run into the ledger."""
+        wait_until(lambda: self.sql("SELECT 1 FROM dekctl_runs WHERE state = 'running'"))
 
     @contextmanager
     def past_the_trigger(self) -> Iterator[sa.Connection]:
