@@ -278,3 +278,80 @@ def test_a_second_step_is_refused_while_one_is_at_work(
         assert "has been running on" in dekctl("schema", "expand").expect(3).stderr
         ledger.end(run, RunState.FAILED)
     dekctl("schema", "expand").expect(0)
+
+
+def test_contract_never_drops_a_plaintext_that_a_legacy_writer_leaves_meanwhile(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    make_app(app_database, rows=30)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    stop, refused = threading.Event(), threading.Event()
+    written: list[int] = []
+
+    def legacy_writer() -> None:
+        number = 1000
+        while not stop.is_set() and not refused.is_set() and number < 1400:
+            number += 1
+            try:
+                app_database.sql(
+                    "INSERT INTO encrypted_files (id, filename, encryption_key, ciphertext) "
+                    "VALUES (:id, 'late', :dek, :text)",
+                    id=number,
+                    dek=b"k" * 32,
+                    text=b"x",
+                )
+                written.append(number)
+                stop.wait(0.005)
+            except sa.exc.DBAPIError:
+                refused.set()  # the guard is there, or the column is gone
+
+    writer = threading.Thread(target=legacy_writer)
+    writer.start()
+    try:
+        result = dekctl("schema", "contract", "--yes")
+    finally:
+        stop.set()
+        writer.join()
+    found = app_database.sql("SELECT count(*) FROM encrypted_files WHERE id > 1000")
+    assert found == [(len(written),)]
+    if result.exit_code == 0:  # it came before the first write
+        assert written == []
+        return
+    result.expect(3)
+    assert dekctl.json("status")["stage"] == "expanded"
+    kept = "SELECT count(*) FROM encrypted_files WHERE id > 1000 AND encryption_key IS NOT NULL"
+    assert app_database.sql(kept) == [(len(written),)]
+    # The guard is gone again: the legacy application goes on.
+    app_database.sql(
+        "INSERT INTO encrypted_files (id, filename, encryption_key, ciphertext) "
+        "VALUES (5000, 'later', :dek, :text)",
+        dek=b"k" * 32,
+        text=b"x",
+    )
+
+
+def test_a_writer_between_the_check_and_the_drop_stops_the_contract(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    app = make_app(app_database, rows=3)
+    dekctl("migrate").expect(0)
+    dekctl("scrub", "--yes").expect(0)
+    late = threading.Event()
+
+    def write_late(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        # The first guard has looked; the next statement is the first that changes something.
+        first = statement.startswith(("ALTER TABLE", "LOCK TABLES", "BEGIN IMMEDIATE"))
+        if first and not late.is_set():
+            late.set()
+            app.add(1)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", write_late)
+    try:
+        result = dekctl("schema", "contract", "--yes")
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", write_late)
+    assert late.is_set()
+    result.expect(3)
+    assert app.counts() == {"plaintext_only": 1, "both": 0, "wrapped_only": 3, "no_key": 0}
+    app.assert_files_open(EnvKMS(dekctl.environ))

@@ -1,8 +1,7 @@
-"""The schema steps: columns of the seed's own migration, steps that died half-way, printed SQL."""
+"""Schema steps: columns that were there before, steps that died half-way, a ledger that is gone."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dekctl.kms import EnvKMS, InMemoryKMS
+from dekctl.kms import EnvKMS
 from support.app import AppDatabase, Application
 from support.cli import Dekctl
 
@@ -34,19 +33,12 @@ def add_seed_columns(app: Application, *names: str) -> None:
         app.database.sql(f"ALTER TABLE encrypted_files ADD COLUMN {name} {kinds[name]}")
 
 
-def shape(app: Application) -> list[tuple[str, str, bool | None]]:
-    return sorted((c.name, str(c.type), c.nullable) for c in app.now().c)
-
-
-# -- columns that were there before --------------------------------------------------------------
-
-
 def test_columns_of_the_seeds_migration_are_taken_over_and_left_behind(
     app_database: AppDatabase, dekctl: Dekctl, make_app: Any
 ) -> None:
     app = make_app(app_database, rows=6)
     add_seed_columns(app, "wrapped_key", "wrapped_key_version", "kek_id")
-    before = shape(app)
+    before = app.shape()
     # The seed's script was here: V1, no context.
     kms = EnvKMS(dekctl.environ)
     for pk in list(app.deks)[:3]:
@@ -54,7 +46,7 @@ def test_columns_of_the_seeds_migration_are_taken_over_and_left_behind(
 
     for command in (["wrap"], ["scrub", "--yes"], ["schema", "contract", "--yes"]):
         assert "dekctl schema expand" in dekctl(*command).expect(3).stderr
-    assert shape(app) == before
+    assert app.shape() == before
     result = dekctl.json("migrate")
     assert (result["changed"], result["verified"]) == (3, 6)
     versions = {(k["version"], k["rows"]) for k in dekctl.json("status")["keks"]}
@@ -64,7 +56,7 @@ def test_columns_of_the_seeds_migration_are_taken_over_and_left_behind(
     assert dekctl.json("rewrap")["changed"] == 3
     assert {k["version"] for k in dekctl.json("status")["keks"]} == {"V2"}
     dekctl("schema", "rollback", "--yes").expect(0)
-    assert shape(app) == before, "rollback dropped a column that was not dekctl's"
+    assert app.shape() == before, "rollback dropped a column that was not dekctl's"
     assert app.counts()["both"] == 6
     assert dekctl.json("schema", "current")["revision"] == "base"
     # And once more.
@@ -76,11 +68,11 @@ def test_a_half_done_migration_of_the_seed_is_completed(
 ) -> None:
     app = make_app(app_database, rows=3)
     add_seed_columns(app, "wrapped_key", "wrapped_key_version")
-    before = shape(app)
+    before = app.shape()
     dekctl("migrate").expect(0)
     assert app.counts()["both"] == 3
     dekctl("schema", "rollback", "--yes").expect(0)
-    assert shape(app) == before
+    assert app.shape() == before
 
 
 @pytest.mark.parametrize(
@@ -97,9 +89,9 @@ def test_a_column_of_the_same_name_that_cannot_hold_what_dekctl_writes_is_refuse
 ) -> None:
     app = make_app(app_database, rows=2)
     app_database.sql(f"ALTER TABLE encrypted_files ADD COLUMN {column} {kind}")
-    before = shape(app)
+    before = app.shape()
     assert column in dekctl("migrate").expect(3).stderr
-    assert shape(app) == before
+    assert app.shape() == before
 
 
 def test_a_wrapped_column_that_pads_is_refused(
@@ -149,9 +141,6 @@ def test_expand_and_contract_again_do_nothing(
     assert dekctl.json("schema", "contract")["changed"] is False  # nobody is asked
 
 
-# -- a step that dies ----------------------------------------------------------------------------
-
-
 @contextmanager
 def dying_at(number: int) -> Iterator[list[str]]:
     """Kill whoever sends the statement of this number that changes a table or a revision.
@@ -185,9 +174,9 @@ def test_a_step_that_dies_at_any_statement_is_finished_by_running_it_again(
     app_database: AppDatabase, dekctl: Dekctl, make_app: Any, step: list[str]
 ) -> None:
     app = make_app(app_database, rows=1)
-    legacy = shape(app)
+    legacy = app.shape()
     ready_for(dekctl, step)
-    before = shape(app)
+    before = app.shape()
     # Where a step is one transaction, not every statement has to be tried.
     stride = 1 if app_database.kind == "mariadb" else 3
     number = 1
@@ -203,7 +192,7 @@ def test_a_step_that_dies_at_any_statement_is_finished_by_running_it_again(
     result.expect(0)
     assert number > stride, "no statement was met"
     if step[0] == "rollback":
-        assert shape(app) == legacy
+        assert app.shape() == legacy
         assert {r["encryption_key"] for r in app.rows().values()} == set(app.deks.values())
     else:
         assert dekctl.json("schema", "current")["revision"] in {"table_0001", "table_0002"}
@@ -227,221 +216,4 @@ def go_back(dekctl: Dekctl, app: Application, step: list[str], before: Any) -> N
         ready_for(dekctl, step)
     else:
         dekctl("schema", "rollback", "--yes").expect(0)
-    assert sorted(c[0] for c in shape(app)) == sorted(c[0] for c in before)
-
-
-# -- SQL for somebody else to run ----------------------------------------------------------------
-
-
-def test_the_printed_sql_runs_and_dekctl_goes_on_from_it(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    app = make_app(app_database, rows=4)
-    legacy = shape(app)
-
-    def run_printed(step: str) -> None:
-        before = shape(app)
-        text = dekctl("schema", step, "--sql").expect(0).stdout
-        assert shape(app) == before, "--sql must not change anything"
-        app_database.script(text)
-
-    run_printed("expand")
-    assert dekctl.json("schema", "current")["revision"] == "table_0001"
-    assert dekctl.json("schema", "expand")["changed"] is False
-    dekctl("migrate").expect(0)
-    dekctl("scrub", "--yes").expect(0)
-    run_printed("contract")
-    assert dekctl.json("status")["stage"] == "contracted"
-    assert dekctl.json("schema", "current")["revision"] == "table_0002"
-    run_printed("rollback")
-    assert dekctl.json("status")["stage"] == "expanded"
-    dekctl("restore", "--yes").expect(0)
-    run_printed("rollback")
-    assert shape(app) == legacy
-    assert {r["encryption_key"] for r in app.rows().values()} == set(app.deks.values())
-
-
-@pytest.mark.parametrize("step", ["contract", "rollback"])
-def test_the_printed_sql_stops_while_a_key_would_be_lost(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any, step: str
-) -> None:
-    app = make_app(app_database, rows=4)
-    dekctl("migrate").expect(0)
-    if step == "rollback":
-        dekctl("scrub", "--yes").expect(0)
-    before = shape(app)
-    text = dekctl("schema", step, "--sql").expect(0).stdout
-    with pytest.raises(app_database.engine.dialect.loaded_dbapi.Error):
-        app_database.script(text)
-    assert shape(app) == before
-    app.assert_files_open(EnvKMS(dekctl.environ))
-
-
-# -- an application that does not stop writing ---------------------------------------------------
-
-
-def test_contract_never_drops_a_plaintext_that_a_legacy_writer_leaves_meanwhile(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    make_app(app_database, rows=30)
-    dekctl("migrate").expect(0)
-    dekctl("scrub", "--yes").expect(0)
-    stop, refused = threading.Event(), threading.Event()
-    written: list[int] = []
-
-    def legacy_writer() -> None:
-        number = 1000
-        while not stop.is_set() and not refused.is_set() and number < 1400:
-            number += 1
-            try:
-                app_database.sql(
-                    "INSERT INTO encrypted_files (id, filename, encryption_key, ciphertext) "
-                    "VALUES (:id, 'late', :dek, :text)",
-                    id=number,
-                    dek=b"k" * 32,
-                    text=b"x",
-                )
-                written.append(number)
-                stop.wait(0.005)
-            except sa.exc.DBAPIError:
-                refused.set()  # the guard is there, or the column is gone
-
-    writer = threading.Thread(target=legacy_writer)
-    writer.start()
-    try:
-        result = dekctl("schema", "contract", "--yes")
-    finally:
-        stop.set()
-        writer.join()
-    found = app_database.sql("SELECT count(*) FROM encrypted_files WHERE id > 1000")
-    assert found == [(len(written),)]
-    if result.exit_code == 0:  # it came before the first write
-        assert written == []
-        return
-    result.expect(3)
-    assert dekctl.json("status")["stage"] == "expanded"
-    kept = "SELECT count(*) FROM encrypted_files WHERE id > 1000 AND encryption_key IS NOT NULL"
-    assert app_database.sql(kept) == [(len(written),)]
-    # The guard is gone again: the legacy application goes on.
-    app_database.sql(
-        "INSERT INTO encrypted_files (id, filename, encryption_key, ciphertext) "
-        "VALUES (5000, 'later', :dek, :text)",
-        dek=b"k" * 32,
-        text=b"x",
-    )
-
-
-def test_a_writer_between_the_check_and_the_drop_stops_the_contract(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    app = make_app(app_database, rows=3)
-    dekctl("migrate").expect(0)
-    dekctl("scrub", "--yes").expect(0)
-    late = threading.Event()
-
-    def write_late(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        # The first guard has looked; the next statement is the first that changes something.
-        first = statement.startswith(("ALTER TABLE", "LOCK TABLES", "BEGIN IMMEDIATE"))
-        if first and not late.is_set():
-            late.set()
-            app.add(1)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", write_late)
-    try:
-        result = dekctl("schema", "contract", "--yes")
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", write_late)
-    assert late.is_set()
-    result.expect(3)
-    assert app.counts() == {"plaintext_only": 1, "both": 0, "wrapped_only": 3, "no_key": 0}
-    app.assert_files_open(EnvKMS(dekctl.environ))
-
-
-# -- two tables ----------------------------------------------------------------------------------
-
-
-def test_two_tables_share_one_ledger_and_go_together(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    first = make_app(app_database, rows=3)
-    second = make_app(app_database, rows=2, name="attachments", context_name="attachments")
-    dekctl.configure(
-        '[[table]]\nname = "encrypted_files"\n[[table]]\nname = "attachments"\n'
-        'context_name = "attachments"\n'
-        f'[env.test]\ndatabase_url = "{app_database.url}"\nprovider = "env"\n'
-    )
-    assert dekctl.json("migrate")["changed"] == 5
-    status = dekctl.json("status")
-    assert (status["rows"], len(status["tables"])) == (5, 2)
-    dekctl("scrub", "--yes", "--table", "attachments").expect(0)
-    # One table is not ready: neither is contracted.
-    assert "encrypted_files" in dekctl("schema", "contract", "--yes").expect(3).stderr
-    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"expanded"}
-    dekctl("scrub", "--yes").expect(0)
-    dekctl("schema", "contract", "--yes").expect(0)
-    for app in (first, second):
-        app.assert_files_open(EnvKMS(dekctl.environ))
-    # A blob of one table does not open in the other.
-    swapped = second.rows()[(1,)]["wrapped_key"]
-    first.set((1,), wrapped=swapped)
-    assert dekctl.json("verify", expect=4)["failed"] == 1
-
-
-def test_a_row_wrapped_by_the_memory_provider_is_of_no_use_to_the_next_process(
-    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    app = make_app(sqlite_database, rows=2, env={"provider": "memory"})
-    dekctl("migrate").expect(0)
-    result = dekctl.process("verify").expect(5)
-    assert "is not available" in result.stderr
-    assert app.counts()["both"] == 2
-    with pytest.raises(Exception, match="is not available"):
-        app.assert_files_open(InMemoryKMS())
-
-
-@pytest.mark.parametrize("hierarchical", [[], ["--hierarchical"]], ids=["V2", "V3"])
-def test_rows_of_the_memory_provider_are_wrapped_again_by_the_command_that_is_named(
-    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, hierarchical: list[str]
-) -> None:
-    app = make_app(sqlite_database, rows=3, env={"provider": "memory"})
-    dekctl.process("migrate", *hierarchical).expect(0)
-    config = dekctl.folder / "dekctl.toml"
-    config.write_text(config.read_text().replace('"memory"', '"env"'))
-    said = [dekctl("verify").expect(5), dekctl("scrub", "--yes").expect(3)]
-    said.append(dekctl("rewrap").expect(5))
-    assert all("dekctl wrap --stale" in each.stderr for each in said)
-    assert dekctl.json("wrap", "--stale", "--dry-run")["changed"] == 3
-    assert dekctl.json("wrap", "--stale")["changed"] == 3
-    assert dekctl.json("verify")["verified"] == 3
-    dekctl("scrub", "--yes").expect(0)
-    app.assert_files_open(EnvKMS(dekctl.environ))
-
-
-def test_tables_at_different_stages_do_not_hold_up_one_another(
-    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
-) -> None:
-    first = make_app(app_database, rows=3)
-    second = make_app(app_database, rows=2, name="attachments", context_name="attachments")
-    dekctl.configure(
-        '[[table]]\nname = "encrypted_files"\n[[table]]\nname = "attachments"\n'
-        'context_name = "attachments"\n'
-        f'[env.test]\ndatabase_url = "{app_database.url}"\nprovider = "env"\n'
-    )
-    ready = [["migrate"], ["scrub", "--yes"], ["schema", "contract", "--yes"]]
-    for step in ready:
-        dekctl(*step, "--table", "encrypted_files").expect(0)
-
-    # The second table comes later; the first has no work left.
-    for step in ready:
-        said = dekctl(*step).expect(0)
-    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"contracted"}
-
-    # A rollback that ended between two tables goes on with the other, and may be said again.
-    dekctl("rollback", "--yes", "--table", "encrypted_files").expect(0)
-    for _ in range(2):
-        said = dekctl("rollback", "--yes").expect(0)
-        assert "back at the legacy schema" in said.stdout
-    dekctl("schema", "rollback", "--yes").expect(0)
-    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"legacy"}
-    for app in (first, second):
-        app.assert_files_open(EnvKMS(dekctl.environ))
+    assert sorted(c[0] for c in app.shape()) == sorted(c[0] for c in before)

@@ -46,11 +46,10 @@ def refused(url: sa.URL, statement: str) -> DatabaseError:
         return told.value
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
-def files(request: pytest.FixtureRequest) -> AppDatabase:
+@pytest.fixture
+def files(server_database: AppDatabase) -> AppDatabase:
     """A database with the canary in a table, a view and a function of it."""
-    name = "postgres_database" if request.param == "postgresql" else "mariadb_database"
-    database: AppDatabase = request.getfixturevalue(name)
+    database = server_database
     database.sql(TABLE.format("VARCHAR(40)"))
     database.sql(ROWS)
     if database.kind == "mariadb":

@@ -12,6 +12,7 @@ from sqlalchemy.pool import StaticPool
 from dekctl.branch_keys.table import branch_keys_table
 from dekctl.config import TableConfig, load_config
 from dekctl.errors import RowRejectedError
+from dekctl.kms import EnvKMS
 from dekctl.lifecycle.erase import check_erasure
 from dekctl.project import Project
 from dekctl.reader import RowKeys
@@ -111,3 +112,62 @@ def test_branch_keys_of_a_table_that_is_no_longer_configured_stop_retire(
         "UPDATE dekctl_branch_keys SET context_name = 'photos', kek_id = :kek", kek=old
     )
     assert "context_name 'photos'" in dekctl("retire", old).expect(3).stderr
+
+
+def two_applications(
+    database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> tuple[Application, Application]:
+    """Three rows in one table, two in another; both are configured."""
+    first = make_app(database, rows=3)
+    second = make_app(database, rows=2, name="attachments", context_name="attachments")
+    dekctl.configure(
+        '[[table]]\nname = "encrypted_files"\n[[table]]\nname = "attachments"\n'
+        'context_name = "attachments"\n'
+        f'[env.test]\ndatabase_url = "{database.url}"\nprovider = "env"\n'
+    )
+    return first, second
+
+
+def test_two_tables_share_one_ledger_and_go_together(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    first, second = two_applications(app_database, dekctl, make_app)
+    assert dekctl.json("migrate")["changed"] == 5
+    status = dekctl.json("status")
+    assert (status["rows"], len(status["tables"])) == (5, 2)
+    dekctl("scrub", "--yes", "--table", "attachments").expect(0)
+    # One table is not ready: neither is contracted.
+    assert "encrypted_files" in dekctl("schema", "contract", "--yes").expect(3).stderr
+    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"expanded"}
+    dekctl("scrub", "--yes").expect(0)
+    dekctl("schema", "contract", "--yes").expect(0)
+    for app in (first, second):
+        app.assert_files_open(EnvKMS(dekctl.environ))
+    # A blob of one table does not open in the other.
+    swapped = second.rows()[(1,)]["wrapped_key"]
+    first.set((1,), wrapped=swapped)
+    assert dekctl.json("verify", expect=4)["failed"] == 1
+
+
+def test_tables_at_different_stages_do_not_hold_up_one_another(
+    app_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    first, second = two_applications(app_database, dekctl, make_app)
+    ready = [["migrate"], ["scrub", "--yes"], ["schema", "contract", "--yes"]]
+    for step in ready:
+        dekctl(*step, "--table", "encrypted_files").expect(0)
+
+    # The second table comes later; the first has no work left.
+    for step in ready:
+        said = dekctl(*step).expect(0)
+    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"contracted"}
+
+    # A rollback that ended between two tables goes on with the other, and may be said again.
+    dekctl("rollback", "--yes", "--table", "encrypted_files").expect(0)
+    for _ in range(2):
+        said = dekctl("rollback", "--yes").expect(0)
+        assert "back at the legacy schema" in said.stdout
+    dekctl("schema", "rollback", "--yes").expect(0)
+    assert {t["stage"] for t in dekctl.json("status")["tables"]} == {"legacy"}
+    for app in (first, second):
+        app.assert_files_open(EnvKMS(dekctl.environ))

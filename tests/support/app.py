@@ -251,6 +251,10 @@ class Application:
             done = connection.execute(table.update().where(*where).values(columns), rows)
             assert done.rowcount == len(pks)
 
+    def shape(self) -> list[tuple[str, str, bool | None]]:
+        """The columns: name, type, and whether NULL is allowed."""
+        return sorted((c.name, str(c.type), c.nullable) for c in self.now().c)
+
     def keks(self) -> AbstractSet[str]:
         """The KEKs that rows name."""
         return {row[self.config.kek_column] for row in self.rows().values()}
