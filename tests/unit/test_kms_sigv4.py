@@ -15,6 +15,7 @@ from botocore.session import Session
 
 from dekctl.kms.aws.session import create_client
 from dekctl.kms.aws.sigv4 import Signer, host_header
+from dekctl.kms.aws.transport import TransportOptions
 
 pytest.importorskip("pycurl")
 
@@ -150,7 +151,7 @@ def test_endpoint_and_region_are_those_that_botocore_uses(
     endpoint_url: str | None,
 ) -> None:
     session = aws_environment(**environment)
-    client = create_client(session, region, endpoint_url, 1)
+    client = create_client(session, TransportOptions(region=region, endpoint_url=endpoint_url))
     service = Service.of(client, session)
     url, signing_region = sent_by_botocore(client)
     assert service.url.removesuffix("/") == url.removesuffix("/")
@@ -160,7 +161,8 @@ def test_endpoint_and_region_are_those_that_botocore_uses(
 def test_ca_bundle_is_botocores(aws_environment: Callable[..., Session]) -> None:
     def bundle(**environment: str) -> str:
         session = aws_environment(**environment)
-        return Service.of(create_client(session, "us-east-1", None, 1), session).ca_bundle
+        options = TransportOptions(region="us-east-1", endpoint_url=None)
+        return Service.of(create_client(session, options), session).ca_bundle
 
     assert bundle(AWS_CA_BUNDLE="/a.pem", REQUESTS_CA_BUNDLE="/b.pem") == "/a.pem"
     assert bundle(REQUESTS_CA_BUNDLE="/b.pem") == "/b.pem"

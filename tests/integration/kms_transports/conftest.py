@@ -11,6 +11,7 @@ import pytest
 from botocore.session import Session
 
 from dekctl.kms.aws.boto import BotoTransport
+from dekctl.kms.aws.transport import TransportOptions
 from support.kms_standin import KmsStandin
 from support.transports import QUICK, Kind, Make
 
@@ -48,10 +49,10 @@ def make() -> Iterator[Make]:
 
     def connect(kind: Kind, url: str, **options: Any) -> AnyTransport:
         transport = CurlTransport if kind == "curl" else BotoTransport
-        settings: dict[str, Any] = {"session": Session(), "concurrency": 8, "policy": QUICK}
-        settings.update(options)
-        session = settings.pop("session")
-        made.append(transport(session, region="us-east-1", endpoint_url=url, **settings))
+        session = options.pop("session", None) or Session()
+        settings: dict[str, Any] = {"concurrency": 8, "policy": QUICK, **options}
+        told = TransportOptions(region="us-east-1", endpoint_url=url, **settings)
+        made.append(transport(session, told))
         return made[-1]
 
     yield connect

@@ -27,7 +27,6 @@ from dekctl.kms.aws.retry import (
     CANCEL_GRACE_SECONDS,
     CancelledError,
     Retries,
-    RetryPolicy,
     not_in_time,
 )
 from dekctl.kms.aws.session import (
@@ -40,7 +39,7 @@ from dekctl.kms.aws.session import (
     tls_error,
     unlogged,
 )
-from dekctl.kms.aws.transport import CountCall, Request, Response
+from dekctl.kms.aws.transport import Request, Response, TransportOptions
 from dekctl.kms.aws.wire import Decoder
 from dekctl.kms.deadline import deadline_at, seconds_left_until
 from dekctl.kms.limiter import RateLimiter
@@ -52,44 +51,25 @@ class BotoTransport:
     It makes 600 to 1,000 calls per CPU-second, however many threads there are.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        region: str | None,
-        endpoint_url: str | None,
-        concurrency: int = 32,
-        limiter: RateLimiter | None = None,
-        count: CountCall | None = None,
-        cancel: threading.Event | None = None,
-        policy: RetryPolicy | None = None,
-        allow_plain_http: bool = False,
-    ) -> None:
-        """Connect nothing yet. ``cancel`` ends waiting, and with it every call not yet sent.
+    def __init__(self, session: Session, options: TransportOptions) -> None:
+        """Connect nothing yet.
 
         Raises:
             UsageError: the Region or the endpoint is missing or wrong.
         """
-        self._policy = policy or RetryPolicy()
+        self._policy = options.policy
         self._credentials = credentials_of(session)
-        self._client = create_client(
-            session,
-            region,
-            endpoint_url,
-            concurrency,
-            self._policy.answer,
-            allow_plain_http=allow_plain_http,
-        )
+        self._client = create_client(session, options)
         self._client.meta.events.register("before-parse.kms.*", _refuse_damaged)
-        self._concurrency = concurrency
-        self._limiter = limiter or RateLimiter()
-        self._count = count
+        self._concurrency = options.concurrency
+        self._limiter = options.limiter or RateLimiter()
+        self._count = options.count
         self._count_lock = threading.Lock()
-        self._cancel = cancel or threading.Event()
+        self._cancel = options.cancel or threading.Event()
         self._contacted = False
         self._closed = False
         self._pool_lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="kms")
+        self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="kms")
 
     def call_many(self, operation: str, requests: Sequence[Request]) -> list[Response | KMSError]:
         """Send the operation once per request; see :class:`dekctl.kms.aws.transport.Transport`."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import select
 import sys
-import threading
+from collections.abc import Callable
 
 from botocore.session import Session
 
 from dekctl.errors import UsageError
 from dekctl.kms.aws.boto import BotoTransport
-from dekctl.kms.aws.retry import RetryPolicy
-from dekctl.kms.aws.transport import CountCall, Transport, TransportKind
-from dekctl.kms.limiter import RateLimiter
+from dekctl.kms.aws.transport import Transport, TransportKind, TransportOptions
 
 
 def curl_obstacle() -> str | None:
@@ -39,7 +37,7 @@ def _green_threads() -> str | None:
     return None
 
 
-def _transport_of(kind: TransportKind) -> type[Transport]:
+def _transport_of(kind: TransportKind) -> Callable[[Session, TransportOptions], Transport]:
     """The transport that a kind means here.
 
     Raises:
@@ -60,33 +58,11 @@ def _transport_of(kind: TransportKind) -> type[Transport]:
     return BotoTransport
 
 
-def make_transport(
-    kind: TransportKind,
-    session: Session,
-    *,
-    region: str | None,
-    endpoint_url: str | None,
-    concurrency: int = 32,
-    limiter: RateLimiter | None = None,
-    count: CountCall | None = None,
-    cancel: threading.Event | None = None,
-    policy: RetryPolicy | None = None,
-    allow_plain_http: bool = False,
-) -> Transport:
+def make_transport(kind: TransportKind, session: Session, options: TransportOptions) -> Transport:
     """Make a transport: ``auto`` is libcurl's where pycurl is installed and can run, else boto3's.
 
     Raises:
         UsageError: ``curl`` was asked for and cannot run; or the Region or endpoint is missing or
             wrong.
     """
-    return _transport_of(kind)(  # type: ignore[call-arg] # the protocol has no constructor
-        session,
-        region=region,
-        endpoint_url=endpoint_url,
-        concurrency=concurrency,
-        limiter=limiter,
-        count=count,
-        cancel=cancel,
-        policy=policy,
-        allow_plain_http=allow_plain_http,
-    )
+    return _transport_of(kind)(session, options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -26,7 +27,7 @@ from dekctl.kms.aws.quota import live_quota
 from dekctl.kms.aws.region import ambient_region
 from dekctl.kms.aws.retry import Retries, RetryPolicy
 from dekctl.kms.aws.session import create_client, unlogged
-from dekctl.kms.aws.transport import Request, Response, Transport, TransportKind
+from dekctl.kms.aws.transport import Request, Response, Transport, TransportKind, TransportOptions
 from dekctl.kms.aws.trials import KekTrials, too_long
 from dekctl.kms.deadline import deadline_at
 from dekctl.kms.dek import hides_keys
@@ -93,12 +94,21 @@ class AWSKMS(KMSInterface):
         self.key_id = key_id
         self._session = session or base_session(None)
         self._botocore = botocore_session(self._session)
-        self._region = region or (ambient_region() if session is None else None)
-        self._endpoint_url = endpoint_url
+        self._kind = transport
+        self._options = TransportOptions(
+            region=region or (ambient_region() if session is None else None),
+            endpoint_url=endpoint_url,
+            concurrency=concurrency,
+            limiter=limiter,
+            cancel=cancel,
+            policy=retry or RetryPolicy(),
+            allow_plain_http=allow_plain_http,
+        )
+        self._call_policy = retry or CALL_RETRY
         self._known = tuple(dict.fromkeys((key_id, *known_keks)))
         self._trials = KekTrials(
             self._known,
-            self._region or self._session.region_name,
+            self._options.region or self._session.region_name,
             lambda operation, requests: self._transport().call_many(operation, requests),
             self.resolve,
         )
@@ -106,14 +116,6 @@ class AWSKMS(KMSInterface):
         self._count_lock = threading.Lock()
         self._transport_made: Transport | None = None
         self._transport_lock = threading.Lock()
-        self._transport_options: dict[str, Any] = {
-            "kind": transport,
-            "concurrency": concurrency,
-            "limiter": limiter,
-            "cancel": cancel,
-            "policy": retry,
-            "allow_plain_http": allow_plain_http,
-        }
         reset_after_fork(self)
 
     def __repr__(self) -> str:
@@ -140,7 +142,7 @@ class AWSKMS(KMSInterface):
 
     def live_quota(self) -> float | None:
         """How many calls per second KMS allows this account here; None if unknown."""
-        return live_quota(self._botocore, self._region, self._endpoint_url)
+        return live_quota(self._botocore, self._options.region, self._options.endpoint_url)
 
     @property
     def endpoint(self) -> str:
@@ -150,19 +152,9 @@ class AWSKMS(KMSInterface):
             UsageError: there is none, or it is plain HTTP and that is not allowed.
             KMSRefusedError: there are no credentials.
         """
-        client = self._client(CALL_RETRY.answer)
+        client = create_client(self._botocore, self._options)
         client.close()
         return str(client.meta.endpoint_url)
-
-    def _client(self, answer: float) -> Any:
-        return create_client(
-            self._botocore,
-            self._region,
-            self._endpoint_url,
-            1,
-            answer,
-            allow_plain_http=self._transport_options["allow_plain_http"],
-        )
 
     def call(self, operation: str, request: Request) -> Response:
         """Make one KMS call that is not about a row, through boto3.
@@ -170,11 +162,10 @@ class AWSKMS(KMSInterface):
         Raises:
             KMSError: KMS refused or cannot be reached.
         """
-        policy = self._transport_options["policy"] or CALL_RETRY
-        client = self._client(policy.answer)
+        client = create_client(self._botocore, self._options)
         method = getattr(client, xform_name(operation))
-        retries = Retries(policy, until=deadline_at())
-        stop = self._transport_options["cancel"] or threading.Event()
+        retries = Retries(self._call_policy, until=deadline_at())
+        stop = self._options.cancel or threading.Event()
         while True:
             self._count(operation)
             try:
@@ -297,11 +288,7 @@ class AWSKMS(KMSInterface):
         with self._transport_lock:
             if self._transport_made is None:
                 self._transport_made = make_transport(
-                    session=self._botocore,
-                    region=self._region,
-                    endpoint_url=self._endpoint_url,
-                    count=self._count,
-                    **self._transport_options,
+                    self._kind, self._botocore, replace(self._options, count=self._count)
                 )
             return self._transport_made
 
@@ -317,7 +304,7 @@ class AWSKMS(KMSInterface):
 
     def set_concurrency(self, concurrency: int) -> None:
         with self._transport_lock:
-            self._transport_options["concurrency"] = concurrency
+            self._options = replace(self._options, concurrency=concurrency)
             if self._transport_made is not None:
                 self._transport_made.set_concurrency(concurrency)
 

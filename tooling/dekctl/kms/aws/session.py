@@ -20,7 +20,7 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.session import Session
 
 from dekctl.errors import DekctlError, KMSError, KMSRefusedError, KMSUnavailableError, UsageError
-from dekctl.kms.aws.retry import ANSWER_SECONDS
+from dekctl.kms.aws.transport import TransportOptions
 
 CONNECT_SECONDS = 5.0
 """How long a connection may take."""
@@ -78,19 +78,10 @@ def _hide_from_debugging() -> None:
             logging.getLogger(name).addFilter(_hide_calls)  # the same one is added once
 
 
-def create_client(
-    session: Session,
-    region: str | None,
-    endpoint_url: str | None,
-    concurrency: int,
-    answer: float = ANSWER_SECONDS,
-    *,
-    allow_plain_http: bool = False,
-) -> Any:
+def create_client(session: Session, options: TransportOptions) -> Any:
     """Make botocore's KMS client. It neither retries nor checks parameters.
 
     dekctl retries by itself, and botocore's parameter errors repeat the values, which are keys.
-    ``answer`` is how long a call may take once it is sent, in seconds.
 
     Raises:
         UsageError: no Region is set, or the Region, endpoint or profile does not exist, or the
@@ -98,9 +89,9 @@ def create_client(
         KMSRefusedError: there are no credentials.
     """
     config = Config(
-        connect_timeout=min(CONNECT_SECONDS, answer),
-        read_timeout=answer,
-        max_pool_connections=concurrency,
+        connect_timeout=min(CONNECT_SECONDS, options.policy.answer),
+        read_timeout=options.policy.answer,
+        max_pool_connections=options.concurrency,
         retries={"total_max_attempts": 1, "mode": "standard"},
         parameter_validation=False,
         user_agent_extra="dekctl",
@@ -108,10 +99,10 @@ def create_client(
     credentials_of(session)
     try:
         client = session.create_client(
-            "kms", region_name=region, endpoint_url=endpoint_url, config=config
+            "kms", region_name=options.region, endpoint_url=options.endpoint_url, config=config
         )
         _hide_from_debugging()
-        if not allow_plain_http:
+        if not options.allow_plain_http:
             refuse_plain_http(client)
         return client
     except aws.NoRegionError:

@@ -7,10 +7,14 @@ the same results; the tests compare the two.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from dekctl.errors import KMSError
+from dekctl.kms.aws.retry import RetryPolicy
+from dekctl.kms.limiter import RateLimiter
 
 TransportKind = Literal["auto", "boto3", "curl"]
 """``auto`` is the faster one that can be had."""
@@ -20,6 +24,30 @@ Request = Mapping[str, Any]
 
 Response = dict[str, Any]
 """The answer in boto3's form: blobs as ``bytes``; ``ResponseMetadata`` may be absent."""
+
+
+CountCall = Callable[[str], None]
+"""Called once per attempt that was sent, with the API name; never by two threads at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportOptions:
+    """Where KMS is, and how it is called: the same for both transports."""
+
+    region: str | None
+    """None: botocore finds it."""
+    endpoint_url: str | None
+    """None: AWS's own, or what botocore finds."""
+    concurrency: int = 32
+    """Maximum number of calls in flight."""
+    limiter: RateLimiter | None = None
+    """Shared limit on calls per second; None: not limited until KMS throttles."""
+    count: CountCall | None = None
+    cancel: threading.Event | None = None
+    """Once set, waiting ends, and with it every call that was not sent yet."""
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    allow_plain_http: bool = False
+    """Accept an ``http://`` endpoint beyond this machine."""
 
 
 class Transport(Protocol):
@@ -44,7 +72,3 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Drop connections; later calls raise."""
-
-
-CountCall = Callable[[str], None]
-"""Called once per attempt that was sent, with the API name; never by two threads at once."""

@@ -21,9 +21,9 @@ from dekctl.errors import KMSError
 from dekctl.kms.aws.curl.batch import Batch
 from dekctl.kms.aws.curl.handle import Service
 from dekctl.kms.aws.curl.loop import Loop
-from dekctl.kms.aws.retry import CancelledError, RetryPolicy, not_in_time
+from dekctl.kms.aws.retry import CancelledError, not_in_time
 from dekctl.kms.aws.session import closed_error, create_client
-from dekctl.kms.aws.transport import CountCall, Request, Response
+from dekctl.kms.aws.transport import Request, Response, TransportOptions
 from dekctl.kms.deadline import deadline_at, seconds_left_until
 from dekctl.kms.limiter import RateLimiter
 
@@ -34,39 +34,25 @@ class CurlTransport:
     Credentials, Region, endpoint, CA bundle and proxies are those that botocore finds.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        region: str | None,
-        endpoint_url: str | None,
-        concurrency: int = 32,
-        limiter: RateLimiter | None = None,
-        count: CountCall | None = None,
-        cancel: threading.Event | None = None,
-        policy: RetryPolicy | None = None,
-        allow_plain_http: bool = False,
-    ) -> None:
-        """Connect nothing yet. ``cancel`` ends waiting, and with it every call not yet sent.
+    def __init__(self, session: Session, options: TransportOptions) -> None:
+        """Connect nothing yet.
 
         Raises:
             UsageError: the Region or the endpoint is missing or wrong.
         """
-        client: Any = create_client(
-            session, region, endpoint_url, 1, allow_plain_http=allow_plain_http
-        )
+        client: Any = create_client(session, options)
         service = Service.of(client, session)
         client.close()
-        self._concurrency = concurrency
+        self._concurrency = options.concurrency
         self._make_loop = partial(
             Loop,
             service,
-            limiter=limiter or RateLimiter(),
-            count=count,
-            cancel=cancel or threading.Event(),
-            policy=policy or RetryPolicy(),
+            limiter=options.limiter or RateLimiter(),
+            count=options.count,
+            cancel=options.cancel or threading.Event(),
+            policy=options.policy,
         )
-        self._loop = self._make_loop(concurrency=concurrency)
+        self._loop = self._make_loop(concurrency=options.concurrency)
         self._thread: threading.Thread | None = None
         self._start_lock = threading.Lock()
         self._closed = False
