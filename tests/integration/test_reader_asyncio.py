@@ -156,6 +156,8 @@ def test_many_rows_at_once_and_many_tasks_on_one_session(stage: Stage) -> None:
             await session.flush()
             deks = await keys.aissue_many(new)
             assert await keys.aread_many(new) == deks
+            before = await keys.aissue_for(70)  # the INSERT comes later
+            assert await keys.aread({"id": 70, **before.columns}) == before.dek
         await engine.dispose()
 
     asyncio.run(main())

@@ -139,7 +139,7 @@ def test_rate_zero_pauses_until_a_rate_is_set() -> None:
     assert limiter.reserve(1) == (0, MAX_WAIT_SECONDS)
     clock.now += 60
     assert limiter.reserve(1)[0] == 0
-    assert limiter.snapshot().paused
+    assert limiter.snapshot().ceiling == 0
     limiter.set_rate(10)
     assert limiter.reserve(1)[0] == 1
     limiter.set_rate(None)

@@ -228,22 +228,12 @@ class Project:
             kms.branches = BranchKeys(kms, self.branch_table, rows_per_key=rows_per_key)
         return kms
 
-    def aws(
-        self,
-        role: Role,
-        *,
-        kek: str | None = None,
-        region: str | None = None,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        limiter: RateLimiter | None = None,
-    ) -> AWSKMS:
+    def aws(self, role: Role, *, region: str | None = None) -> AWSKMS:
         """AWS KMS, acting as a role of the Terraform outputs, or with your own AWS identity.
 
         ``region`` is another Region than the environment's, for the keys of rows that come from it.
         """
-        return from_opening(
-            self._opening(role, kek=kek, region=region, concurrency=concurrency, limiter=limiter)
-        )
+        return from_opening(self._opening(role, region=region))
 
     def open_provider(self, spec: ProviderSpec) -> KMSInterface:
         """A provider of this environment, to ask it about its KEKs."""

@@ -54,11 +54,6 @@ class RateSnapshot:
     latency: float | None = None
     """Seconds that KMS takes to answer, averaged over about the last twenty calls."""
 
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is sent until a rate is set."""
-        return self.ceiling == 0
-
 
 class _LastSecond:
     """The calls that a ceiling has let through, as long as they count."""

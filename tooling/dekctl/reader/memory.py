@@ -90,12 +90,6 @@ class Memory(Generic[K, V]):
         with self._lock:
             return self._use(key, self._clock())
 
-    def is_fresh(self, key: K) -> bool:
-        """Whether :meth:`get` would return a value. This is no use."""
-        with self._lock:
-            entry = self._entries.get(key)
-            return entry is not None and self._clock() < entry.fresh_until and entry.uses_left > 0
-
     def _use(self, key: K, now: float) -> V | None:
         entry = self._entries.get(key)
         if entry is None or now >= entry.fresh_until or entry.uses_left <= 0:

@@ -30,7 +30,6 @@ ROW_STATES = {
     "wrapped_only": "wrapped only",
     "no_key": "no key",
 }
-WRITES_ROWS = ("wrap", "scrub", "restore", "rewrap", "rebind", "settle")
 LEGEND = {
     "KEK": "key encryption key: a KMS key that wraps data keys; generations of one are g1, g2, …",
     "plaintext only": "rows whose data key is stored in plaintext, and in no other form",
