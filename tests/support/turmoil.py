@@ -31,7 +31,6 @@ class Killer:
     def __init__(self) -> None:
         self.left: int | None = None
         self.dead = False
-        self.kills = 0
         self._lock = threading.Lock()
 
     def arm(self, moments: int | None) -> None:
@@ -44,7 +43,6 @@ class Killer:
             if self.left is not None and not self.dead:
                 self.left -= 1
                 self.dead = self.left < 0
-                self.kills += self.dead
             if self.dead:
                 raise KilledError
 

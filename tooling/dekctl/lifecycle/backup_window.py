@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dekctl import __version__
+from dekctl.checks import Check
 from dekctl.kek_id import could_be, is_same_kek
 from dekctl.ledger import Ledger, RunState, parse_result, parse_time, tables
 from dekctl.operations.rewrap import Rewrap
@@ -43,6 +44,24 @@ class Window:
     def over(self) -> bool:
         """Whether no backup needs the KEK any more."""
         return self.days == 0 or (self.ends is not None and self.ends <= self.now)
+
+
+def no_window(project: Project) -> Check | None:
+    """The check of backups where none is declared, or no ledger tells since when; else None.
+
+    Raises:
+        DatabaseError: the database refused or cannot be reached.
+    """
+    if project.env.backup_retention_days == 0:
+        return Check("backups", True, "no backup window is declared (backup_retention_days)")
+    if not project.ledger.exists():
+        return Check(
+            "backups",
+            False,
+            "there is no ledger, so what backups contain is unknown",
+            "create the ledger with: dekctl schema expand",
+        )
+    return None
 
 
 def backup_window(project: Project, kek: str) -> Window:

@@ -19,7 +19,7 @@ from dekctl.db.table import DekTable
 from dekctl.errors import UsageError
 from dekctl.kek_id import could_be, is_same_kek
 from dekctl.kms.context import V3
-from dekctl.lifecycle.backup_window import PastRun, past_runs
+from dekctl.lifecycle.backup_window import PastRun, no_window, past_runs
 from dekctl.operations.rewrap import Rewrap
 from dekctl.operations.scrub import Scrub
 from dekctl.project import Project
@@ -125,16 +125,10 @@ def _name(table: DekTable) -> str:
 
 def _backups(project: Project, kek: str, owner: str) -> Check:
     """What backups may contain: rows that this KEK does not protect, or others that need it."""
+    unanswered = no_window(project)
+    if unanswered is not None:
+        return unanswered
     days = project.env.backup_retention_days
-    if days == 0:
-        return Check("backups", True, "no backup window is declared (backup_retention_days)")
-    if not project.ledger.exists():
-        return Check(
-            "backups",
-            False,
-            "there is no ledger, so what backups contain is unknown",
-            "create the ledger with: dekctl schema expand",
-        )
     with project.database.transaction() as connection:
         now = project.database.now(connection)
     scrubs, rewraps = (

@@ -16,7 +16,7 @@ from dekctl.errors import RefusedError, UsageError
 from dekctl.kek_id import is_key_arn, is_same_kek
 from dekctl.kms.aws.spec import AWS
 from dekctl.kms.providers import provider_of
-from dekctl.lifecycle.backup_window import backup_window, note_count
+from dekctl.lifecycle.backup_window import backup_window, no_window, note_count
 from dekctl.lifecycle.erase import check_erasure
 from dekctl.lifecycle.usage import (
     branch_keys_under,
@@ -266,16 +266,10 @@ def _alias_arn(project: Project) -> str:
 
 
 def _backups(project: Project, verdict: Verdict) -> Check:
+    unanswered = no_window(project)
+    if unanswered is not None:
+        return unanswered
     days = project.env.backup_retention_days
-    if days == 0:
-        return Check("backups", True, "no backup window is declared (backup_retention_days)")
-    if not project.ledger.exists():
-        return Check(
-            "backups",
-            False,
-            "there is no ledger, so since when no row names it is unknown",
-            "create the ledger with: dekctl schema expand",
-        )
     rows = verdict.rows + verdict.unclear + verdict.branch_keys
     window = backup_window(project, verdict.kek_id)
     if rows or window.empty_since is None:

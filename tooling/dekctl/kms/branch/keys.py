@@ -20,7 +20,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidTag
 
@@ -61,6 +61,10 @@ KEY_BYTES = 32
 KEEP_SECONDS = 3600.0
 """How long a branch key is kept in memory; then KMS is asked again, and may refuse."""
 KEEP_KEYS = 1000
+
+Request = TypeVar("Request")
+Branch = TypeVar("Branch")
+Answer = TypeVar("Answer")
 
 
 class BranchKeys:
@@ -175,17 +179,7 @@ class BranchKeys:
             for branch_id, request in zip(ids, requests, strict=True)
             if branch_id is not None
         }
-        known = self._open(wanted)
-        answers: list[Unwrapped | RowRejectedError] = []
-        for branch_id, request in zip(ids, requests, strict=True):
-            branch = known.get(branch_id) if branch_id is not None else _NO_BLOB
-            if isinstance(branch, RowRejectedError):
-                answers.append(branch)
-            elif branch is None:
-                answers.append(missing(branch_id))
-            else:
-                answers.append(_unwrap(branch, request))
-        return answers
+        return _answers(ids, requests, self._open(wanted), _unwrap)
 
     def forget(self, wrapped: bytes) -> None:
         """Drop the branch key of a V3 blob from memory, so that its next use reads it again."""
@@ -295,21 +289,36 @@ class BranchKeys:
         table = (requests[0].context or {}).get(TABLE)  # one call never mixes tables
         own = [key for key in stored.values() if key.context_name == table]
         rewrapped = self._rewraps.moved(own, requests[0].new_kek)
-        answers: list[Wrapped | RowRejectedError] = []
-        for branch_id, request in zip(ids, requests, strict=True):
-            answer = rewrapped.get(branch_id) if branch_id is not None else _NO_BLOB
-            if isinstance(answer, RowRejectedError):
-                answers.append(answer)
-            elif answer is None:
-                answers.append(missing(branch_id))
-            else:
-                answers.append(Wrapped(request.wrapped, answer.kek_id, branch_key=answer))
-        return answers
+        return _answers(
+            ids,
+            requests,
+            rewrapped,
+            lambda key, request: Wrapped(request.wrapped, key.kek_id, branch_key=key),
+        )
 
 
 _NO_BLOB = RowRejectedError(
     "its wrapped key is not a V3 blob", hint="was wrapped_key_version changed by hand?"
 )
+
+
+def _answers(
+    ids: Sequence[str | None],
+    requests: Sequence[Request],
+    found: Mapping[str, Branch | RowRejectedError],
+    answer: Callable[[Branch, Request], Answer | RowRejectedError],
+) -> list[Answer | RowRejectedError]:
+    """The answer for each row, or why its branch key cannot be used."""
+    answers: list[Answer | RowRejectedError] = []
+    for branch_id, request in zip(ids, requests, strict=True):
+        branch = found.get(branch_id) if branch_id is not None else _NO_BLOB
+        if isinstance(branch, RowRejectedError):
+            answers.append(branch)
+        elif branch is None:
+            answers.append(missing(branch_id))
+        else:
+            answers.append(answer(branch, request))
+    return answers
 
 
 def _branch_id(blob: bytes) -> str | None:
