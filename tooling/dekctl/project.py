@@ -140,14 +140,6 @@ class Project:
         """The table of the branch keys (V3) of all tables, next to the ledger."""
         return BranchTable(self.database.run, self.config.table.schema)
 
-    def tables_left(self, name: str | None, past: Stage) -> list[TableConfig]:
-        """The chosen tables that are not at stage ``past`` yet: those with work left.
-
-        Raises:
-            UsageError: there is no such table.
-        """
-        return [c for c in self.table_configs(name) if self.table(c).stage is not past]
-
     def table(self, config: TableConfig, *, known: bool = True) -> DekTable:
         """Inspect a table as it is now.
 
@@ -182,19 +174,14 @@ class Project:
             table.plaintext_is_text = bool(metadata.get("plaintext_is_text", named))
         return table
 
-    def table_at(self, config: TableConfig, *stages: Stage, known: bool = True) -> DekTable:
-        """Inspect a table; refuse if it is at another stage than these. ``known``: as in `table`.
+    def table_at(self, config: TableConfig, *stages: Stage) -> DekTable:
+        """Inspect a table; refuse if it is at another stage than these.
 
         Raises:
             RefusedError: the stage is another, or the table is refused as in :meth:`table`.
         """
-        table = self.table(config, known=known)
-        if table.stage not in stages:
-            raise RefusedError(
-                f"{config.name} is at stage {table.stage.value}; this needs "
-                f"{' or '.join(stage.value for stage in stages)}",
-                hint=_NEXT[table.stage],
-            )
+        table = self.table(config)
+        refuse_other_stage(table, *stages)
         return table
 
     # -- KMS -----------------------------------------------------------------------------------
@@ -380,6 +367,20 @@ class Project:
             if generation.name == name:
                 return generation.arn
         return name
+
+
+def refuse_other_stage(table: DekTable, *stages: Stage) -> None:
+    """Refuse a table that is at another stage than these.
+
+    Raises:
+        RefusedError: it is; the hint has the next command.
+    """
+    if table.stage not in stages:
+        raise RefusedError(
+            f"{table.config.name} is at stage {table.stage.value}; this needs "
+            f"{' or '.join(stage.value for stage in stages)}",
+            hint=_NEXT[table.stage],
+        )
 
 
 _NEXT = {

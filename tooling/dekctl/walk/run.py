@@ -31,7 +31,7 @@ from dekctl.walk.processes.run import Processes, walk_in_processes
 from dekctl.walk.progress import Moment, Progress
 from dekctl.walk.result import RunResult
 from dekctl.walk.settings import decide
-from dekctl.walk.tables import checked_table, configs_for
+from dekctl.walk.tables import check_table, tables_for
 
 
 def run_rows(
@@ -105,13 +105,14 @@ _LOCALLY = {
 
 
 def _tables(project: Project, verb: Verb, options: RowOptions, notify: Notify) -> list[DekTable]:
-    configs = configs_for(project, verb, options)
+    tables = tables_for(project, verb, options)
     for config in project.table_configs(options.table):
-        if config not in configs:
+        if config not in [table.config for table in tables]:
             assert verb.done_at is not None
             where = "at the legacy schema" if verb.done_at is Stage.LEGACY else verb.done_at.value
             notify(f"{verb.name}: {config.name} is already {where}, nothing to do")
-    tables = [checked_table(project, verb, config, options) for config in configs]
+    for table in tables:
+        check_table(project, verb, table, options)
     known = project.ledger.exists()
     if options.dry_run:
         for table in tables:

@@ -12,7 +12,7 @@ from dekctl.schema import steps
 from dekctl.walk.options import RowOptions
 from dekctl.walk.result import RunResult
 from dekctl.walk.run import run_rows
-from dekctl.walk.tables import checked_table, configs_for
+from dekctl.walk.tables import check_table, tables_for
 from dekctl.workflows.callbacks import Confirm, RunVerb
 
 
@@ -38,9 +38,9 @@ def scrub(
     _ask(project, verb, options, confirm)
     result = run(project, verb, options)
     result.extra["traces"] = [
-        {"table": config.name, "place": left.place, "help": left.help}
-        for config in configs_for(project, verb, options)
-        for left in places_left(project.table(config))
+        {"table": table.config.name, "place": left.place, "help": left.help}
+        for table in tables_for(project, verb, options)
+        for left in places_left(table)
     ]
     return result
 
@@ -65,10 +65,10 @@ def restore(
     verb = Restore(accept_logging)
     _ask(project, verb, options, confirm)
     if not options.dry_run:
-        configs = configs_for(project, verb, options)
-        for config in configs:  # before the trigger is changed
-            checked_table(project, verb, config, options)
-        allow_plaintexts(project, configs)
+        tables = tables_for(project, verb, options)
+        for table in tables:  # before the trigger is changed
+            check_table(project, verb, table, options)
+        allow_plaintexts(project, [table.config for table in tables])
     return run(project, verb, options)
 
 
@@ -82,8 +82,8 @@ def _ask(project: Project, verb: Verb, options: RowOptions, confirm: Confirm | N
     """Guards first, then the question; where nobody is asked, the run itself has the guards."""
     if confirm is None or options.dry_run:
         return
-    configs = configs_for(project, verb, options)
-    for config in configs:
-        checked_table(project, verb, config, options)
-    if configs:
+    tables = tables_for(project, verb, options)
+    for table in tables:
+        check_table(project, verb, table, options)
+    if tables:
         confirm()
