@@ -4,7 +4,11 @@ from __future__ import annotations
 
 ROWS_PER_RANGE = 20_000
 """Small enough that progress shows and little is done again, large enough to be worth a message."""
-RANGES_PER_WORKER = 8
+RANGES_LEFT_PER_WORKER = 2
+"""Into so many ranges per worker the rest of the table is cut: they become smaller towards its end,
+where the other workers wait for the last one."""
+SMALLEST_PART = 32
+"""Beyond the rows that a table was thought to have, ranges are such a part of a worker's rows."""
 SECONDS_PER_RANGE = 30.0
 """With a low rate ranges are smaller, so that an interrupt need not wait long for them."""
 MIN_ROWS_PER_RANGE = 500

@@ -27,9 +27,10 @@ from dekctl.walk.processes.limits import (
     MAX_DEATHS_PER_RANGE,
     MIN_ROWS_PER_RANGE,
     POLL_SECONDS,
-    RANGES_PER_WORKER,
+    RANGES_LEFT_PER_WORKER,
     ROWS_PER_RANGE,
     SECONDS_PER_RANGE,
+    SMALLEST_PART,
 )
 
 
@@ -54,17 +55,14 @@ def walk_ranges(
         DekctlError: the first error of a worker; ranges done before are kept.
     """
     rows, counted = walk.table.rows_at_a_glance()
-    if not counted and rows == MAX_COUNTED:  # there may be any number more
-        rows = ROWS_PER_RANGE
-    else:  # several for each worker: at the end the others wait for the last one
-        rows = max(MIN_ROWS_PER_RANGE, rows // (RANGES_PER_WORKER * workers.count))
-        rows = min(ROWS_PER_RANGE, rows)
+    known = rows if counted or rows != MAX_COUNTED else None  # else there may be any number more
+    most = ROWS_PER_RANGE
     if rate is not None:
-        of_one = rate / workers.count * SECONDS_PER_RANGE
-        rows = max(MIN_ROWS_PER_RANGE, min(rows, int(of_one)))
+        most = min(most, int(rate / workers.count * SECONDS_PER_RANGE))
+    sizes = range_sizes(known, workers.count, most)
     heart = Heartbeat(walk.ledger, walk.run) if walk.ledger and walk.run else None
     with heart or nullcontext():
-        _Dispatch(walk, workers, job, rows, on_done).go(walk.cancel, heart)
+        _Dispatch(walk, workers, job, sizes, on_done).go(walk.cancel, heart)
     walk.counts.interrupted = walk.cancel.is_set()
     return walk.counts
 
@@ -77,12 +75,12 @@ class _Dispatch:
         walk: Walk,
         workers: Workers,
         job: Callable[[WalkOptions], Job],
-        rows: int,
+        sizes: Iterator[int],
         on_done: Callable[[Done], None],
     ) -> None:
         self._workers = workers
         self._job = job
-        self._ranges = _ranges(walk.table, walk.options, rows)
+        self._ranges = _ranges(walk.table, walk.options, sizes)
         self._counts = walk.counts
         self._run = walk.run
         self._progress = walk.progress
@@ -184,12 +182,29 @@ class _Dispatch:
         )
 
 
-def _ranges(table: DekTable, options: WalkOptions, rows: int) -> Iterator[WalkOptions]:
-    """Cut the table into ranges of so many rows, by short steps along its key."""
-    after = options.after
+def range_sizes(known: int | None, workers: int, most: int) -> Iterator[int]:
+    """Rows of one range after the other, without end.
+
+    Args:
+        known: rows of the table, as far as is known; it may have more or fewer. None: any number.
+        workers: how many ranges are done at once.
+        most: rows of the largest range.
+    """
+    out = 0
     while True:
+        left = known - out if known is not None else most * RANGES_LEFT_PER_WORKER * workers
+        of_one = max(left / RANGES_LEFT_PER_WORKER, out / SMALLEST_PART) / workers
+        rows = max(MIN_ROWS_PER_RANGE, min(most, int(of_one)))
+        yield rows
+        out += rows
+
+
+def _ranges(table: DekTable, options: WalkOptions, sizes: Iterator[int]) -> Iterator[WalkOptions]:
+    """Cut the table into ranges of these sizes, by short steps along its key."""
+    after = options.after
+    for rows in sizes:
         until = table.database.run(
-            lambda connection, after=after: table.boundary(connection, after, rows)  # type: ignore[misc]
+            lambda connection, after=after, rows=rows: table.boundary(connection, after, rows)  # type: ignore[misc]
         )
         yield replace(options, after=after, until=until)
         if until is None:
