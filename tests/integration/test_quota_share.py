@@ -51,6 +51,18 @@ def test_each_shard_has_its_part_of_the_share(
         assert "this run makes at most 25" in done.stderr
 
 
+def test_that_the_share_needs_no_second_process_is_told_beforehand(
+    sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any
+) -> None:
+    with ScriptedEndpoint(quota_of_200) as endpoint:
+        prepared(dekctl, make_app, sqlite_database, endpoint_url=endpoint.url)
+        dekctl.environ["DEKCTL_PROCESSORS"] = "8"
+        arguments = ("wrap", "--dry-run", "--quota-share", "0.5", "--workers", "2")
+        said = dekctl.process(*arguments).expect(0).stderr
+        assert "one process can make 100 KMS calls per second while KMS answers within 1,280" in said
+        assert "2 workers will not be faster at this rate" in said
+
+
 def test_the_control_file_does_not_lift_the_share(
     sqlite_database: AppDatabase, dekctl: Dekctl, make_app: Any, tmp_path: Path
 ) -> None:

@@ -51,8 +51,8 @@ def run_rows(
         DekctlError: what stopped it, as one of its subclasses; batches written before are kept.
     """
     started = time.monotonic()
-    options = worthwhile(project, options, notify)
     settings = decide(project, verb, options, notify)
+    options = worthwhile(project, options, settings.rate, notify)
     verb = verb.with_keks(project.find_kek)
     limiter = RateLimiter(settings.rate)
     kms = project.kms(to=verb.target, concurrency=settings.concurrency, limiter=limiter)

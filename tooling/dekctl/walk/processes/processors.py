@@ -1,4 +1,4 @@
-"""Whether more processes on this machine can pay: said before a run, and lowered to what can."""
+"""Whether more processes can pay: said before a run, and lowered to what this machine has."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ CALLS_OF_ONE_PROCESS = 8_000
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def worthwhile(project: Project, options: RowOptions, notify: Notify) -> RowOptions:
+def worthwhile(
+    project: Project, options: RowOptions, rate: float | None, notify: Notify
+) -> RowOptions:
     """Lower ``workers`` to what this machine has processors for; ``notify`` is told why.
 
     A process needs a whole processor while KMS does not hold it up, and so does a database server
-    on the same machine: more processes would only take time from each other.
+    on the same machine: more processes would only take time from each other. Where one process can
+    make all calls of ``rate`` (KMS calls per second, if limited), ``notify`` is told so.
 
     Raises:
         UsageError: DEKCTL_PROCESSORS is not a number.
@@ -41,10 +44,11 @@ def worthwhile(project: Project, options: RowOptions, notify: Notify) -> RowOpti
             f"would be slower (if that is wrong: export {VARIABLE}=N)"
         )
         return replace(options, workers=room)
-    if project.uses_aws and options.rate and options.rate <= CALLS_OF_ONE_PROCESS:
+    if project.uses_aws and rate and rate <= CALLS_OF_ONE_PROCESS:
+        milliseconds = 1000 * options.concurrency / rate
         notify(
-            f"one process can make {options.rate:g} KMS calls per second; {options.workers} "
-            "workers will not be faster at this --rate"
+            f"one process can make {rate:,.0f} KMS calls per second while KMS answers within "
+            f"{milliseconds:,.0f} ms; {options.workers} workers will not be faster at this rate"
         )
     return options
 
