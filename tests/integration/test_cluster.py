@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_a_cluster_does_every_row_though_a_worker_is_killed_and_one_joins_late(
 
         done = dekctl.process("--json", "verify", "--cluster", dask.address).expect(0).json
         assert (done["verified"], done["kms_calls"]) == (ROWS, {"Decrypt": ROWS})
+
+
+def test_who_shows_no_certificate_is_refused(
+    job: Job, dekctl: Dekctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dekctl.walk.processes.limits.CONNECT_SECONDS", 2)
+    environ = dict(dekctl.environ)
+    with cluster(tmp_path, environ, 1, tls=True) as dask:
+        plain = dask.address.replace("tls://", "tcp://")
+        module = [sys.executable, "-m", "distributed.cli.dask_worker"]
+        options = ["--no-nanny", "--death-timeout", "3", "--local-directory", str(tmp_path)]
+        worker = subprocess.run(
+            [*module, plain, *options], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert "Waiting to connect to" in worker.stderr
+        assert "Registered to" not in worker.stderr
+        assert "no Dask scheduler answers" in dekctl("wrap", "--cluster", plain).expect(2).stderr
+        assert job.wrapped() == 0
+        dekctl.environ |= environ
+        dekctl.process("wrap", "--cluster", dask.address).expect(0)
 
 
 def test_workers_that_join_do_not_lift_the_rate(

@@ -59,7 +59,9 @@ def test_that_the_share_needs_no_second_process_is_told_beforehand(
         dekctl.environ["DEKCTL_PROCESSORS"] = "8"
         arguments = ("wrap", "--dry-run", "--quota-share", "0.5", "--workers", "2")
         said = dekctl.process(*arguments).expect(0).stderr
-        assert "one process can make 100 KMS calls per second while KMS answers within 1,280" in said
+        assert (
+            "one process can make 100 KMS calls per second while KMS answers within 1,280" in said
+        )
         assert "2 workers will not be faster at this rate" in said
 
 
