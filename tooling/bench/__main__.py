@@ -1,20 +1,22 @@
 """``make bench``: measures everything side by side and writes the tables of docs/performance.md.
 
-``--quick`` prints the table of shapes after less than two minutes. ``--compare FILE`` shows what
-became slower than the run that wrote FILE (``--json``). ``--only NAME`` measures and writes one
-part. ``--largest 10000000`` measures the growth up to ten million rows, which takes a while: with
-V2 every row is a call.
+``--quick`` prints the table of shapes after less than two minutes. ``--compare OLD`` shows what
+became slower than in the run that wrote OLD (``--json``), by more than the noise; with a second
+file, in that run, and nothing is measured. ``--only NAME`` measures and writes one part.
+``--largest 10000000`` measures the growth up to ten million rows, which takes a while: with V2
+every row is a call.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import audit, beside, large, library, quota, report, shapes
+from bench import audit, beside, compare, large, library, quota, report, shapes
 from bench.lab import Lab
 from bench.measure import Measurement, run
 from support.dask_cluster import cluster
@@ -35,6 +37,8 @@ KMS = "fast client and stand-in alone"
 DATABASE_LIMITS = (SWAP, SWAP_2, DATABASE, DATABASE_2)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
 JSON = Path(".dekctl", "bench.json")
+COMPARED = JSON.with_name("bench-compared.json")
+"""For the figures of a run that is compared with :data:`JSON`, which stays what it is."""
 CHART = DOCUMENT.with_name("performance.svg")
 
 
@@ -107,13 +111,13 @@ class Bench:
         found = [self.measure(KMS, rows, alone)]
         rows = self.rows(300_000)
         command = self.lab.python("-m", "bench.database_alone")
-        for name, writers, compare in (
+        for name, writers, swap in (
             (DATABASE, "1", ""),
             (DATABASE_2, "2", ""),
             (SWAP, "1", "1"),
             (SWAP_2, "2", "1"),
         ):
-            environ = {"BENCH_WRITERS": writers, "BENCH_COMPARE": compare}
+            environ = {"BENCH_WRITERS": writers, "BENCH_COMPARE": swap}
             found.append(self.median(name, rows, command, environ))
         return found
 
@@ -192,7 +196,7 @@ class Bench:
         return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write the table and the chart."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
@@ -203,11 +207,26 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="print only; write no page")
     parser.add_argument("--quick", action="store_true", help="only the shapes, small; no page")
     parser.add_argument("--only", choices=list(PARTS), action="append", help="only this part")
-    parser.add_argument("--json", type=Path, default=JSON, help=f"figures of shapes ({JSON})")
-    parser.add_argument("--compare", type=Path, help="figures of shapes of an earlier run")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--json", type=Path, help=f"where the shapes' figures go ({JSON}; {COMPARED} beside it)"
+    )
+    parser.add_argument(
+        "--compare", type=Path, nargs="+", metavar=("OLD", "NEW"), help="figures of earlier runs"
+    )
+    options = parser.parse_args(arguments)
     if options.quick or options.compare:
-        options.only = options.only or ["shapes"]
+        if options.only not in (None, ["shapes"]):
+            parser.error("--quick and --compare measure the shapes, no other part (--only)")
+        options.only = ["shapes"]
+    if options.compare and len(options.compare) > 2:
+        parser.error("--compare takes one file or two")
+    try:
+        _measure(options)
+    except compare.UnusableFileError as error:
+        parser.error(str(error))
+
+
+def _measure(options: argparse.Namespace) -> None:
     for name in options.only or PARTS:
         begin, end, measure = PARTS[name]
         text = measure(options)
@@ -220,17 +239,23 @@ def main() -> None:
 
 
 def _shapes(options: argparse.Namespace) -> str:
-    before = shapes.load(options.compare) if options.compare else None
     quick = options.quick
     rows = shapes.QUICK_ROWS if quick else max(1000, int(shapes.ROWS * options.scale))
+    runs = [compare.Run.load_from(file) for file in options.compare or []]
+    if len(runs) == 2:
+        compare.refuse_other_rows(options.compare[0], runs[0], runs[1].rows)
+        return compare.comparison(runs[1], runs[0])
+    if runs:  # before minutes are spent
+        compare.refuse_other_rows(options.compare[0], runs[0], rows)
+    old = [file.resolve() for file in options.compare or []]
+    file = options.json or (JSON if JSON.resolve() not in old else COMPARED)
+    machine, load = report.machine(None), os.getloadavg()[0]
     found = shapes.measure(rows, shapes.QUICK_REPEATS if quick else shapes.REPEATS)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    shapes.save(found, options.json)
-    text = f"{report.machine(None)}\n\n{shapes.table(found)}"
-    if before is not None:
-        lines = shapes.slower(found, before) or ["Nothing became slower than the noise."]
-        text += "\n\n" + "\n".join(lines)
-    return text
+    now = compare.Run.now(found, rows, load)
+    now.save(file)
+    sys.stderr.write(f"figures: {file}\n")
+    text = f"{machine}\n\n{shapes.table(found)}"
+    return f"{text}\n\n{compare.comparison(now, runs[0])}" if runs else text
 
 
 def _speed(options: argparse.Namespace) -> str:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,7 +38,7 @@ from sandbox.mariadb import MariaDBServer
 from sandbox.postgres import PostgresServer
 
 BEGIN, END = "<!-- shapes:begin -->", "<!-- shapes:end -->"
-QUICK_ROWS, QUICK_REPEATS = 2_000, 2
+QUICK_ROWS, QUICK_REPEATS = 2_000, 3
 ROWS, REPEATS = 40_000, 3
 VERBS = {"wrap": Wrap(), "verify": Verify(), "scrub": Scrub()}
 TYPES = {
@@ -269,23 +269,40 @@ def measure(
     gc.freeze()  # as the command line does
     gc.set_threshold(50_000, 20, 20)
     with databases(names) as makers, tempfile.TemporaryDirectory() as folder:
+        tables: list[Table] = []
         for kind, make in makers.items():
-            for i, shape in enumerate(SHAPES):
-                if (shape.suffix and kind not in shape.suffix) or only not in shape.name:
-                    continue
-                began = time.monotonic()
-                table = Table(make(i), shape, rows, Path(folder))
-                for _ in range(repeats):
-                    ours, limits = table.ours(), table.limits()
-                    for verb, rate in ours.items():
-                        one = found.setdefault(
-                            f"{NAMES[kind]} / {shape.name} / {verb}", Found(table.rows)
-                        )
-                        one.rates.append(rate)
-                        one.limits += [limits[verb]] if verb in limits else []
-                table.engine.dispose()
-                sys.stderr.write(f"{NAMES[kind]}, {shape.name}: {time.monotonic() - began:.1f} s\n")
+            with _timed(f"{NAMES[kind]}: tables made"):
+                for i, shape in enumerate(SHAPES):
+                    if only in shape.name and (not shape.suffix or kind in shape.suffix):
+                        own = Path(folder, f"{kind}{i}")
+                        own.mkdir()
+                        tables.append(Table(make(i), shape, rows, own))
+        # Each pass over all tables is minutes from the next, so that the spread of a line's
+        # repetitions has what else the machine did meanwhile.
+        for number in range(1, repeats + 1):
+            for kind in makers:
+                with _timed(f"{NAMES[kind]}: measured, {number} of {repeats}"):
+                    for each in tables:
+                        if each.kind == kind:
+                            _measure(each, found)
     return found
+
+
+def _measure(table: Table, found: dict[str, Found]) -> None:
+    ours, limits = table.ours(), table.limits()
+    table.engine.dispose()
+    for verb, rate in ours.items():
+        name = f"{NAMES[table.kind]} / {table.shape.name} / {verb}"
+        one = found.setdefault(name, Found(table.rows))
+        one.rates.append(rate)
+        one.limits += [limits[verb]] if verb in limits else []
+
+
+@contextlib.contextmanager
+def _timed(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    sys.stderr.write(f"{what} in {time.monotonic() - began:.1f} s\n")
 
 
 def table(found: Mapping[str, Found]) -> str:
@@ -304,40 +321,3 @@ def table(found: Mapping[str, Found]) -> str:
             f"| {rate['verify']} | {rate['scrub']} | {part['scrub']} |"
         )
     return "\n".join(lines)
-
-
-def slower(now: Mapping[str, Found], before: Mapping[str, Found]) -> list[str]:
-    """What became slower than an earlier run by more than the noise, as lines of text.
-
-    Parts of the limit are compared where there is one: they hardly depend on the machine. The
-    noise is the spread of the repetitions, the shape's own or the usual one, whichever is larger,
-    in both runs together.
-    """
-    usual = sum(statistics.median(map(_spread, run.values())) for run in (now, before) if run)
-    lines = []
-    for name in now.keys() & before.keys():
-        new, old = (statistics.median(run[name].ratios) for run in (now, before))
-        noise = max(usual, _spread(now[name]) + _spread(before[name]))
-        if new < old * (1 - noise):
-            what = "of the limit" if now[name].limits else "rows/s"
-            lines.append(
-                f"{name}: {new:,.2f} {what}, {old:,.2f} before ({new / old - 1:+.0%}; noise "
-                f"{noise:.0%})"
-            )
-    return sorted(lines)
-
-
-def _spread(found: Found) -> float:
-    """Largest less smallest, as a part of the median."""
-    ratios = found.ratios
-    return (max(ratios) - min(ratios)) / statistics.median(ratios)
-
-
-def save(found: Mapping[str, Found], file: Path) -> None:
-    """Write a run's figures as JSON, for :func:`load` and :func:`slower`."""
-    file.write_text(json.dumps({name: asdict(one) for name, one in found.items()}, indent=1))
-
-
-def load(file: Path) -> dict[str, Found]:
-    """Read the figures of an earlier run."""
-    return {name: Found(**one) for name, one in json.loads(file.read_text()).items()}
