@@ -242,7 +242,7 @@ def cli(
     no_assume_role: bool,
     debug: bool,  # noqa: ARG001 - read by Group.invoke
 ) -> None:
-    """Move an application's data keys (DEKs) to keys that KMS has wrapped, and rotate the KMS key.
+    """Turn an application's plaintext data keys (DEKs) into wrapped ones, and rotate the KMS key.
 
     The usual order: doctor, migrate, deploy the application that reads wrapped keys, migrate again,
     scrub, schema contract.

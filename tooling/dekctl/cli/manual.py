@@ -22,19 +22,19 @@ EXIT_CODES: Mapping[ExitCode, str] = {
 }
 """What every command means by them; docs/commands.md is made of it."""
 VARIABLES: Mapping[str, str] = {
-    "DEKCTL_CONFIG": "configuration file, where --config names none",
-    "DEKCTL_ENV": "environment, where --env names none",
+    "DEKCTL_CONFIG": "configuration file, if --config is not given",
+    "DEKCTL_ENV": "environment, if --env is not given",
     "DEKCTL_KEK": "KEK of the provider env: 32 bytes in base64",
-    "DEKCTL_OLD_KEKS": "its earlier KEKs, with commas between them; they only unwrap",
+    "DEKCTL_OLD_KEKS": "its earlier KEKs, separated by commas; they only unwrap",
     "DEKCTL_KMS_KEY_ID": 'KEK of an application that calls set_kms_provider("aws")',
     "DEKCTL_MAKE_ENV": "set by the Makefile: hints name make targets of this ENV",
-    "DEKCTL_PROCESSORS": "processors that --workers may use, where they are counted wrongly",
-    "AWS_REGION, AWS_DEFAULT_REGION": "Region, where neither dekctl.toml nor Terraform names one",
-    "AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS": "endpoint, where dekctl.toml names none",
+    "DEKCTL_PROCESSORS": "how many processors --workers may use, if dekctl counts them wrong",
+    "AWS_REGION, AWS_DEFAULT_REGION": "Region, if neither dekctl.toml nor Terraform names one",
+    "AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS": "endpoint, if dekctl.toml names none",
     "AWS_PROFILE, AWS_ACCESS_KEY_ID, …": "credentials, as boto3 reads them",
-    "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE": "certificates that AWS's are checked against",
+    "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE": "CA certificates to trust for AWS endpoints",
     "HTTPS_PROXY, NO_PROXY": "proxy for AWS calls",
-    "TF_DATA_DIR": "Terraform's data folder, where outputs are read from a root",
+    "TF_DATA_DIR": "Terraform's data folder, if outputs are read from a Terraform root",
     "NO_COLOR": "no colours; TERM=dumb does the same",
 }
 """The environment variables, besides those that dekctl.toml names with ``env:``."""
@@ -75,8 +75,8 @@ MANUAL: Mapping[str, Entry] = {
     "completion": Entry(
         (
             ("dekctl completion bash", "Print the script for bash."),
-            ("dekctl completion zsh > _dekctl", "Save the one for zsh."),
-            ("dekctl completion fish > dekctl.fish", "Save the one for fish."),
+            ("dekctl completion zsh > _dekctl", "Save the script for zsh."),
+            ("dekctl completion fish > dekctl.fish", "Save the script for fish."),
         ),
         _LOCAL,
     ),
@@ -91,7 +91,7 @@ MANUAL: Mapping[str, Entry] = {
     "config show": Entry(
         (
             ("dekctl config show", "Show the settings of the only environment."),
-            ("dekctl --env staging config show", "Show those of another one."),
+            ("dekctl --env staging config show", "Show those of another environment."),
             ("dekctl config show --json", "Print them for a script."),
         ),
         _LOCAL,
@@ -115,23 +115,26 @@ MANUAL: Mapping[str, Entry] = {
     "doctor": Entry(
         (
             ("dekctl doctor", "Check the only environment."),
-            ("dekctl --env staging doctor", "Check another one."),
+            ("dekctl --env staging doctor", "Check another environment."),
             ("dekctl doctor --json", "Print the checks for a script."),
         ),
         _LOOKS,
     ),
     "guard": Entry(
         (
-            ("dekctl guard --plan plan.json", "Judge a plan of this environment."),
+            ("dekctl guard --plan plan.json", "Check a plan of this environment."),
             ("dekctl guard --plan plan.json --json", "Print the findings for a script."),
-            ("dekctl guard --plan plan.json --allow ID", "Accept one finding, on record."),
+            (
+                "dekctl guard --plan plan.json --allow ID",
+                "Accept one finding; the ledger records it.",
+            ),
         ),
         _LOOKS,
     ),
     "init": Entry(
         (
-            ("dekctl init", "Ask for what the database does not tell."),
-            ("dekctl init --table files --column data_key", "Say it as options."),
+            ("dekctl init", "Look at the database, and ask for the rest."),
+            ("dekctl init --table files --column data_key", "Answer by options."),
             ("dekctl --env staging init --kek alias/app", "Use a KEK that exists already."),
         ),
         (*_LOCAL, ExitCode.REFUSED, ExitCode.DATABASE, ExitCode.INTERRUPTED),
@@ -140,20 +143,23 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl migrate --dry-run", "See what would be done, and what it would cost."),
             ("dekctl migrate", "Expand the schema, wrap and verify."),
-            ("dekctl migrate --quota-share 0.3 --metrics dekctl.prom", "Leave KMS to others."),
+            (
+                "dekctl migrate --quota-share 0.3 --metrics dekctl.prom",
+                "Use at most 30% of the KMS quota.",
+            ),
         )
     ),
     "rebind": Entry(
         (
             ("dekctl rebind --old-context-name files --dry-run", "Try it on every row."),
-            ("dekctl rebind --old-context-name files", "Follow a new context_name."),
-            ("dekctl rebind --old-key 'id - 1000'", "Follow renumbered rows."),
+            ("dekctl rebind --old-context-name files", "Rebind after context_name was changed."),
+            ("dekctl rebind --old-key 'id - 1000'", "Rebind after rows were renumbered."),
         )
     ),
     "report": Entry(
         (
             ("dekctl report --output report.html", "Write the page of this environment."),
-            ("dekctl --env staging report --output s.html", "Write that of another one."),
+            ("dekctl --env staging report --output s.html", "Write the page of another."),
             ("dekctl report --output r.html --audit a.json", "Add the findings of an audit."),
         ),
         _LOOKS,
@@ -191,7 +197,7 @@ MANUAL: Mapping[str, Entry] = {
     ),
     "retire": Entry(
         (
-            ("dekctl retire g1", "Check whether a generation can go."),
+            ("dekctl retire g1", "Check whether a generation can be retired."),
             ("dekctl retire g1 --json", "Print the checks for a script."),
             ("dekctl retire acme/g1 --erase acme", "Erase a tenant together with its KEK."),
         ),
@@ -201,7 +207,7 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl rewrap --dry-run", "Count the rows under other KEKs."),
             ("dekctl rewrap", "Move every row to the active KEK."),
-            ("dekctl rewrap --from g1 --rate 500", "Leave one generation, slowly."),
+            ("dekctl rewrap --from g1 --rate 500", "Move the rows of one generation, slowly."),
         )
     ),
     "rollback": Entry(
@@ -222,7 +228,7 @@ MANUAL: Mapping[str, Entry] = {
     "schema": Entry(
         (
             ("dekctl schema current", "Show where each table stands."),
-            ("dekctl schema expand --sql", "Print the first step for somebody else."),
+            ("dekctl schema expand --sql", "Print the first step's SQL for a DBA."),
             ("dekctl schema contract", "Drop the plaintext column, once it is empty."),
         )
     ),
@@ -230,19 +236,19 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl schema expand", "Add the columns, the row trigger and the ledger."),
             ("dekctl schema expand --sql > expand.sql", "Print the SQL instead."),
-            ("dekctl schema expand --adopt 'BLOB NOT NULL'", "Take a table over."),
+            ("dekctl schema expand --adopt 'BLOB NOT NULL'", "Take over a table without a ledger."),
         )
     ),
     "schema contract": Entry(
         (
-            ("dekctl schema contract", "Drop the plaintext column after a question."),
+            ("dekctl schema contract", "Ask, then drop the plaintext column."),
             ("dekctl schema contract --table files", "Do it for one table."),
             ("dekctl schema contract --sql > contract.sql", "Print the SQL instead."),
         )
     ),
     "schema rollback": Entry(
         (
-            ("dekctl schema rollback", "Undo the last step after a question."),
+            ("dekctl schema rollback", "Ask, then undo the last step."),
             ("dekctl schema rollback --table files", "Undo it for one table."),
             ("dekctl schema rollback --sql > rollback.sql", "Print the SQL instead."),
         )
@@ -266,21 +272,21 @@ MANUAL: Mapping[str, Entry] = {
     "scrub": Entry(
         (
             ("dekctl scrub --dry-run", "Verify every key and remove nothing."),
-            ("dekctl scrub --limit 1000", "Begin with a thousand rows."),
-            ("dekctl scrub --table files --yes", "Do one table, without asking."),
+            ("dekctl scrub --limit 1000", "Start with a thousand rows."),
+            ("dekctl scrub --table files --yes", "Scrub one table, without asking."),
         )
     ),
     "settle": Entry(
         (
             ("dekctl settle --prove ./try-key --dry-run", "See which key each row would keep."),
-            ("dekctl settle --prove ./try-key", "Let the data decide."),
+            ("dekctl settle --prove ./try-key", "Keep the key that opens the data."),
             ("dekctl settle --prove ./try-key --table files", "Do it for one table."),
         )
     ),
     "status": Entry(
         (
             ("dekctl status", "Show every table."),
-            ("dekctl status --watch --every 30", "Look again every half minute."),
+            ("dekctl status --watch --every 30", "Update every 30 seconds."),
             ("dekctl status --metrics dekctl.prom", "Write the figures for Prometheus."),
         ),
         _LOOKS,
@@ -288,21 +294,21 @@ MANUAL: Mapping[str, Entry] = {
     "uninstall": Entry(
         (
             ("dekctl uninstall --dry-run", "List the tables that would be dropped."),
-            ("dekctl uninstall", "Drop dekctl's own tables, after a question."),
-            ("dekctl uninstall --yes --json", "Drop them without one, from a script."),
+            ("dekctl uninstall", "Ask, then drop dekctl's own tables."),
+            ("dekctl uninstall --yes --json", "Drop them from a script."),
         ),
         (*_LOOKS, ExitCode.INTERRUPTED),
     ),
     "verify": Entry(
         (
             ("dekctl verify", "Decrypt and compare every key."),
-            ("dekctl verify --sample 1000", "Try about a thousand rows."),
+            ("dekctl verify --sample 1000", "Verify about a thousand rows."),
             ("dekctl verify --workers 4", "Use four processes."),
         )
     ),
     "wrap": Entry(
         (
-            ("dekctl wrap --dry-run", "Count the rows, and price the KMS calls."),
+            ("dekctl wrap --dry-run", "Count the rows and estimate the cost."),
             ("dekctl wrap --rate 500", "Make at most 500 KMS calls per second."),
             ("dekctl wrap --shard 1/2", "Do half of the rows; another machine does 2/2."),
         )

@@ -139,11 +139,11 @@ def walk_options(command: Command) -> Command:
 hierarchical_option = click.option(
     "--hierarchical",
     is_flag=True,
-    help="Wrap in this process under branch keys that KMS wraps (V3); default: [table] wrapping.",
+    help="Wrap in this process under branch keys that KMS wraps (V3; default: [table] wrapping).",
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 accept_logging_option = click.option(
     "--accept-logging",
     is_flag=True,
-    help="Write keys even while the server's logs show them (MariaDB, MySQL).",
+    help="Write keys even if the server's logs will show them (MariaDB, MySQL).",
 )

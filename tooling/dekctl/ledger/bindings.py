@@ -58,7 +58,7 @@ def refuse_other_binding(table: DekTable, ledger: Ledger, configured: Collection
         raise RefusedError(
             f"rows of {now.table} are bound to the primary key {saved.shown_key()}; it is "
             f"{now.shown_key()} now, and old keys cannot be decrypted with it",
-            hint="set it back; or bind the rows anew, with SQL that gives each row its old key: "
+            hint="set it back; or rebind the rows, with SQL that gives each row its old key: "
             "dekctl rebind --old-key EXPRESSION (see docs/rebind.md)",
         )
 

@@ -62,12 +62,12 @@ def audit(
 ) -> None:
     """Compare CloudTrail's events with the run ledger and the roles.
 
-    Verifies the trail's files by CloudTrail's signed digests.
+    Verifies the trail's files against CloudTrail's signed digests.
 
-    Exit code 4 if there are findings that are not accepted: a KEK used by an unknown principal or
-    for a task that is not the role's, calls that no run explains, runs whose calls are not in the
+    Exit code 4 if there are findings that are not accepted: an unknown principal that uses a KEK, a
+    role that does another role's task, calls that no run explains, runs whose calls are not in the
     trail, denied calls, changes to keys, trail or roles by anyone but the key administrator, files
-    of the trail that were removed or altered, and whatever could not be checked.
+    of the trail that were removed or altered, and anything that could not be checked.
     """
     begins = since or datetime.now(UTC) - timedelta(days=DAYS)
     with state.project() as project:

@@ -17,9 +17,9 @@ _VARIABLE = "_DEKCTL_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script with which a shell completes commands, options and their values.
+    """Print a shell completion script.
 
-    Completes the values of --env, --table and the names of KEK generations, too.
+    It completes commands, options, the values of --env and --table, and names of KEK generations.
 
     \b
     bash: dekctl completion bash > ~/.local/share/bash-completion/completions/dekctl

@@ -80,12 +80,12 @@ def init(
     region: str | None,
     kek: str | None,
 ) -> None:
-    """Write dekctl.toml and a Terraform root for your own table, here.
+    """Write dekctl.toml and a Terraform root for your own table into this folder.
 
     Reads the tables of the database in $DATABASE_URL, looks at a sample of each column's values
-    (which is never shown), and asks for what it cannot know; without a terminal, the options give
-    it. The environment is called as --env says (default: production). Nothing is overwritten, and
-    neither the database nor AWS is changed.
+    (which is never shown), and asks for the rest; without a terminal, pass it as options. --env
+    names the environment (default: production). Nothing is overwritten, and neither the database
+    nor AWS is changed.
     """
     folder = Path.cwd()
     refuse_existing(folder, terraform=kek is None)

@@ -24,7 +24,7 @@ PLACE = Section.MIGRATE, 1
 def migrate(state: State, /, hierarchical: bool, **options: Any) -> None:
     """Run schema expand, wrap and verify. Plaintext keys stay in place.
 
-    Before the first table is altered, KMS is asked whether it lets keys be wrapped.
+    Checks that KMS allows keys to be wrapped before it alters the first table.
     """
     with state.project() as project:
         for note in default_names(project, options["table"]):

@@ -20,23 +20,24 @@ PLACE = Section.ROTATE, 4
 @click.option(
     "--old-context-name",
     metavar="NAME",
-    help="The context name to which the rows were bound (default: the one in [table]).",
+    help="The context name that the rows were bound to (default: the one in [table]).",
 )
 @click.option(
     "--old-key",
     metavar="EXPRESSION",
-    help="SQL over the table's columns for the primary key to which a row was bound, for example "
-    "'id - 1000' (default: the key as it is).",
+    help="SQL expression that gives the primary key a row was bound to, from the table's columns, "
+    "for example 'id - 1000' (default: the key as it is).",
 )
 @walk_options
 @click.pass_obj
 def rebind(
     state: State, /, old_context_name: str | None, old_key: str | None, **options: Any
 ) -> None:
-    """Bind rows anew after their key, its type or the context name changed.
+    """Rebind rows after their primary key, its type or the context name has changed.
 
     Each row is re-encrypted from its old encryption context to its new one, which proves that it
-    belonged to the old one. With neither option, rows are only checked against what they have now.
+    belonged to the old one. With neither option, rows are only checked against their current
+    context.
     """
     with state.project() as project:
         result = workflow.rebind(

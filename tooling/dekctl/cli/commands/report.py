@@ -35,10 +35,9 @@ PLACE = Section.EVIDENCE, 2
 )
 @click.pass_obj
 def report(state: State, output: Path, audit_file: Path | None) -> None:
-    """Write one self-contained HTML page for an auditor: the verdict, then what it stands on.
+    """Write one self-contained HTML page for an auditor: the verdict, then the evidence for it.
 
-    Exit code 5 if KMS does not report the state of a KEK; the page says so and is written all the
-    same.
+    Exit code 5 if KMS does not report the state of a KEK; the page is still written, and says so.
     """
     with state.project() as project:
         audit = _audit(audit_file, project.env.name) if audit_file else None

@@ -17,8 +17,8 @@ PLACE = Section.ROTATE, 2
 @click.option(
     "--erase",
     metavar="VALUE",
-    help="Cryptographic erasure: delete the KEK together with the rows that have this value in the "
-    "kek_by column.",
+    help="Check for a cryptographic erasure: deleting the KEK makes the rows with this value in "
+    "the kek_by column unreadable.",
 )
 @click.pass_obj
 def retire(state: State, kek: str, erase: str | None) -> None:

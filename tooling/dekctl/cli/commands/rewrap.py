@@ -26,7 +26,7 @@ PLACE = Section.ROTATE, 1
     "source",
     metavar="KEK",
     shell_complete=generations,
-    help="Only rows under this KEK (ARN or generation).",
+    help="Only rows under this KEK (ARN, alias or generation).",
 )
 @click.option(
     "--to",

@@ -26,8 +26,8 @@ def rollback(state: State, /, yes: bool, accept_logging: bool, **options: Any) -
     """Undo everything: plaintext keys and the legacy schema, from any stage.
 
     Adds the plaintext column again if needed, decrypts every key into it, verifies every row, then
-    drops the columns that dekctl added. With --dry-run, decrypts every wrapped key and writes
-    nothing. To undo only the last schema step, use: dekctl schema rollback.
+    drops the columns that dekctl added. A dry run decrypts every wrapped key and writes nothing. To
+    undo only the last schema step, use: dekctl schema rollback.
     """
     with state.project() as project:
         confirm = consent(state, project, ROLLBACK, options["table"], yes=yes or options["dry_run"])

@@ -30,7 +30,7 @@ PLACE = Section.CHECK, 3
 @click.option(
     "--since", type=click.DateTime(), metavar="DATE", help="Only runs started since then (UTC)."
 )
-@click.option("--no-dry-runs", is_flag=True, help="Leave dry runs out.")
+@click.option("--no-dry-runs", is_flag=True, help="Leave out dry runs.")
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of runs."
 )

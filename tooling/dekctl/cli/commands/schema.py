@@ -88,19 +88,19 @@ def _tables(tables: list[dict[str, Any]]) -> dict[str, Any]:
 @click.option(
     "--without-trigger",
     is_flag=True,
-    help="Leave the row trigger out, or drop it; without it, old application versions can leave "
+    help="Leave out the row trigger, or drop it; without it, old application versions can leave "
     "stale wrapped keys.",
 )
 @click.option(
     "--adopt",
     metavar="DEFINITION",
-    help="The ledger is lost: take the table over. What the plaintext column was before dekctl, "
-    "for example 'VARCHAR(64) NOT NULL'.",
+    help="Take over a table whose ledger entry is lost. DEFINITION is that of the plaintext column "
+    "before dekctl, for example 'VARCHAR(64) NOT NULL'.",
 )
 @click.option(
     "--keep-columns",
     is_flag=True,
-    help="With --adopt: the other columns are the application's; a rollback leaves them.",
+    help="With --adopt: the other columns are the application's; a rollback keeps them.",
 )
 @sql_option
 @table_option
@@ -113,7 +113,7 @@ def expand(
     sql: bool,
     table: str | None,
 ) -> None:
-    """Add the columns for wrapped keys, the row trigger, and the ledger.
+    """Add the wrapped-key columns, the row trigger and the ledger.
 
     The plaintext column may be NULL from then on. The trigger empties the wrapped columns of a row
     in which a writer changes only the plaintext, so that no reader gets a stale key.
@@ -144,8 +144,8 @@ def contract(state: State, sql: bool, table: str | None, yes: bool) -> None:
 def rollback(state: State, sql: bool, table: str | None, yes: bool) -> None:
     """Undo one schema step only: the last contract or expand.
 
-    Before it drops wrapped keys, it decrypts every one of them; refused if any key would be lost.
-    To undo the whole migration, use: dekctl rollback.
+    Before it drops wrapped keys, it decrypts every one of them, and refuses if any key would be
+    lost. To undo the whole migration, use: dekctl rollback.
     """
     _run(state, "rollback", table, sql=sql, stakes=None if yes else SCHEMA_ROLLBACK)
 

@@ -22,15 +22,15 @@ PLACE = Section.MIGRATE, 6
     "program",
     metavar="PROGRAM",
     required=True,
-    help="Tries one key: primary key as last argument, key on stdin; exit 0 if it opens the row's "
-    "data, 1 if not.",
+    help="Program that tries one key. It gets the primary key as its last argument and the key on "
+    "stdin, and exits with 0 if the key decrypts the row's data, with 1 if not.",
 )
 @walk_options
 @click.pass_obj
 def settle(state: State, /, program: str, **options: Any) -> None:
-    """Settle rows whose plaintext is not their wrapped key.
+    """Resolve rows whose plaintext key and wrapped key differ.
 
-    PROGRAM tries each of the two keys on the row's data. Where it accepts exactly one, the other
-    one is replaced or removed; else both are kept and the row is quarantined.
+    PROGRAM tries each of the two keys on the row's data. If it accepts exactly one, the other is
+    replaced or removed; otherwise both are kept and the row is quarantined.
     """
     run_verb(state, Settle(program), RowOptions(**options))

@@ -24,14 +24,14 @@ PLACE = Section.CHECK, 2
 
 
 @click.command(cls=Documented)
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
 @click.option(
     "--every",
     type=click.FloatRange(0.1),
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="With --watch: pause between two looks; each one counts every row.",
+    help="With --watch: pause between updates; each update counts every row.",
 )
 @metrics_option
 @table_option
@@ -39,7 +39,7 @@ PLACE = Section.CHECK, 2
 def status(state: State, watch: bool, every: float, table: str | None) -> None:
     """Show the stage, the rows by state, how many rows each KEK wraps, and the runs at work.
 
-    Exit code 5 if KMS does not report the state of a KEK; everything else is shown all the same.
+    Exit code 5 if KMS does not report the state of a KEK; everything else is still shown.
     """
     with state.project() as project:
         try:

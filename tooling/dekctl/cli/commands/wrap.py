@@ -21,14 +21,14 @@ PLACE = Section.MIGRATE, 3
 @click.option(
     "--stale",
     is_flag=True,
-    help="Also wrap the plaintext of rows whose wrapped key is another key or cannot be decrypted.",
+    help="Also wrap the plaintext of rows whose wrapped key differs or cannot be decrypted.",
 )
 @walk_options
 @click.pass_obj
 def wrap(state: State, /, hierarchical: bool, stale: bool, **options: Any) -> None:
     """Wrap the plaintext key of every row that has no wrapped key.
 
-    --stale takes the plaintext for the right key wherever a row's two keys differ. Use it only if
+    --stale treats the plaintext as the right key wherever a row's two keys differ. Use it only if
     nothing but old versions of the application set keys. Otherwise, use settle.
     """
     run_verb(state, Wrap(stale, hierarchical), RowOptions(**options))
