@@ -12,7 +12,7 @@ BEGIN, END = "<!-- large:begin -->", "<!-- large:end -->"
 LARGE = 10_000_000
 WRAPPED = """INSERT INTO encrypted_files
     (id, filename, size, wrapped_key, wrapped_key_version, kek_id)
-    SELECT i, 'file-' || i || '.bin', i, decode(repeat('ab', 184), 'hex'), 'V2', '{kek}'
+    SELECT i, 'file-' || i || '.bin', i, decode(repeat(md5(i::text), 11), 'hex'), 'V2', '{kek}'
     FROM generate_series({first}, {last}) AS i"""
 AT_ONCE = 1_000_000
 TIMES = 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from dekctl.checks import Check
 from dekctl.config import TableConfig
@@ -15,10 +14,11 @@ from dekctl.errors import DekctlError, ExitCode, KMSRefusedError, RefusedError
 from dekctl.kek_id import is_same_kek
 from dekctl.kms.aws.session import is_plain_http
 from dekctl.ledger.shared_context import default_name_note, refuse_shared_name
+from dekctl.lifecycle.counting import Census
 from dekctl.lifecycle.key_state import ENABLED, NOT_FOUND, key_state, stored_keks
 from dekctl.lifecycle.probe import probe
 from dekctl.lifecycle.rotation import rotation
-from dekctl.lifecycle.usage import BRANCH_KEY_HINT, rows_without_branch_key
+from dekctl.lifecycle.usage import BRANCH_KEY_HINT, rows_without_branch_keys
 from dekctl.operations.encoding import refuse_other_encoding
 from dekctl.project import Project
 from dekctl.schema import steps as schema
@@ -35,11 +35,12 @@ def examine(project: Project) -> Iterator[Check]:
     if project.uses_aws:
         yield _run("terraform outputs", lambda: _outputs(project))
     yield _run("database", lambda: _database(project))
+    census = Census(project)
     for config in project.config.tables:
-        yield _run(f"table {config.name}", partial(_table, project, config))
+        yield _run(f"table {config.name}", partial(_table, census, config))
         yield from _oddities(project, config)
         yield _run(f"binding {config.name}", partial(_binding, project, config))
-        yield from _branch_keys(project, config)
+        yield from _branch_keys(census, config)
     if project.uses_aws:
         yield _run("endpoint", lambda: _endpoint(project))
         yield _run("KEK", lambda: _kek(project))
@@ -47,7 +48,7 @@ def examine(project: Project) -> Iterator[Check]:
         for kek in live:
             yield _run("KEK state", partial(_state, project, kek))
             yield _run("key material", partial(rotation, project, kek))
-        yield from _stored_keks(project, live)
+        yield from _stored_keks(census, live)
         for role, operation in _PROBES:
             yield _run(f"role {role}", partial(probe, project, role, operation))
     else:
@@ -75,7 +76,8 @@ def _database(project: Project) -> str:
     return project.database.shown_url
 
 
-def _table(project: Project, config: Any) -> str:
+def _table(census: Census, config: TableConfig) -> str:
+    project = census.project
     plan = schema.plan_for(project.database, project.config, config)
     revision = plan.revision
     stage = plan.table.stage
@@ -96,9 +98,11 @@ def _table(project: Project, config: Any) -> str:
             "running, or was killed",
             hint="finish the step with: dekctl schema contract (or rollback); both remove it",
         )
-    check_use(plan.table)
     if stage is not Stage.EXPANDED:
+        check_use(config, stage, plaintext_only=False)
         return f"stage {stage.value}"
+    rows = census.of(config).rows(plaintext=True, wrapped=False)
+    check_use(config, stage, plaintext_only=rows > 0)
     trigger = trigger_state(plan.table, left_out=plan.without_trigger)
     left_out = advice(trigger) if trigger is TriggerState.LEFT_OUT else None
     return f"stage expanded; {left_out or f'row trigger {trigger.value}'}"
@@ -127,11 +131,12 @@ def _binding(project: Project, config: TableConfig) -> str:
     )
 
 
-def _branch_keys(project: Project, config: TableConfig) -> Iterator[Check]:
+def _branch_keys(census: Census, config: TableConfig) -> Iterator[Check]:
     """Whether every V3 row has its branch key; nothing for a table that has neither."""
+    project = census.project
     try:
         keys = sum(project.branch_table.keks(config.context_name).values())
-        lost = rows_without_branch_key(project, project.table(config))
+        lost = rows_without_branch_keys(census, [config])
     except DekctlError:
         return  # a check before this one reports why
     name = f"branch keys {config.name}"
@@ -196,16 +201,16 @@ def _live_keks(project: Project) -> list[str]:
         return []  # the check of the outputs reports why
 
 
-def _stored_keks(project: Project, seen: list[str]) -> Iterator[Check]:
+def _stored_keks(census: Census, seen: list[str]) -> Iterator[Check]:
     """The state of every other KEK that rows or branch keys name, whoever made it."""
     try:
-        named = stored_keks(project)
+        named = stored_keks(census)
     except DekctlError as error:
         yield Check("KEKs of rows", False, error.message, error.hint, error.exit_code)
         return
     for kek in named:
         if not any(is_same_kek(kek, other) for other in seen):
-            yield _run("KEK of rows", partial(_state, project, kek))
+            yield _run("KEK of rows", partial(_state, census.project, kek))
 
 
 _PROBES = (

@@ -206,21 +206,27 @@ class Dialect(ABC):
         """SQL of an integer that spreads rows evenly by primary key (quoted columns)."""
 
     def count_groups(
-        self, connection: Connection, rows: str, by: Sequence[str], moment: str | None = None
+        self,
+        connection: Connection,
+        table: TableShape,
+        by: Mapping[str, str],
+        moment: str | None = None,
     ) -> list[tuple[Any, ...]]:
-        """Count all rows of a large table by the values of some columns.
+        """Count all rows of a large table by the values of some expressions, in one pass.
 
         Args:
             connection: an open transaction.
-            rows: SQL that selects the rows.
-            by: names of columns that it selects, whose values make the groups.
-            moment: a column that it selects, whose least and greatest value is wanted.
+            table: the table.
+            by: SQL over its columns whose values make the groups, under a name for each. Something
+                like ``x IS NULL`` must be a condition, of which a planner expects two values.
+            moment: SQL whose least and greatest value in each group is wanted.
 
         Returns:
             For each group its values, the number of rows, and the least and greatest ``moment``.
         """
         names = ", ".join(by)
-        ends = f"min({moment}), max({moment})" if moment else "NULL, NULL"
+        ends = "min(moment), max(moment)" if moment else "NULL, NULL"
+        rows = grouped_rows(table, by, moment)
         query = f"SELECT {names}, count(*), {ends} FROM ({rows}) AS t GROUP BY {names}"
         return [tuple(found) for found in connection.exec_driver_sql(query)]
 
@@ -331,3 +337,10 @@ class Dialect(ABC):
         It carries no row, so this is the server's own sentence, unless that may quote a value.
         """
         return self.describe(error)
+
+
+def grouped_rows(table: TableShape, by: Mapping[str, str], moment: str | None) -> str:
+    """SQL of what :meth:`Dialect.count_groups` counts; a ``moment`` is a column of that name."""
+    columns = {**by, "moment": moment} if moment else by
+    wanted = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    return f"SELECT {wanted} FROM {table.quoted_name}"

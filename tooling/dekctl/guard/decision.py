@@ -21,6 +21,7 @@ from dekctl.guard.rules import find_risks
 from dekctl.guard.terraform_plan import HINT, ResourceChange, TerraformPlan, read_plan
 from dekctl.ledger import RunState
 from dekctl.lifecycle.backup_window import backup_window
+from dekctl.lifecycle.counting import Census
 from dekctl.lifecycle.usage import (
     Use,
     branch_keys_under,
@@ -173,8 +174,9 @@ def _judge(
         configured_keks=[kek for kek in named if kek],
         outputs=environment_outputs(project),
     )
+    census = Census(project)
     try:
-        uses, missing = count_uses(project), missing_tables(project)
+        uses, missing = count_uses(census), missing_tables(project)
     except DekctlError as error:
         # Without rows, what the plan alone shows decides.
         inspection.not_counted = error.message
@@ -191,7 +193,9 @@ def _judge(
     inspection.rows_counted = True
     stored = sorted({use.kek_id for use in uses if use.kek_id is not None})
     risks = find_risks(replace(inputs, stored_keks=stored))
-    counts = _Counts(project, plan, uses, missing, rows_without_branch_keys(project))
+    counts = _Counts(
+        project, plan, uses, missing, rows_without_branch_keys(census, project.config.tables)
+    )
     findings = _without_echo([found for risk in risks if (found := counts.weigh(risk))])
     accepted = _accepted_ids(allow, findings)
     inspection.findings = [replace(f, allowed=f.id in accepted) for f in findings]

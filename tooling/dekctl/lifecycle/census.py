@@ -9,16 +9,21 @@ from typing import Any
 
 from dekctl.config import TableConfig
 from dekctl.config.outputs import Outputs
-from dekctl.db.stored import text_of
 from dekctl.db.table import DekTable
 from dekctl.kms.context import V1
 from dekctl.ledger import Ledger
 from dekctl.ledger.history import runs as runs_of
 from dekctl.ledger.history import unfinished
-from dekctl.lifecycle.usage import rows_without_branch_key
+from dekctl.lifecycle.counting import count_rows
 from dekctl.project import Project
 
-ROW_STATES = ("plaintext_only", "both", "wrapped_only", "no_key")
+ROW_STATES = {
+    "plaintext_only": (True, False),
+    "both": (True, True),
+    "wrapped_only": (False, True),
+    "no_key": (False, False),
+}
+"""Whether a row in each state has a plaintext key, and a wrapped one."""
 
 
 def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
@@ -31,11 +36,8 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     outputs = project.outputs if project.uses_aws and not project.env.kek else None
     ledger = project.ledger if project.ledger.exists() else None
     tables = [
-        table_status(table := project.table(config), ledger, outputs)
-        | {
-            "branch_keys": _branch_keys(project, config, outputs),
-            "rows_without_branch_key": rows_without_branch_key(project, table),
-        }
+        _table_status(project, project.table(config), ledger, outputs)
+        | {"branch_keys": _branch_keys(project, config, outputs)}
         for config in project.table_configs(table_name)
     ]
     runs = runs_of(ledger, 5) if ledger else []
@@ -56,49 +58,28 @@ def status(project: Project, table_name: str | None = None) -> dict[str, Any]:
     return {**head, **total, **terraform, "tables": tables, "runs": runs}
 
 
-def table_status(
-    table: DekTable, ledger: Ledger | None, outputs: Outputs | None = None
+def _table_status(
+    project: Project, table: DekTable, ledger: Ledger | None, outputs: Outputs | None
 ) -> dict[str, Any]:
-    """Count one table's rows by state and by KEK, in one statement."""
+    """One table's rows by state and by KEK, and what the ledger knows about it."""
     name = table.config.context_name
-    plaintext = _is_null(table, "plaintext")
-    wrapped = _is_null(table, "wrapped")
-    kek = table.quoted("kek") if table.has("kek") else "NULL"
-    version = table.quoted("version") if table.has("version") else "NULL"
-    has_time = table.has("wrapped_at")
-    moment = f", {table.quoted('wrapped_at')} AS moment" if has_time else ""
-    rows_of = (
-        f"SELECT {kek} AS kek, {version} AS version, {plaintext} AS no_plaintext, "
-        f"{wrapped} AS no_wrapped{moment} "
-        f"FROM {table.quoted_name}"
-    )
-    by = ("kek", "version", "no_plaintext", "no_wrapped")
-    counts = dict.fromkeys(ROW_STATES, 0)
-    keks: list[dict[str, Any]] = []
-    with table.database.transaction(patient=True) as connection:
-        for (
-            kek_id,
-            row_version,
-            no_plaintext,
-            no_wrapped,
-            rows,
-            first,
-            last,
-        ) in table.database.dialect.count_groups(
-            connection, rows_of, by, "moment" if has_time else None
-        ):
-            counts[_state(bool(no_plaintext), bool(no_wrapped))] += rows
-            if not no_wrapped:
-                keks.append(
-                    {
-                        "kek_id": (named := text_of(kek_id)),
-                        "version": text_of(row_version),
-                        "rows": rows,
-                        **_generation(named, outputs),
-                        "oldest_wrap": _time(first),
-                        "newest_wrap": _time(last),
-                    }
-                )
+    counted = count_rows(project, table, times=True)
+    counts = {
+        state: counted.rows(plaintext=plaintext, wrapped=wrapped)
+        for state, (plaintext, wrapped) in ROW_STATES.items()
+    }
+    keks = [
+        {
+            "kek_id": group.kek_id,
+            "version": group.version,
+            "rows": group.rows,
+            **_generation(group.kek_id, outputs),
+            "oldest_wrap": _time(group.first),
+            "newest_wrap": _time(group.last),
+        }
+        for group in counted.groups
+        if group.has_wrapped
+    ]
     quarantined = 0
     listed: list[dict[str, str]] = []
     if ledger is not None:
@@ -118,6 +99,7 @@ def table_status(
         "ledger": ledger is not None,
         "unfinished": unfinished(ledger, name) if ledger is not None else [],
         "keks": _together(keks),
+        "rows_without_branch_key": counted.without_branch_key,
     }
 
 
@@ -230,15 +212,3 @@ def _by_generation(entries: Iterable[dict[str, Any]]) -> Counter[str | None]:
     for entry in entries:
         counts[entry["generation"]] += entry["rows"] if "rows" in entry else entry["keys"]
     return counts
-
-
-def _is_null(table: DekTable, column: str) -> str:
-    if not table.has(column):
-        return "1"
-    return f"CASE WHEN {table.is_null(column)} THEN 1 ELSE 0 END"
-
-
-def _state(no_plaintext: bool, no_wrapped: bool) -> str:
-    if no_plaintext:
-        return "no_key" if no_wrapped else "wrapped_only"
-    return "plaintext_only" if no_wrapped else "both"

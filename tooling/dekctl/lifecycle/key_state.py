@@ -14,6 +14,7 @@ from dekctl.kek_id import foreign_region, is_alias, is_key_arn
 from dekctl.kms.aws.spec import AWS
 from dekctl.kms.deadline import deadline
 from dekctl.kms.providers import provider_of
+from dekctl.lifecycle.counting import Census
 from dekctl.lifecycle.usage import count_uses
 from dekctl.project import Project
 
@@ -97,14 +98,14 @@ def key_states(project: Project, keks: Iterable[str], seconds: float) -> dict[st
     return states
 
 
-def stored_keks(project: Project) -> list[str]:
+def stored_keks(census: Census) -> list[str]:
     """The AWS keys that rows or branch keys of any configured table name.
 
     Raises:
         RefusedError: a managed table is gone or is not configured.
         DatabaseError: the database refused or cannot be reached.
     """
-    named = {use.kek_id for use in count_uses(project) if use.kek_id is not None}
+    named = {use.kek_id for use in count_uses(census) if use.kek_id is not None}
     return sorted(kek for kek in named if _is_aws_key(kek))
 
 

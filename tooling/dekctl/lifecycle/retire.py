@@ -17,6 +17,7 @@ from dekctl.kek_id import is_key_arn, is_same_kek
 from dekctl.kms.aws.spec import AWS
 from dekctl.kms.providers import provider_of
 from dekctl.lifecycle.backup_window import backup_window, no_window, note_count
+from dekctl.lifecycle.counting import Census
 from dekctl.lifecycle.erase import check_erasure
 from dekctl.lifecycle.usage import (
     branch_keys_under,
@@ -97,12 +98,13 @@ def examine_retirement(project: Project, name: str, erase: str | None = None) ->
     )
     verdict = Verdict(project.env.name, kek, generation)
     _refuse_missing(project)
-    uses = count_uses(project)
+    census = Census(project)
+    uses = count_uses(census)
     verdict.rows, verdict.unclear = rows_naming(uses, kek), rows_unclear(uses, kek)
     verdict.branch_keys = branch_keys_under(uses, kek)
     if verdict.rows == verdict.branch_keys == 0 and generation is None:
         _refuse_unknown(project, kek)
-    lost = rows_without_branch_keys(project)
+    lost = rows_without_branch_keys(census, project.config.tables)
     verdict.checks += [_unclear(verdict), _branch_keys(project, verdict, name, lost)]
     if erase is not None:
         verdict.checks += check_erasure(project, kek, erase, verdict.rows)

@@ -13,15 +13,11 @@ import sqlalchemy as sa
 
 from dekctl.branch_keys.table import branch_keys_table
 from dekctl.config import TableConfig
-from dekctl.db.sql import literal
-from dekctl.db.stored import text_of
-from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 from dekctl.kek_id import could_be, is_same_kek
-from dekctl.kms.branch.keys import ID_BYTES
-from dekctl.kms.branch.supply import V3_FORMAT
 from dekctl.kms.context import V1, V3
 from dekctl.ledger import tables
+from dekctl.lifecycle.counting import Census
 from dekctl.project import Project
 
 BRANCH_KEY_HINT = "restore dekctl_branch_keys from a backup of this database"
@@ -43,8 +39,8 @@ class Use:
     of_branch_keys: bool = False
 
 
-def count_uses(project: Project) -> list[Use]:
-    """Count every wrapped key of every configured table, and every branch key.
+def count_uses(census: Census) -> list[Use]:
+    """Every wrapped key of every configured table, and every branch key, counted.
 
     A missing table has none; :func:`missing_tables` lists those.
 
@@ -53,13 +49,9 @@ def count_uses(project: Project) -> list[Use]:
         UsageError: a table is not as configured.
         DatabaseError: the database refused or cannot be reached.
     """
-    missing = missing_tables(project)
-    uses = [
-        use
-        for config in project.config.tables
-        if config.name not in missing
-        for use in _uses_of(project.table(config))
-    ]
+    project = census.project
+    missing_tables(project)  # it refuses where one that is managed is gone
+    uses = [use for config in project.config.tables for use in _uses_of(census, config)]
     uses += _uses_of_branch_keys(project)
     _refuse_unlisted(project, uses)
     return uses
@@ -106,58 +98,28 @@ def _refuse_unlisted(project: Project, uses: Sequence[Use]) -> None:
         )
 
 
-def rows_without_branch_key(project: Project, table: DekTable) -> int:
-    """How many rows (V3) have a branch key that is not stored: no KEK can decrypt them.
+def rows_without_branch_keys(census: Census, configs: Iterable[TableConfig]) -> int:
+    """How many rows (V3) of some tables no KEK can decrypt: their branch key is not stored.
 
     Raises:
+        UsageError: a table is not as configured.
         DatabaseError: the database refused or cannot be reached.
     """
-    if not (table.has("wrapped") and table.has("version")):
-        return 0
-    rows = (
-        f"SELECT count(*) FROM {table.quoted_name} AS t "
-        f"WHERE t.{table.quoted('version')} = '{V3}' AND t.{table.quoted('wrapped')} IS NOT NULL"
-    )
-    if project.branch_table.exists():
-        engine = project.database.engine
-        stored = engine.dialect.identifier_preparer.format_table(
-            branch_keys_table(project.config.table.schema)
-        )
-        branch_id = table.database.dialect.hex_of(
-            f"t.{table.quoted('wrapped')}", len(V3_FORMAT) + 1, ID_BYTES
-        )
-        rows += (
-            f" AND NOT EXISTS (SELECT 1 FROM {stored} AS b WHERE b.branch_id = {branch_id} "
-            f"AND b.context_name = {literal(table.config.context_name)})"
-        )
-    with table.database.transaction(patient=True) as connection:
-        return int(connection.execute(sa.text(rows)).scalar_one())
+    found = [census.of(config) for config in configs if _has_wrapped_keys(census, config)]
+    return sum(count.without_branch_key for count in found)
 
 
-def rows_without_branch_keys(project: Project) -> int:
-    """The sum of :func:`rows_without_branch_key` over the configured tables that exist."""
-    return sum(
-        rows_without_branch_key(project, project.table(config))
-        for config in project.config.tables
-        if _is_there(project, config)
-    )
+def _has_wrapped_keys(census: Census, config: TableConfig) -> bool:
+    return _is_there(census.project, config) and census.project.table(config).has("wrapped")
 
 
-def _uses_of(table: DekTable) -> list[Use]:
-    if not table.has("wrapped"):
+def _uses_of(census: Census, config: TableConfig) -> list[Use]:
+    if not _has_wrapped_keys(census, config):
         return []
-    # The seed's own script may have left out the columns that say how a key was wrapped.
-    kek, version = (table.quoted(c) if table.has(c) else "NULL" for c in ("kek", "version"))
-    rows_of = (
-        f"SELECT {kek} AS kek, {version} AS version "
-        f"FROM {table.quoted_name} WHERE {table.has_value('wrapped')}"
-    )
-    with table.database.transaction(patient=True) as connection:
-        found = table.database.dialect.count_groups(connection, rows_of, ("kek", "version"))
-    config = table.config
     return [
-        Use(config.name, config.context_name, text_of(k), text_of(v) or V1, rows)
-        for k, v, rows, _, _ in found
+        Use(config.name, config.context_name, group.kek_id, group.version or V1, group.rows)
+        for group in census.of(config).groups
+        if group.has_wrapped
     ]
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from dekctl.config import TableConfig
 from dekctl.db.shape import Stage
-from dekctl.db.table import DekTable
 from dekctl.errors import RefusedError
 
 _REFUSE = 'plaintext = "refuse"'
@@ -33,19 +30,13 @@ def misfit(config: TableConfig, stage: Stage, *, plaintext_only: bool) -> str | 
     return None
 
 
-def check_use(table: DekTable) -> None:
-    """Check the setting against the table's rows.
+def check_use(config: TableConfig, stage: Stage, *, plaintext_only: bool) -> None:
+    """The same check as :func:`misfit`, as an error.
 
     Raises:
-        RefusedError: it does not fit.
-        DatabaseError: the database refused or cannot be reached.
+        RefusedError: the setting does not fit.
     """
-    only = False
-    if table.config.plaintext == "refuse" and table.stage is Stage.EXPANDED:
-        query = f"SELECT 1 FROM {table.quoted_name} WHERE {table.plaintext_only} LIMIT 1"
-        with table.database.transaction(patient=True) as connection:
-            only = connection.execute(sa.text(query)).first() is not None
-    problem = misfit(table.config, table.stage, plaintext_only=only)
+    problem = misfit(config, stage, plaintext_only=plaintext_only)
     if problem is not None:
         text, _, command = problem.rpartition("; ")
         raise RefusedError(text, hint=command)

@@ -18,6 +18,7 @@ from dekctl.kms.context import V3
 from dekctl.ledger.tables import RUNS
 from dekctl.ledger.tables import tables as ledger_tables
 from dekctl.ledger.upgrade import VERSION_TABLE
+from dekctl.lifecycle.counting import Census
 from dekctl.lifecycle.usage import count_uses, missing_tables
 from dekctl.project import Project
 from dekctl.schema import steps
@@ -132,7 +133,7 @@ def refuse_needed(project: Project) -> None:
                 hint="bring its keys back to plaintexts first: dekctl rollback "
                 f"--table {config.name}",
             )
-    count_uses(project)  # it refuses where a table's rows cannot be counted
+    count_uses(Census(project))  # it refuses where a table's rows cannot be counted
     if project.branch_table.exists():
         branch_keys = branch_keys_table(project.config.table.schema)
         quote = project.database.engine.dialect.identifier_preparer.format_table
