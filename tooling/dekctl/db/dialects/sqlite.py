@@ -173,11 +173,13 @@ class SQLite(Dialect):
         if _is_rowid(connection, table):
             return None
         # In any other column 1 and '1', or '1' and x'31', are different keys, and one may be NULL.
-        for name, column in zip(table.config.primary_key, table.quoted_key, strict=True):
-            least, greatest, empty = connection.exec_driver_sql(
-                f"SELECT min(typeof({column})), max(typeof({column})), max({column} IS NULL) "
-                f"FROM {table.quoted_name}"
-            ).one()
+        wanted = ", ".join(
+            f"min(typeof({column})), max(typeof({column})), max({column} IS NULL)"
+            for column in table.quoted_key
+        )
+        found = connection.exec_driver_sql(f"SELECT {wanted} FROM {table.quoted_name}").one()
+        for i, name in enumerate(table.config.primary_key):
+            column, (least, greatest, empty) = table.quoted_key[i], found[3 * i : 3 * i + 3]
             if empty:
                 rows = f"SELECT rowid FROM {table.quoted_name} WHERE {column} IS NULL"
                 return f"{name} holds no value in some rows: their primary key is NULL", rows
