@@ -108,7 +108,7 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl config schema", "Print the schema."),
             ("dekctl config schema > dekctl.schema.json", "Save it beside dekctl.toml."),
-            ("dekctl --quiet config schema", "Print it without any note."),
+            ("dekctl --quiet config schema", "Print it without notes."),
         ),
         _LOCAL,
     ),
@@ -257,7 +257,7 @@ MANUAL: Mapping[str, Entry] = {
         (
             ("dekctl schema upgrade", "Upgrade the ledger."),
             ("dekctl schema upgrade --sql > upgrade.sql", "Print the SQL instead."),
-            ("dekctl --env staging schema upgrade", "Upgrade another environment's."),
+            ("dekctl --env staging schema upgrade", "Upgrade that of another environment."),
         ),
         _LOOKS,
     ),

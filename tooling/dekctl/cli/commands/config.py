@@ -34,8 +34,8 @@ def show(state: State) -> None:
     """Show every setting, its value, and where the value comes from.
 
     Sources are the file, an environment variable, the Terraform outputs, and the default. Secrets
-    are not shown: of a database URL neither its password nor its query. Nothing is connected to,
-    but `terraform output` is run where [env.NAME] names a Terraform root.
+    are not shown, nor are the password and the query of a database URL. It connects to nothing, but
+    runs `terraform output` if [env.NAME] names a Terraform root.
     """
     document = read_document(state.config_file, os.environ)
     env, chosen = document.choose(state.env_name, os.environ)
@@ -124,7 +124,7 @@ def check(state: State) -> None:
 def schema(state: State) -> None:
     """Print the JSON schema of dekctl.toml, for editors.
 
-    Save it as dekctl.schema.json beside dekctl.toml, whose first line is then:
+    Save it as dekctl.schema.json beside dekctl.toml. The first line of dekctl.toml names it:
     #:schema ./dekctl.schema.json
     """
     found = json_schema()

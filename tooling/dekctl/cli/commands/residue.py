@@ -70,7 +70,7 @@ def sample(state: State, output: Path, rows: int, table_name: str | None) -> Non
 def search_files(state: State, sample_file: Path, paths: tuple[Path, ...]) -> None:
     """Search PATHS for the sampled keys, as raw bytes, hex and base64.
 
-    The histories of system-versioned tables are looked at too. Exit code 4 if any key is found.
+    The histories of system-versioned tables are searched too. Exit code 4 if any key is found.
     """
     said = time.monotonic()
 

@@ -156,8 +156,8 @@ def rollback(state: State, sql: bool, table: str | None, yes: bool) -> None:
 def upgrade(state: State, sql: bool) -> None:
     """Upgrade dekctl's own tables to this version of dekctl.
 
-    Other commands do this by themselves where their database role may. The application's tables
-    stay as they are.
+    Other commands do this themselves if their database role may. The application's tables stay as
+    they are.
     """
     value: dict[str, Any] = {"operation": "schema upgrade"}
     with state.project() as project:
