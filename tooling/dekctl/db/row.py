@@ -53,8 +53,9 @@ class Row:
 
         SQLite stores a number or a text in any column, and any bytes as a text.
         """
-        if any(type(part) is NoText for part in self.pk):
-            return "its primary key is text that is not UTF-8; correct it"
+        for part in self.pk:
+            if type(part) is NoText:
+                return "its primary key is text that is not UTF-8; correct it"
         if (
             type(self.plaintext) in _KEY
             and type(self.wrapped) in _BLOB
@@ -123,10 +124,7 @@ def filler(stored: str | bytes) -> str | bytes:
     A CHECK must let it pass; and it is random because the column may be unique.
     """
     if isinstance(stored, bytes):
-        try:
-            text = stored.decode("ascii")
-        except UnicodeDecodeError:
-            text = ""
+        text = stored.decode() if stored.isascii() else ""
         # A raw key of 16 bytes or more is as good as never all hex or base64.
         known = len(text) >= 16 and (_HEX.fullmatch(text) or _BASE64.fullmatch(text))
         return str(filler(text)).encode() if known else secrets.token_bytes(len(stored))

@@ -122,7 +122,8 @@ def primary_key_text(values: Sequence[Any]) -> str:
         UsageError: a type has none.
     """
     if len(values) == 1:
-        return key_part_text(values[0])
+        value = values[0]
+        return str(value) if type(value) is int else key_part_text(value)
     parts = [key_part_text(value) for value in values]
     return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
 
@@ -168,7 +169,7 @@ def encode_context(context: Mapping[str, str] | None) -> bytes:
     if not context:
         return b""
     if len(context) == 2 and PRIMARY_KEY in context and TABLE in context:  # a row's: twice as fast
-        return row_encoder(context[TABLE])(context)
+        return key_encoder(context[TABLE])(context[PRIMARY_KEY])
     out = len(context).to_bytes(4, "big")
     for name in sorted(context):
         out += _sized(name) + _sized(context[name])

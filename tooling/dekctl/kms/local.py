@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -53,7 +53,7 @@ Answer = TypeVar("Answer")
 
 
 def _each(
-    requests: Sequence[Asked], answer: Callable[[Asked], Answer]
+    requests: Iterable[Asked], answer: Callable[[Asked], Answer]
 ) -> list[Answer | RowRejectedError]:
     """Answer every request; for a rejected one the error itself is the answer."""
     answers: list[Answer | RowRejectedError] = []
@@ -77,26 +77,32 @@ def _not_available(kek_id: str) -> KekRefusedError:
 class _LocalKEK:
     """One 32-byte KEK in memory. Its ``repr`` shows the fingerprint only."""
 
-    __slots__ = ("_aead", "fingerprint", "kek_id")
+    __slots__ = ("_cipher", "_head", "fingerprint", "kek_id")
 
     def __init__(self, key: bytes, kek_id: str | None = None) -> None:
-        self._aead = AESGCM(key)
+        self._cipher = AESGCM(key)
         self.fingerprint = hashlib.sha256(b"dekctl KEK fingerprint\x00" + key).digest()[
             :_FINGERPRINT_BYTES
         ]
+        self._head = _FORMAT + self.fingerprint
         self.kek_id = kek_id or f"{ENV_PREFIX}{self.fingerprint.hex()}"
 
     def __repr__(self) -> str:
         return f"<KEK {self.kek_id}>"
 
-    def seal(self, plaintext: bytes, context: Context | None) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._aead.encrypt(nonce, plaintext, encode_context(context))
-        return _FORMAT + self.fingerprint + nonce + sealed
+    def seal(self, plaintext: bytes, context: Context | None, nonce: bytes) -> bytes:
+        sealed = self._cipher.encrypt(nonce, plaintext, encode_context(context))
+        return self._head + nonce + sealed
 
     def open(self, blob: bytes, context: Context | None) -> bytes:
         nonce = blob[_HEADER_BYTES - _NONCE_BYTES : _HEADER_BYTES]
-        return self._aead.decrypt(nonce, blob[_HEADER_BYTES:], encode_context(context))
+        return self._cipher.decrypt(nonce, blob[_HEADER_BYTES:], encode_context(context))
+
+
+def _nonces(count: int) -> Iterator[bytes]:
+    """Random nonces; the system is asked once for all of them."""
+    random = os.urandom(_NONCE_BYTES * count)
+    return (random[i : i + _NONCE_BYTES] for i in range(0, len(random), _NONCE_BYTES))
 
 
 class _LocalKMS(KMSInterface):
@@ -114,11 +120,13 @@ class _LocalKMS(KMSInterface):
     def known_kek_ids(self) -> list[str]:
         return [kek.kek_id for kek in self._keks.values()]
 
-    def _wrap(self, plaintext: bytes, context: Context | None, kek_id: str | None) -> Wrapped:
+    def _wrap(
+        self, plaintext: bytes, context: Context | None, kek_id: str | None, nonce: bytes
+    ) -> Wrapped:
         if not 1 <= len(plaintext) <= MAX_PLAINTEXT_BYTES:
             raise RowRejectedError(f"a key of {len(plaintext)} bytes cannot be wrapped")
         kek = self._current if kek_id is None else self._named(kek_id)
-        return Wrapped(kek.seal(plaintext, context), kek.kek_id)
+        return Wrapped(kek.seal(plaintext, context, nonce), kek.kek_id)
 
     def _named(self, kek_id: str) -> _LocalKEK:
         for kek in self._keks.values():
@@ -129,9 +137,10 @@ class _LocalKMS(KMSInterface):
     def _unwrap(self, blob: bytes, kek_id: str | None, context: Context | None) -> Unwrapped:
         if len(blob) <= _HEADER_BYTES or not blob.startswith(_FORMAT):
             raise RowRejectedError(f"not a blob of the {self.name} provider")
-        kek = self._keks.get(blob[1 : 1 + _FINGERPRINT_BYTES])
+        fingerprint = blob[1 : 1 + _FINGERPRINT_BYTES]
+        kek = self._keks.get(fingerprint)
         if kek is None:
-            named = f"{self.name}:{blob[1 : 1 + _FINGERPRINT_BYTES].hex()}"
+            named = f"{self.name}:{fingerprint.hex()}"
             raise _not_available(kek_id or named)
         if kek_id is not None and kek_id != kek.kek_id:
             raise RowRejectedError(
@@ -149,7 +158,8 @@ class _LocalKMS(KMSInterface):
 
     @hides_keys
     def wrap_many(self, requests: Sequence[WrapRequest]) -> list[Wrapped | RowRejectedError]:
-        return _each(requests, lambda r: self._wrap(r.plaintext, r.context, r.kek))
+        nonces = _nonces(len(requests))
+        return _each(requests, lambda r: self._wrap(r.plaintext, r.context, r.kek, next(nonces)))
 
     @hides_keys
     def unwrap_many(self, requests: Sequence[UnwrapRequest]) -> list[Unwrapped | RowRejectedError]:
@@ -157,10 +167,14 @@ class _LocalKMS(KMSInterface):
 
     @hides_keys
     def rewrap_many(self, requests: Sequence[RewrapRequest]) -> list[Wrapped | RowRejectedError]:
+        nonces = _nonces(len(requests))
         return _each(
             requests,
             lambda r: self._wrap(
-                self._unwrap(r.wrapped, r.kek_id, r.context).plaintext, r.new_context, r.new_kek
+                self._unwrap(r.wrapped, r.kek_id, r.context).plaintext,
+                r.new_context,
+                r.new_kek,
+                next(nonces),
             ),
         )
 

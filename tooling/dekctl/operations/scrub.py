@@ -60,7 +60,7 @@ class ScrubRows(Prove):
         return self.table.has_value("plaintext")
 
     def proved(self, row: Row, key: Unwrapped) -> Verdict:
-        return Change(row, (None,), branch_key=key.branch_key)
+        return Change(row, (None,), None, key.branch_key)
 
 
 def _refuse_unwrapped_rows(table: DekTable, ledger: Ledger) -> None:

@@ -121,7 +121,7 @@ class WrapRows(Operation):
             if isinstance(answer, RowRejectedError):
                 verdicts[i] = Rejected.by(rows[i], answer)
             else:
-                verdicts[i] = Change(rows[i], values_of(answer), branch_key=answer.branch_key)
+                verdicts[i] = Change(rows[i], values_of(answer), None, answer.branch_key)
                 kek_ids.append(answer.kek_id)
         self.count("keks", kek_ids)
         return [verdicts[i] for i in range(len(rows))]

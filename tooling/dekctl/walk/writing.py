@@ -24,11 +24,14 @@ def write(
     Raises:
         DatabaseError: the database refused.
     """
+    parts = _by_columns(operation, changes)
+    for columns, part in parts.items():
+        assert not _lacks_branch_key(columns, part), "an operation forgot it"
     lost = _lost_branch_keys(connection, operation, changes)
     unwritten = [c.row.pk for c in changes if _needs_any(c, lost)] if lost else []
-    sound = [c for c in changes if not _needs_any(c, lost)] if lost else changes
-    for columns, part in _by_columns(operation, sound).items():
-        unwritten += operation.table.swap(connection, columns, part, erase=operation.erases)
+    for columns, part in parts.items():
+        sound = [c for c in part if not _needs_any(c, lost)] if lost else part
+        unwritten += operation.table.swap(connection, columns, sound, erase=operation.erases)
     return unwritten, lost
 
 
@@ -40,9 +43,6 @@ def _lost_branch_keys(
     One short statement, and none where no change needs a branch key.
     """
     needed = {change.branch_key for change in changes if change.branch_key is not None}
-    for change in changes:
-        columns = change.columns or operation.columns
-        assert change.branch_key or not _is_under_one(change, columns), "an operation forgot it"
     if not needed:
         return set()
     branches = operation.kms.branches
@@ -50,12 +50,18 @@ def _lost_branch_keys(
     return branches.not_stored(connection, needed)
 
 
-def _is_under_one(change: Change, columns: Sequence[str]) -> bool:
-    """Whether a branch key wraps the only key that the row has once this change is written."""
-    new = dict(zip(columns, change.values, strict=True))
-    removes_plaintext = "plaintext" in new and new["plaintext"] is None
-    if "version" in new or removes_plaintext:
-        return bool(new.get("version", change.row.version) == V3)
+def _lacks_branch_key(columns: Sequence[str], changes: Sequence[Change]) -> bool:
+    """Whether a branch key, which a change does not name, wraps the only key of its row then.
+
+    ``columns`` name the values of the changes.
+    """
+    others = [change for change in changes if change.branch_key is None]
+    if "version" in columns:
+        version = columns.index("version")
+        return any(change.values[version] == V3 for change in others)
+    if "plaintext" in columns:
+        plaintext = columns.index("plaintext")
+        return any(c.row.version == V3 and c.values[plaintext] is None for c in others)
     return False
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -189,11 +188,8 @@ class MySQL(MySQLErrors, MySQLExposure):
         changes: list[Change],
     ) -> int:
         # InnoDB writes a value of the same length into the old one's place, in the clustered index.
-        overwritten = [
-            replace(c, row=replace(c.row, plaintext=filler(c.row.plaintext or b"")))
-            for c in changes
-        ]
-        return self._write(connection, table, columns, changes, overwritten)
+        fillers = [filler(change.row.plaintext or b"") for change in changes]
+        return self._write(connection, table, columns, changes, fillers)
 
     def _write(
         self,
@@ -201,22 +197,16 @@ class MySQL(MySQLErrors, MySQLExposure):
         table: TableShape,
         columns: Sequence[str],
         changes: list[Change],
-        overwritten: Sequence[Change] = (),
+        fillers: Sequence[str | bytes] = (),
     ) -> int:
-        """Write changes; with ``overwritten`` first each plaintext by the one of the row there."""
-        batch = batch_of(columns, changes)
-        rows = batch.rows
+        """Write changes; with ``fillers`` each plaintext is first overwritten by one of them."""
+        batch = batch_of(columns, changes, fillers)
         keys = table.quoted_key
         wanted = [*keys, *map(table.quoted, batch.sent)]
         print_type = "CAST('' AS BINARY(32)) AS"
-        if overwritten:
+        if fillers:
             wanted.append(f"{table.quoted('plaintext')} AS dekctl_filler")
             wanted.append(f"{print_type} dekctl_overwritten")
-            prints = [row[-1] for row in batch_of(columns, overwritten).rows]
-            rows = [
-                (*row[:-1], change.row.plaintext, then, row[-1])
-                for row, change, then in zip(rows, overwritten, prints, strict=True)
-            ]
         temporary = "dekctl_changes"
         cursor: Any = connection.connection.cursor()
         # Not kept for the next page: the application may change a column's type in between.
@@ -227,7 +217,7 @@ class MySQL(MySQLErrors, MySQLExposure):
             f"FROM {table.quoted_name} WHERE FALSE"
         )
         # The server takes no larger packet than its limit.
-        _insert(cursor, temporary, rows, min(MAX_STATEMENT, self._max_packet * 3 // 4))
+        _insert(cursor, temporary, batch.rows, min(MAX_STATEMENT, self._max_packet * 3 // 4))
         # "ON UPDATE CURRENT_TIMESTAMP" columns are the application's: set to itself, one stays.
         kept = [f"t.{column} = t.{column}" for column in self._self_updating(connection, table)]
         sets = [f"t.{table.quoted(column)} = %s" for column in batch.set_once]
@@ -245,7 +235,7 @@ class MySQL(MySQLErrors, MySQLExposure):
         unchanged = f" WHERE {known} AND {print_now} = changed."
         assign = ", ".join([*sets, *kept])
         new = [*batch.set_once.values(), *values]
-        if not overwritten:
+        if not fillers:
             cursor.execute(f"{join}{assign}{unchanged}dekctl_fingerprint", new)
             return int(cursor.rowcount)
         overwrite = ", ".join([f"t.{table.quoted('plaintext')} = changed.dekctl_filler", *kept])
@@ -291,16 +281,19 @@ class MySQL(MySQLErrors, MySQLExposure):
 def _insert(cursor: Any, table: str, rows: Sequence[tuple[Any, ...]], most: int) -> None:
     """Insert rows, as many at once as fit into about ``most`` bytes.
 
-    Bytes are sent as hexadecimal digits: the driver's own way takes three times as long.
+    Bytes are sent as hexadecimal digits, and integers as they are: the driver's own way takes three
+    times as long.
     """
     texts: list[str] = []
     values: list[Any] = []
     size = 0
     for row in rows:
-        marks = [f"x'{value.hex()}'" if type(value) is bytes else "%s" for value in row]
-        others = [value for value in row if type(value) is not bytes]
+        others: list[Any] = []
+        marks = [_mark(value, others) for value in row]
         text = f"({','.join(marks)})"
-        length = len(text) + sum(4 * len(v) if isinstance(v, str) else 32 for v in others)
+        length = len(text)
+        for value in others:
+            length += 4 * len(value) if isinstance(value, str) else 32
         if texts and size + length > most:
             cursor.execute(f"INSERT INTO {table} VALUES {','.join(texts)}", values)
             texts, values, size = [], [], 0
@@ -308,3 +301,14 @@ def _insert(cursor: Any, table: str, rows: Sequence[tuple[Any, ...]], most: int)
         values += others
         size += length
     cursor.execute(f"INSERT INTO {table} VALUES {','.join(texts)}", values)
+
+
+def _mark(value: Any, others: list[Any]) -> str:
+    """SQL of a value; one that the driver has to escape is added to ``others``."""
+    kind = type(value)
+    if kind is bytes:
+        return f"x'{value.hex()}'"
+    if kind is int:
+        return str(value)
+    others.append(value)
+    return "%s"
