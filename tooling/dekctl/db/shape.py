@@ -219,7 +219,7 @@ class TableShape:
                 continue
             sql = self._sql.selected(self.quoted(name), is_text=self.column(name).is_text)
             parts.append(f"CASE WHEN {due} THEN {sql} END")
-        parts.append(f"CASE WHEN {due} THEN 1 ELSE 0 END")
+        parts.append(f"CASE WHEN {due} THEN NULL ELSE 0 END")  # of all values NULL is read fastest
         parts.append(self._kek_by())
         return ", ".join(parts)
 

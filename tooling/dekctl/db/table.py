@@ -258,9 +258,11 @@ class DekTable(TableShape):
         rows = result.cursor.fetchall()  # the driver's own tuples: half the time of SQLAlchemy's
         result.close()
         if width == 1:  # as nearly everywhere, and a third faster
-            return [Row((pk,), p, w, v, k, due == 1, by) for pk, p, w, v, k, due, by in rows]
+            return [Row((pk,), p, w, v, k, idle is None, by) for pk, p, w, v, k, idle, by in rows]
         parts = ((found[:width], found[width:]) for found in rows)
-        return [Row(tuple(pk), p, w, v, k, due == 1, by) for pk, (p, w, v, k, due, by) in parts]
+        return [
+            Row(tuple(pk), p, w, v, k, idle is None, by) for pk, (p, w, v, k, idle, by) in parts
+        ]
 
     def first_plaintexts(self, rows: int) -> list[bytes | str]:
         """The plaintexts among the first ``rows`` rows, as the column holds them."""

@@ -247,12 +247,17 @@ class RoutedKMS(KMSInterface):
         answer: Callable[[Location, Sequence[Asked]], Sequence[Answer | RowRejectedError]],
     ) -> list[Answer | RowRejectedError]:
         """Hand each provider its own requests; return the answers in the order of the requests."""
+        found = {(request.hierarchical, request.kek_id) for request in requests}
+        locations = {  # once for each KEK, not for each row
+            (in_branch, kek_id): BRANCH_KEYS if in_branch else self.location(kek_id)
+            for in_branch, kek_id in found
+        }
+        if len(set(locations.values())) == 1:
+            return list(answer(next(iter(locations.values())), requests))
         indexes: dict[Location, list[int]] = {}
         for i, request in enumerate(requests):
-            location = BRANCH_KEYS if request.hierarchical else self.location(request.kek_id)
+            location = locations[request.hierarchical, request.kek_id]
             indexes.setdefault(location, []).append(i)
-        if len(indexes) == 1:
-            return list(answer(next(iter(indexes)), requests))
         answers: dict[int, Answer | RowRejectedError] = {}
         for location, mine in indexes.items():
             answers.update(zip(mine, answer(location, [requests[i] for i in mine]), strict=True))
