@@ -15,6 +15,7 @@ from bench import shapes
 from bench.__main__ import COMPARED, JSON, main
 from bench.compare import Run, UnusableFileError, changes_of, comparison
 from bench.shapes import Found
+from bench.spent import Costs, Spent
 
 SHAPES = [f"shape {i}" for i in range(10)]
 CHANCE = random.Random(1)  # noqa: S311 - a repeatable noise
@@ -170,7 +171,8 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
         return {name: replace(one, rows=rows) for name, one in real.items()}
 
     names = ("database / shape / wrap", "database / shape / verify", "database / shape / scrub")
-    real = {name: Found(0, [1000.0, 1010.0], [2000.0, 2000.0]) for name in names}
+    costs = Costs(*([Spent(clock=1.0)] * 2 for _ in range(3)))
+    real = {name: Found(0, [1000.0, 1010.0], [2000.0, 2000.0], costs) for name in names}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shapes, "measure", measure)
     return asked

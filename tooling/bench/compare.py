@@ -239,10 +239,8 @@ def _found(values: dict[str, Any]) -> Found:
     Raises:
         ValueError, KeyError, TypeError: they are something else.
     """
-    found = Found(
-        int(values["rows"]),
-        *([float(rate) for rate in values[name]] for name in ("rates", "limits")),
-    )
+    rates, limits = ([float(rate) for rate in values[name]] for name in ("rates", "limits"))
+    found = Found(int(values["rows"]), rates, limits)
     figures = [*found.rates, *found.limits]
     if len(found.rates) < 2 or len(found.limits) not in (0, len(found.rates)):
         raise ValueError("a line needs two repetitions or more, each with its limit")

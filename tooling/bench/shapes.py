@@ -2,8 +2,9 @@
 
 A shape is data: its key, its further columns, and what is done to the table. Each repetition
 measures dekctl and the raw driver of :mod:`bench.database_limits` in turn, each on a fresh copy of
-the same rows, so that their ratio hardly depends on what else the machine does. Keys are wrapped by
-a KEK in this process: KMS would be the limit otherwise, and hide the table.
+the same rows, so that their ratio hardly depends on what else the machine does. What a command
+costs without rows is measured too, so that the table can say what holds a shape. Keys are wrapped
+by a KEK in this process: KMS would be the limit otherwise, and hide the table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from bench.database_limits import limit
+from bench.spent import Costs, Spent, spending
 from dekctl.config import load_config
+from dekctl.operations.base import Verb
 from dekctl.operations.scrub import Scrub
 from dekctl.operations.verify import Verify
 from dekctl.operations.wrap import Wrap
@@ -37,6 +40,10 @@ from dekctl.workflows.schema import run_step
 from sandbox.mariadb import MariaDBServer
 from sandbox.postgres import PostgresServer
 
+PARTS = """Where the time of a row goes beyond a command's fixed cost, in µs: *client / server /
+waiting*. The first two are processor time; *waiting* is when neither had a processor."""
+TARGET = 0.6
+"""The part of its limit that each shape should reach."""
 BEGIN, END = "<!-- shapes:begin -->", "<!-- shapes:end -->"
 QUICK_ROWS, QUICK_REPEATS = 2_000, 3
 ROWS, REPEATS = 40_000, 3
@@ -102,6 +109,8 @@ class Found:
     rows: int
     rates: list[float] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
+    costs: Costs = field(default_factory=Costs, compare=False)
+    """What it was spent on; of an earlier run nothing is read but the rates."""
 
     @property
     def ratios(self) -> list[float]:
@@ -110,12 +119,17 @@ class Found:
             return self.rates
         return [rate / most for rate, most in zip(self.rates, self.limits, strict=True)]
 
+    @property
+    def held_by(self) -> str:
+        """What keeps it below the target; empty where it is not."""
+        return "" if statistics.median(self.ratios) >= TARGET else self.costs.held_by(self.rows)
+
 
 class Table:
     """A table of one shape in a database of its own, filled again for each measurement."""
 
-    def __init__(self, url: str, shape: Shape, rows: int, folder: Path) -> None:
-        self.url, self.shape = url, shape
+    def __init__(self, url: str, server: int | None, shape: Shape, rows: int, folder: Path) -> None:
+        self.url, self.server, self.shape = url, server, shape
         self.rows = max(200, int(rows * shape.part))
         self.engine = sa.create_engine(url)
         self.kind = self.engine.dialect.name
@@ -193,12 +207,16 @@ class Table:
             for statement in statements:
                 connection.execute(sa.text(statement))
 
+    def empty(self) -> None:
+        """No rows."""
+        empty = "DELETE FROM" if self.kind == "sqlite" else "TRUNCATE"
+        self._execute(f"{empty} encrypted_files")
+
     def fill(self) -> None:
         """Only plaintexts, as before the migration."""
-        empty = "DELETE FROM" if self.kind == "sqlite" else "TRUNCATE"
+        self.empty()
         last = ", ".join(self.shape.keys)
         self._execute(
-            f"{empty} encrypted_files",
             f"INSERT INTO encrypted_files ({self._names}) SELECT {self._names} FROM template "
             f"ORDER BY {last}",
         )
@@ -214,48 +232,54 @@ class Table:
         elif self.kind == "mysql":
             self._execute("ANALYZE TABLE encrypted_files")
 
-    def ours(self) -> dict[str, float]:
-        """Rows per second of each verb."""
+    def ours(self) -> tuple[dict[str, Spent], dict[str, Spent]]:
+        """What each verb spends: without rows, and on all of them."""
+        self.empty()
+        fixed = {name: self._run(verb, 0) for name, verb in VERBS.items()}
         self.fill()
-        found = {}
-        for name, verb in VERBS.items():
-            with self.project() as project:
-                result = run_rows(project, verb, RowOptions())
-            done = result.counts.changed + result.counts.proved
-            assert done == self.rows, f"{self.shape.name}, {name}: {result.as_json()}"
-            found[name] = done / result.seconds
-        return found
+        return fixed, {name: self._run(verb, self.rows) for name, verb in VERBS.items()}
 
-    def limits(self) -> dict[str, float]:
-        """Rows per second of the database alone."""
+    def _run(self, verb: Verb, rows: int) -> Spent:
+        with self.project() as project, spending(self.server) as spent:
+            result = run_rows(project, verb, RowOptions())
+        done = result.counts.changed + result.counts.proved
+        assert done == rows, f"{self.shape.name}, {verb.name}: {result.as_json()}"
+        return spent
+
+    def limits(self) -> dict[str, Spent]:
+        """What the database alone spends."""
         self.fill()
         found = {}
         for verb in ("wrap", "scrub"):
-            seconds, written = limit(self.url, dict(self.shape.keys), verb)
+            with spending(self.server) as spent:
+                seconds, written = limit(self.url, dict(self.shape.keys), verb)
             assert written == self.rows, f"{self.shape.name}: limit of {verb} wrote {written}"
-            found[verb] = written / seconds
+            spent.clock = seconds  # without the time to connect
+            found[verb] = spent
         return found
 
 
 @contextlib.contextmanager
-def databases(names: Sequence[str]) -> Iterator[dict[str, Callable[[int], str]]]:
-    """What makes an empty database, by kind, for those that this machine has."""
+def databases(
+    names: Sequence[str],
+) -> Iterator[dict[str, tuple[Callable[[int], str], int | None]]]:
+    """What makes an empty database, and the server's process id, for those this machine has."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        found: dict[str, Callable[[int], str]] = {}
+        found: dict[str, tuple[Callable[[int], str], int | None]] = {}
         if "postgresql" in names and PostgresServer.find()[0]:
             postgres = stack.enter_context(PostgresServer.start())
-            found["postgresql"] = lambda i: postgres.create_database(f"shape{i}")
+            found["postgresql"] = lambda i: postgres.create_database(f"shape{i}"), postgres.pid
         if "mysql" in names and MariaDBServer.find()[0]:
             mariadb = stack.enter_context(MariaDBServer.start())
-            found["mysql"] = lambda i: mariadb.create_database(f"shape{i}")
+            found["mysql"] = lambda i: mariadb.create_database(f"shape{i}"), mariadb.pid
         if "sqlite" in names:
 
             def file(i: int) -> str:
                 (folder / f"shape{i}.db").touch()
                 return f"sqlite:///{folder / f'shape{i}.db'}"
 
-            found["sqlite"] = file
+            found["sqlite"] = file, None
         yield found
 
 
@@ -270,13 +294,13 @@ def measure(
     gc.set_threshold(50_000, 20, 20)
     with databases(names) as makers, tempfile.TemporaryDirectory() as folder:
         tables: list[Table] = []
-        for kind, make in makers.items():
+        for kind, (make, server) in makers.items():
             with _timed(f"{NAMES[kind]}: tables made"):
                 for i, shape in enumerate(SHAPES):
                     if only in shape.name and (not shape.suffix or kind in shape.suffix):
                         own = Path(folder, f"{kind}{i}")
                         own.mkdir()
-                        tables.append(Table(make(i), shape, rows, own))
+                        tables.append(Table(make(i), server, shape, rows, own))
         # Each pass over all tables is minutes from the next, so that the spread of a line's
         # repetitions has what else the machine did meanwhile.
         for number in range(1, repeats + 1):
@@ -289,13 +313,17 @@ def measure(
 
 
 def _measure(table: Table, found: dict[str, Found]) -> None:
-    ours, limits = table.ours(), table.limits()
+    (fixed, ours), limits = table.ours(), table.limits()
     table.engine.dispose()
-    for verb, rate in ours.items():
+    for verb, spent in ours.items():
         name = f"{NAMES[table.kind]} / {table.shape.name} / {verb}"
         one = found.setdefault(name, Found(table.rows))
-        one.rates.append(rate)
-        one.limits += [limits[verb]] if verb in limits else []
+        one.rates.append(table.rows / spent.clock)
+        one.costs.fixed.append(fixed[verb])
+        one.costs.ours.append(spent)
+        if verb in limits:
+            one.limits.append(table.rows / limits[verb].clock)
+            one.costs.limit.append(limits[verb])
 
 
 @contextlib.contextmanager
@@ -306,18 +334,28 @@ def _timed(what: str) -> Iterator[None]:
 
 
 def table(found: Mapping[str, Found]) -> str:
-    """A Markdown table with a line for each shape."""
-    lines = [
-        "| database | shape | rows | wrap | of its limit | verify | scrub | of its limit |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+    """Two Markdown tables with a line for each shape: rates, and where the time of a row goes."""
+    rates = [
+        "| database | shape | rows | wrap | of its limit | held by | verify "
+        "| scrub | of its limit | held by |",
+        "|---|---|---:|---:|---:|---|---:|---:|---:|---|",
+    ]
+    times = [
+        "| database | shape | fixed, ms | wrap | its limit | scrub | its limit |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for name in dict.fromkeys(name.rpartition(" / ")[0] for name in found):
-        verbs = {verb: found[f"{name} / {verb}"] for verb in VERBS}
-        rate = {verb: f"{statistics.median(f.rates):,.0f}" for verb, f in verbs.items()}
-        part = {verb: f"{statistics.median(f.ratios):.2f}" for verb, f in verbs.items()}
-        database, shape = name.split(" / ")
-        lines.append(
-            f"| {database} | {shape} | {verbs['wrap'].rows:,} | {rate['wrap']} | {part['wrap']} "
-            f"| {rate['verify']} | {rate['scrub']} | {part['scrub']} |"
-        )
-    return "\n".join(lines)
+        wrap, verify, scrub = (found[f"{name} / {verb}"] for verb in VERBS)
+        head = f"| {name.replace(' / ', ' | ')} |"
+        of = [
+            f"{_rate(f)} | {statistics.median(f.ratios):.2f} | {f.held_by}" for f in (wrap, scrub)
+        ]
+        rates.append(f"{head} {wrap.rows:,} | {of[0]} | {_rate(verify)} | {of[1]} |")
+        fixed = max(f.costs.least_fixed.clock for f in (wrap, verify, scrub)) * 1000
+        of = [f"{f.costs.our_parts(f.rows)} | {f.costs.limit_parts(f.rows)}" for f in (wrap, scrub)]
+        times.append(f"{head} {fixed:.0f} | {of[0]} | {of[1]} |")
+    return "\n".join([*rates, "", PARTS, "", *times])
+
+
+def _rate(found: Found) -> str:
+    return f"{statistics.median(found.rates):,.0f}"
