@@ -197,18 +197,26 @@ def test_an_erasure_without_a_ledger_cannot_know_the_backups(
     assert "there is no ledger, so what backups contain is unknown" in refused.stderr
 
 
-def test_several_tables_each_with_a_kek_of_its_own(
-    sqlite_database: AppDatabase, generations: Generations, dekctl: Dekctl
-) -> None:
+def table_with_a_kek_of_its_own(
+    database: AppDatabase, generations: Generations, dekctl: Dekctl
+) -> tuple[Application, Application, str]:
+    """A table under the active KEK, and one under a KEK of its own; and that one's ARN."""
     own = generations.standin.create_key()
-    files = Application(sqlite_database).create(ROWS)
+    files = Application(database).create(ROWS)
     photos = Application(
-        sqlite_database, TableConfig(name="photos", context_name="photos", kek=own)
+        database, TableConfig(name="photos", context_name="photos", kek=own)
     ).create(5)
     dekctl.applications += [files, photos]
     env = "\n".join(f'{name} = "{value}"' for name, value in generations.env.items())
     tables = f'[[table]]\n[[table]]\nname = "photos"\ncontext_name = "photos"\nkek = "{own}"\n'
-    dekctl.configure(f'{tables}[env.test]\ndatabase_url = "{sqlite_database.url}"\n{env}\n')
+    dekctl.configure(f'{tables}[env.test]\ndatabase_url = "{database.url}"\n{env}\n')
+    return files, photos, own
+
+
+def test_several_tables_each_with_a_kek_of_its_own(
+    sqlite_database: AppDatabase, generations: Generations, dekctl: Dekctl
+) -> None:
+    files, photos, own = table_with_a_kek_of_its_own(sqlite_database, generations, dekctl)
     dekctl("migrate").expect(0)
     status = dekctl.json("status")
     assert {k["kek_id"]: k["rows"] for k in status["keks"]} == {generations.active: ROWS, own: 5}
@@ -253,15 +261,7 @@ def test_no_min_generation_is_dropped_in_silence_where_tenants_have_keks(
 def test_tables_with_keks_of_their_own_do_not_hold_up_min_generation(
     sqlite_database: AppDatabase, generations: Generations, dekctl: Dekctl
 ) -> None:
-    own = generations.standin.create_key()
-    files = Application(sqlite_database).create(ROWS)
-    photos = Application(
-        sqlite_database, TableConfig(name="photos", context_name="photos", kek=own)
-    ).create(5)
-    dekctl.applications += [files, photos]
-    env = "\n".join(f'{name} = "{value}"' for name, value in generations.env.items())
-    tables = f'[[table]]\n[[table]]\nname = "photos"\ncontext_name = "photos"\nkek = "{own}"\n'
-    dekctl.configure(f'{tables}[env.test]\ndatabase_url = "{sqlite_database.url}"\n{env}\n')
+    table_with_a_kek_of_its_own(sqlite_database, generations, dekctl)
     dekctl("migrate").expect(0)
     generations.roll()
     dekctl("rewrap").expect(0)

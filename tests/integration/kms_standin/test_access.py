@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,30 +15,6 @@ from botocore.awsrequest import AWSPreparedRequest
 
 from support.kms_standin import Credentials, Grant, KmsStandin
 from support.kms_standin.asking import CONTEXT, DEK, error_of, refusal, wrapped
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[KmsStandin]:
-    with KmsStandin.start() as running:
-        yield running
-
-
-@pytest.fixture
-def standin(shared: KmsStandin) -> Iterator[KmsStandin]:
-    shared.reset_counters()
-    yield shared
-    shared.clear_faults()
-
-
-@pytest.fixture
-def kek(standin: KmsStandin) -> str:
-    return standin.create_key()
-
-
-@pytest.fixture
-def kms(standin: KmsStandin) -> Any:
-    return standin.kms()
-
 
 # Who may do what
 

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from support.kms_standin import Grant, KmsStandin
 from support.kms_standin.asking import CONTEXT, DEK, OTHER_CONTEXT, refusal, status_of, wrapped
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[KmsStandin]:
-    with KmsStandin.start() as running:
-        yield running
-
-
-@pytest.fixture
-def standin(shared: KmsStandin) -> Iterator[KmsStandin]:
-    shared.reset_counters()
-    yield shared
-    shared.clear_faults()
-
-
-@pytest.fixture
-def kek(standin: KmsStandin) -> str:
-    return standin.create_key()
-
-
-@pytest.fixture
-def kms(standin: KmsStandin) -> Any:
-    return standin.kms()
-
 
 # Encrypt and Decrypt
 

@@ -28,25 +28,6 @@ def shared(request: pytest.FixtureRequest) -> Iterator[KmsStandin]:
         yield running
 
 
-@pytest.fixture
-def standin(shared: KmsStandin) -> Iterator[KmsStandin]:
-    shared.reset_counters()
-    yield shared
-    shared.clear_faults()
-
-
-@pytest.fixture
-def kek(standin: KmsStandin) -> str:
-    arn = standin.create_key()
-    standin.reset_counters()
-    return arn
-
-
-@pytest.fixture
-def kms(standin: KmsStandin) -> Any:
-    return standin.kms()
-
-
 # Errors
 
 
