@@ -91,50 +91,68 @@ def test_a_composite_key_of_texts_takes_one_more_pass_where_columns_have_no_type
 
 ODD_GROUPS = {
     "one value": "'arn'",
-    "the sample sees all": "'arn' || (i % 3)",
-    "the sample misses some": "iif(i BETWEEN 400 AND 900, 'arn' || (i % 2), 'arn')",
-    "more than are compared one by one": "'arn' || (i % 40)",
-    "spelled in two ways": "iif(i % 2, 'arn', 'ARN')",
+    "the sample sees all": "concat('arn', i % 3)",
+    "the sample misses some": "CASE WHEN i BETWEEN 400 AND 900 THEN concat('arn', i % 2) END",
+    "more than are compared one by one": "concat('arn', i % 40)",
+    "spelled in two ways": "CASE WHEN i % 2 = 0 THEN 'arn' ELSE 'ARN' END",
+    "spaces at the end": "CASE WHEN i % 2 = 0 THEN 'arn' ELSE 'arn ' END",
+    "NULL and empty": "CASE WHEN i % 2 = 0 THEN '' END",
+}
+OF_ANY_TYPE = {
     "text and bytes": "iif(i % 2, 'arn', CAST('arn' AS BLOB))",
     "not UTF-8": "iif(i % 3, 'arn', CAST(x'ff' AS TEXT))",
     "NULL, number and text": "iif(i % 4, iif(i % 3, NULL, 5), '5')",
 }
+"""SQLite stores anything in any column."""
 
 
 @pytest.mark.parametrize("kek", ODD_GROUPS.values(), ids=ODD_GROUPS)
-@pytest.mark.parametrize("key", ["INTEGER PRIMARY KEY", "TEXT PRIMARY KEY"])
-def test_sqlite_counts_the_groups_that_sorting_would_find(
-    sqlite_database: AppDatabase, kek: str, key: str
+@pytest.mark.parametrize("key", ["INTEGER", "VARCHAR(20)"])
+@pytest.mark.parametrize("database", ["sqlite", "mariadb"])
+def test_the_groups_are_those_that_sorting_would_find(
+    database: str, kek: str, key: str, request: pytest.FixtureRequest
 ) -> None:
-    sqlite_database.sql(
-        f"CREATE TABLE encrypted_files (id {key}, encryption_key BLOB, wrapped_key BLOB, "
-        "wrapped_key_version TEXT, kek_id TEXT COLLATE NOCASE, wrapped_at TEXT)"
+    if database == "sqlite":
+        kek = kek.replace("concat('arn', ", "'arn' || (")
+    _compare(request.getfixturevalue(f"{database}_database"), kek, key)
+
+
+@pytest.mark.parametrize("kek", OF_ANY_TYPE.values(), ids=OF_ANY_TYPE)
+def test_the_groups_of_values_of_any_type_are_found(sqlite_database: AppDatabase, kek: str) -> None:
+    _compare(sqlite_database, kek, "INTEGER")
+
+
+def _compare(database: AppDatabase, kek: str, key: str) -> None:
+    binary = "BLOB" if database.kind == "sqlite" else "BINARY"
+    ignoring_case = "TEXT COLLATE NOCASE" if database.kind == "sqlite" else "VARCHAR(50)"
+    database.sql(
+        f"CREATE TABLE encrypted_files (id {key} PRIMARY KEY, encryption_key BLOB, "
+        "wrapped_key BLOB, wrapped_key_version VARCHAR(10), wrapped_at VARCHAR(50), "
+        f"kek_id {ignoring_case})"
     )
-    query = NUMBERS["sqlite"].format(
-        columns=f"i, iif(i % 5, x'00', NULL), x'03', 'V2', {kek}, 'time ' || (i % 100)", rows=ROWS
+    some = "CASE WHEN i % 5 = 0 THEN x'00' END"
+    query = NUMBERS[database.kind].format(
+        columns=f"i, {some}, x'03', 'V2', i % 100, {kek}", rows=ROWS
     )
-    sqlite_database.sql(f"INSERT INTO encrypted_files {query}")
-    by = {
-        "kek": "kek_id",
-        "version": "wrapped_key_version",
-        "no_plaintext": "encryption_key IS NULL",
-    }
-    sort = "SELECT CAST(kek_id AS BLOB), typeof(kek_id), encryption_key IS NULL, count(*), "
-    sort += "min(wrapped_at), max(wrapped_at) FROM encrypted_files GROUP BY 1, 2, 3"
-    url = sa.engine.make_url(sqlite_database.url)
-    with open_database(url, Timeouts(5, 30)) as database:
-        table = DekTable(database, TableConfig())
-        with database.transaction() as connection:
-            found = database.dialect.count_groups(connection, table, by, "wrapped_at")
-            expected = connection.exec_driver_sql(sort).all()
-    counted = [(_bytes(kek), *numbers) for kek, _, *numbers in found]
-    assert sorted(counted, key=repr) == sorted(
-        ((None if kind == "null" else kek, *numbers) for kek, kind, *numbers in expected), key=repr
+    database.sql(f"INSERT INTO encrypted_files {query}")
+    expected = database.sql(
+        f"SELECT CAST(kek_id AS {binary}), kek_id IS NULL, encryption_key IS NULL, count(*), "
+        "min(wrapped_at), max(wrapped_at) FROM encrypted_files GROUP BY 1, 2, 3"
+        + (", typeof(kek_id)" if database.kind == "sqlite" else "")
+    )
+    by = {"kek": "kek_id", "none": "kek_id IS NULL", "no_plaintext": "encryption_key IS NULL"}
+    url = sa.engine.make_url(database.url)
+    with open_database(url, Timeouts(5, 30)) as opened:
+        table = DekTable(opened, TableConfig())
+        with opened.transaction(patient=True) as connection:
+            found = opened.dialect.count_groups(connection, table, by, "wrapped_at")
+    assert sorted(((_bytes(kek), *more) for kek, *more in found), key=repr) == sorted(
+        ((_bytes(kek), *more) for kek, *more in expected), key=repr
     )
 
 
 def _bytes(value: object) -> bytes | None:
     """A value as SQLite casts it to a BLOB."""
     if value is None or isinstance(value, bytes):
-        return None if value is None else bytes(value)
+        return value if value is None else bytes(value)
     return str(value).encode()

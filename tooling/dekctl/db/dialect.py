@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.types import TypeEngine
 
+from dekctl.db.groups import GroupCount, count_sorted
 from dekctl.db.row import Change
 from dekctl.db.shape import TableShape
 
@@ -211,7 +212,7 @@ class Dialect(ABC):
         table: TableShape,
         by: Mapping[str, str],
         moment: str | None = None,
-    ) -> list[tuple[Any, ...]]:
+    ) -> list[GroupCount]:
         """Count all rows of a large table by the values of some expressions, in one pass.
 
         Args:
@@ -224,11 +225,7 @@ class Dialect(ABC):
         Returns:
             For each group its values, the number of rows, and the least and greatest ``moment``.
         """
-        names = ", ".join(by)
-        ends = "min(moment), max(moment)" if moment else "NULL, NULL"
-        rows = grouped_rows(table, by, moment)
-        query = f"SELECT {names}, count(*), {ends} FROM ({rows}) AS t GROUP BY {names}"
-        return [tuple(found) for found in connection.exec_driver_sql(query)]
+        return count_sorted(connection, table, by, moment)
 
     def revoked(self, tables: Sequence[str]) -> list[str]:  # noqa: ARG002
         """SQL that takes from everybody what new (quoted) tables may have been granted them."""
@@ -337,10 +334,3 @@ class Dialect(ABC):
         It carries no row, so this is the server's own sentence, unless that may quote a value.
         """
         return self.describe(error)
-
-
-def grouped_rows(table: TableShape, by: Mapping[str, str], moment: str | None) -> str:
-    """SQL of what :meth:`Dialect.count_groups` counts; a ``moment`` is a column of that name."""
-    columns = {**by, "moment": moment} if moment else by
-    wanted = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
-    return f"SELECT {wanted} FROM {table.quoted_name}"

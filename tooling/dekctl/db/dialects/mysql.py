@@ -22,6 +22,7 @@ from dekctl.db.dialects.mysql_session import (
     own_options,
     unknown_option,
 )
+from dekctl.db.groups import GroupCount, count_sampled
 from dekctl.db.row import Change, filler, refused_by_trigger
 from dekctl.db.shape import TableShape
 from dekctl.errors import DatabaseError
@@ -149,6 +150,16 @@ class MySQL(MySQLErrors, MySQLExposure):
             ),
             {"name": table.config.bare_name, "schema": table.config.schema},
         ).scalar_one_or_none()
+
+    def count_groups(
+        self,
+        connection: Connection,
+        table: TableShape,
+        by: Mapping[str, str],
+        moment: str | None = None,
+    ) -> list[GroupCount]:
+        # GROUP BY looks each row up in a temporary table, for a third of the speed.
+        return count_sampled(connection, table, by, moment, _same)
 
     def residue_places(self, quoted_table: str) -> list[ResiduePlace]:
         return [
@@ -312,3 +323,10 @@ def _mark(value: Any, others: list[Any]) -> str:
         return str(value)
     others.append(value)
     return "%s"
+
+
+def _same(name: str, mark: str, value: Any) -> str:
+    """SQL that compares a column with a parameter, to the byte."""
+    if isinstance(value, str | bytes):
+        return f"CAST({name} AS BINARY) <=> CAST(%({mark})s AS BINARY)"
+    return f"{name} <=> %({mark})s"

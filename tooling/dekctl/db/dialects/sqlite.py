@@ -18,13 +18,13 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
-from dekctl.db.dialect import Dialect, ResiduePlace, grouped_rows
+from dekctl.db.dialect import Dialect, ResiduePlace
+from dekctl.db.groups import GroupCount, count_sampled
 from dekctl.db.row import KEY_COLUMNS, Change
 from dekctl.db.shape import TableShape
 from dekctl.kms.context import NoText
 
 _HASH = "dekctl_hash"
-_FEW_GROUPS = 16
 READ_SECONDS = 30.0
 """How long a transaction that only reads may wait until it can begin."""
 
@@ -61,25 +61,6 @@ def _is_rowid(connection: Connection, table: TableShape) -> bool:
         (table.config.bare_name, table.config.primary_key[0], table.config.bare_name),
     )
     return bool(found.scalar_one())
-
-
-def _sample(
-    connection: Connection, table: TableShape, rows: str, names: str
-) -> list[tuple[Any, ...]]:
-    """The different values among some rows from all over a table, in the order of its key."""
-    key, name = table.quoted_key, table.quoted_name
-    wheres = [f"ORDER BY {', '.join(f'{k} {way}' for k in key)}" for way in ("ASC", "DESC")]
-    if table.key_is_integer:
-        step = f"((SELECT max({key[0]}) FROM {name}) - (SELECT min({key[0]}) FROM {name})) / 16"
-        wheres += [
-            f"WHERE {key[0]} >= (SELECT min({key[0]}) FROM {name}) + {i} * {step} ORDER BY {key[0]}"
-            for i in range(1, 16)
-        ]
-    found: dict[tuple[Any, ...], None] = {}
-    for where in wheres:
-        part = connection.exec_driver_sql(f"SELECT {names} FROM ({rows} {where} LIMIT 100)")
-        found.update(dict.fromkeys(map(tuple, part)))
-    return list(found)
 
 
 def _wait_to_read(connection: Connection) -> None:
@@ -201,41 +182,11 @@ class SQLite(Dialect):
         table: TableShape,
         by: Mapping[str, str],
         moment: str | None = None,
-    ) -> list[tuple[Any, ...]]:
-        # GROUP BY sorts all rows, for a sixth of the speed. So the groups of a sample are counted
-        # by their values, in one pass, and only the rows of others are sorted. Values are compared
-        # to the byte, for the sample's groups must not overlap.
-        rows = grouped_rows(table, by, moment)
-        groups = _sample(connection, table, rows, ", ".join(by))
-        if not 0 < len(groups) <= _FEW_GROUPS:
-            return super().count_groups(connection, table, by, moment)
-        same = [
-            " AND ".join(
-                f"{name} COLLATE BINARY IS ?{len(by) * i + j + 1}" for j, name in enumerate(by)
-            )
-            for i in range(len(groups))
-        ]
-        values = tuple(value for group in groups for value in group)
-        wanted = ["count(*)"]
-        for condition in same:
-            only = f"FILTER (WHERE {condition})"
-            wanted.append(f"count(*) {only}")
-            wanted += [f"{end}(moment) {only}" if moment else "NULL" for end in ("min", "max")]
-        total, *found = connection.exec_driver_sql(
-            f"SELECT {', '.join(wanted)} FROM ({rows})", values
-        ).one()
-        counted = [(*g, *found[3 * i : 3 * i + 3]) for i, g in enumerate(groups)]
-        counted = [group for group in counted if group[len(by)]]  # no text that is not UTF-8
-        if sum(group[len(by)] for group in counted) == total:
-            return counted
-        ends = "min(moment), max(moment)" if moment else "NULL, NULL"
-        rest = connection.exec_driver_sql(
-            f"SELECT {', '.join(by)}, count(*), {ends} FROM ({rows}) "
-            f"WHERE NOT ({' OR '.join(f'({condition})' for condition in same)}) "
-            f"GROUP BY {', '.join(f'{name} COLLATE BINARY' for name in by)}",
-            values,
+    ) -> list[GroupCount]:
+        # GROUP BY sorts all rows, for a sixth of the speed.
+        return count_sampled(
+            connection, table, by, moment, lambda name, mark, _: f"{name} COLLATE BINARY IS :{mark}"
         )
-        return counted + [tuple(group) for group in rest]
 
     def copiers(self, connection: Connection, table: TableShape) -> list[str]:
         # Before ON stands the event.
