@@ -89,6 +89,20 @@ def test_a_composite_key_of_texts_takes_one_more_pass_where_columns_have_no_type
     assert passes() == (2 if app_database.kind == "sqlite" else 1)
 
 
+def test_each_rotated_kek_takes_one_more_pass_of_doctor_where_rows_record_their_time(
+    fill: Callable[..., Application],
+    app_database: AppDatabase,
+    dekctl: Dekctl,
+    generations: Generations,
+) -> None:
+    fill(dekctl, wrapped_at_column="wrapped_at")
+    generations.standin.kms().rotate_key_on_demand(KeyId=generations.active)
+    with passes_over(app_database, ROWS) as passes:
+        done = dekctl("doctor").expect(0)
+    assert f"{ROWS:,} rows wrapped before that" in done.stdout
+    assert passes() == 2
+
+
 ODD_GROUPS = {
     "one value": "'arn'",
     "the sample sees all": "concat('arn', i % 3)",
