@@ -30,6 +30,7 @@ from dekctl.reader.steps import (
     connection_error,
     in_database,
     needed_engine,
+    on_session,
 )
 from dekctl.reader.stored import StoredRows
 
@@ -117,7 +118,7 @@ class Async:
         from sqlalchemy.ext.asyncio import AsyncEngine, async_object_session  # noqa: PLC0415
 
         stored, kind = self._stored, step.kind
-        if kind is not None and stored.shares_database(step.row, kind):
+        if kind is not None and on_session(step, stored):
             session = async_object_session(step.row)
             if session is None:  # a plain Session: nobody else uses it while its owner waits here
                 return await self._in_thread(lambda: in_database(step, stored))

@@ -15,7 +15,7 @@ from dekctl.config import PlaintextUse, TableConfig
 from dekctl.config.model import OTHERS
 from dekctl.db.plaintext import encode_plaintext
 from dekctl.errors import DekctlError, RefusedError, RowRejectedError, UsageError
-from dekctl.kms.context import V2, row_context
+from dekctl.kms.context import V2, primary_key_text, row_context
 from dekctl.kms.dek import DEK
 from dekctl.kms.interface import GenerateRequest, Unwrapped, Wrapped
 from dekctl.reader.allowed import AllowedKEKs
@@ -89,6 +89,7 @@ class Issuer:
         for target in targets:
             if not target.in_session:
                 yield from self._prepare(target)
+        self._refuse_twice(targets)
         made = yield from self._generate(targets, size)
         values = [
             self._values(key, wrapped, target.kind)
@@ -100,10 +101,15 @@ class Issuer:
                 _refuse_second(stored.has_key and not replace)
                 if stored.primary_key != target.key:
                     raise DekctlError("the row's primary key was changed while its key was made")
+        # The database may refuse; then no row may have a new key that the caller never gets.
+        for group in groups:
+            yield from self._clear_unmapped_in_table(group)
+        for target in targets:
+            if not target.in_session:
+                yield from self._clear_unmapped(target)
         for target, each in zip(targets, values, strict=True):
             for column, value in each.items():
                 target.kind.set(target.row, column, value)
-            yield from self._clear_unmapped(target)
         self._counters.count("issued", len(targets))
         return [DEK(key.plaintext) for key, _ in made]
 
@@ -147,7 +153,8 @@ class Issuer:
                 hint="call session.flush() before issue(row)",
             )
         if not isinstance(kind, MappingClass):  # a dict takes any column
-            for column in (table.wrapped_column, table.version_column, table.kek_column):
+            needed = (table.wrapped_column, table.version_column, table.kek_column)
+            for column in (*needed, *filter(None, [table.wrapped_at_column])):
                 if not kind.has(row, column):
                     raise missing(kind.name, column)
             if self._use == "write" and not kind.has(row, table.plaintext_column):
@@ -169,11 +176,25 @@ class Issuer:
                 groups.setdefault((id(session), id(target.kind)), []).append(target)
         return list(groups.values())
 
+    def _refuse_twice(self, targets: Sequence[_Target]) -> None:
+        """Check that no row is there twice: of its two keys, one would be lost."""
+        seen = set()
+        for target in targets:
+            bind = self._stored.bind(target.row, target.kind)
+            key = primary_key_text(target.key)
+            place = (bind.engine if bind is not None else None, key)
+            if place in seen:
+                raise UsageError(
+                    f"the row {key} is there twice, and can have one data key only",
+                    hint="pass each row once",
+                )
+            seen.add(place)
+
     def _look_up(self, group: Sequence[_Target], *, lock: bool) -> InDatabase:
         first = group[0]
         rows = [target.row for target in group]
         work = partial(self._stored.ask, rows=rows, kind=first.kind, lock=lock)
-        return InDatabase(work, first.row, first.kind)
+        return InDatabase(work, first.row, first.kind, in_transaction=True)
 
     def _prepare(self, target: _Target) -> Steps[None]:
         """What a new key of a row is bound to that the database is not asked about."""
@@ -245,17 +266,22 @@ class Issuer:
         The row may have lost the column while the database still has it.
         """
         row, kind, name = target.row, target.kind, self._table.plaintext_column
-        if self._use == "write" or kind.column(name) is not None:
+        if self._use == "write":
             return
-        if not target.in_session:
-            there = kind.has(row, name)
-            if not there and isinstance(kind, MappingClass) and self._stored.engine is not None:
-                there = yield InDatabase(partial(self._stored.has_plaintext_column, kind=kind))
-            if there:
-                kind.set(row, name, None)
+        there = kind.has(row, name)
+        if not there and isinstance(kind, MappingClass) and self._stored.engine is not None:
+            there = yield InDatabase(partial(self._stored.has_plaintext_column, kind=kind))
+        if there:
+            kind.set(row, name, None)
+
+    def _clear_unmapped_in_table(self, group: Sequence[_Target]) -> Steps[None]:
+        """The same for the models of one session, whose table may still have the column."""
+        first = group[0]
+        if self._use == "write" or first.kind.column(self._table.plaintext_column) is not None:
             return
-        work = partial(self._stored.clear_plaintext, row=row, kind=kind)
-        yield InDatabase(work, row, kind)
+        rows = [target.row for target in group]
+        work = partial(self._stored.clear_plaintexts, rows=rows, kind=first.kind)
+        yield InDatabase(work, first.row, first.kind, in_transaction=True)
 
     # -- the KEK -------------------------------------------------------------------------------
 

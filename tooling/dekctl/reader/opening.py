@@ -191,9 +191,10 @@ class Opener:
     def _as_stored(self, wanted: Wanted) -> Steps[str]:
         row, kind, stored = wanted.row, wanted.kind, self._stored
         try:
-            if session_of(row, kind) is None or not stored.shares_database(row, kind):
+            if session_of(row, kind) is None:
                 return primary_key_text(stored.other_key(row, kind))
-            [found] = yield InDatabase(partial(stored.ask, rows=[row], kind=kind), row, kind)
+            work = partial(stored.ask, rows=[row], kind=kind)
+            [found] = yield InDatabase(work, row, kind, in_transaction=True)
             return primary_key_text(found.primary_key)
         except DekctlError:
             return wanted.key

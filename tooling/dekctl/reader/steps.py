@@ -35,6 +35,8 @@ class InDatabase:
     work: Callable[[sa.Connection], Any]
     row: Any = None
     kind: RowClass | None = None
+    in_transaction: bool = False
+    """Whether it is about the row as its session sees it, whatever engine the reader was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def in_database(step: InDatabase, stored: StoredRows) -> Any:
         DatabaseError: the database refused.
     """
     try:
-        if step.kind is not None and stored.shares_database(step.row, step.kind):
+        if step.kind is not None and on_session(step, stored):
             bind = stored.bind(step.row, step.kind)
             assert bind is not None
             _refuse_to_block(bind.dialect)
@@ -112,6 +114,17 @@ def in_database(step: InDatabase, stored: StoredRows) -> Any:
             return step.work(own)
     except SQLAlchemyError as error:
         raise connection_error(error) from error
+
+
+def on_session(step: InDatabase, stored: StoredRows) -> bool:
+    """Whether a step is done on the connection of the row's session, not on one of the engine.
+
+    What only that session's transaction can see or lock is asked there: another connection finds
+    no row that is not committed, and waits forever for a lock that the session holds.
+    """
+    if step.kind is None:
+        return False
+    return step.in_transaction or stored.shares_database(step.row, step.kind)
 
 
 def _refuse_to_block(dialect: sa.Dialect) -> None:

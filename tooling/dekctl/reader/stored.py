@@ -235,8 +235,13 @@ class StoredRows:
                 hint=_FLUSH,
             )
 
-    def clear_plaintext(self, connection: sa.Connection, row: Any, kind: RowClass) -> None:
-        """Remove the plaintext of a row whose model no longer maps its column, if it is there."""
+    def clear_plaintexts(
+        self, connection: sa.Connection, rows: Sequence[Any], kind: RowClass
+    ) -> None:
+        """Remove the plaintexts of rows whose model does not map the column, if it is there.
+
+        All of them or none, since the application may commit what it can after an error.
+        """
         table, column = self.table, self.table.plaintext_column
         columns: list[sa.ColumnClause[Any]] = [
             sa.column(name) for name in (column, *table.primary_key)
@@ -245,8 +250,10 @@ class StoredRows:
         try:
             if not self.has_plaintext_column(connection, kind):
                 return
-            where = self._where(row, kind, target)
-            connection.execute(target.update().where(*where), {column: None})
+            with connection.begin_nested():
+                for row in rows:
+                    where = self._where(row, kind, target)
+                    connection.execute(target.update().where(*where), {column: None})
         except SQLAlchemyError as error:
             raise refused("clear the old key", error) from error
 
