@@ -132,9 +132,9 @@ def test_a_database_that_refuses_leaves_the_old_keys_to_be_committed(engine: sa.
             )
         )
     keys = RowKeys(kms, plaintext="read")
-    with Session(engine) as session, session.begin():
-        with pytest.raises(DatabaseError, match="refused to clear the old key"):
-            keys.issue_many(session.scalars(sa.select(EndFile)).all(), replace=True)
+    refuses = pytest.raises(DatabaseError, match="refused to clear the old key")
+    with Session(engine) as session, session.begin(), refuses:  # what there is is committed
+        keys.issue_many(session.scalars(sa.select(EndFile)).all(), replace=True)
     with Session(engine) as session:
         files = list(session.scalars(sa.select(File).order_by(File.id)))
         assert keys.read_many(files) == old
@@ -143,8 +143,9 @@ def test_a_database_that_refuses_leaves_the_old_keys_to_be_committed(engine: sa.
 
 def _impatient(kind: str) -> dict[str, object]:
     """What makes a second connection give up, where it would wait for the first one's lock."""
-    return {
+    settings: dict[str, dict[str, object]] = {
         "sqlite": {"timeout": 1},
         "postgresql": {"options": "-c lock_timeout=3000"},
         "mariadb": {"init_command": "SET innodb_lock_wait_timeout = 3"},
-    }[kind]
+    }
+    return settings[kind]
