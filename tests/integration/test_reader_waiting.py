@@ -188,6 +188,40 @@ def test_an_entry_is_bound_to_blob_kek_and_row(kms: WatchedKMS) -> None:
     assert keys.read(rekeyed) == new != dek
 
 
+def test_a_version_that_is_not_known_is_not_served_from_the_cache(kms: WatchedKMS) -> None:
+    keys = RowKeys(kms, cache=KeyCache(max_age=WAIT, max_entries=10))
+    row = {"id": 1, "wrapped_key": kms.wrap(bytes(32)), "kek_id": None}
+    assert keys.read({**row, "wrapped_key_version": "V1"}) == bytes(32)
+    with pytest.raises(RowRejectedError, match="unknown wrapped_key_version"):
+        keys.read({**row, "wrapped_key_version": "V9"})
+
+
+@pytest.mark.parametrize("refused_first", ["V2", "V3"])
+def test_a_kek_that_is_refused_for_one_version_serves_no_old_key_of_another(
+    engine: sa.Engine, kms: WatchedKMS, rows: Rows, refused_first: str
+) -> None:
+    cache = KeyCache(max_age=0.05, max_entries=10, stale_if_unavailable=WAIT)
+    keys = RowKeys(kms, engine=engine, cache=cache)
+    by_version: dict[str, dict[str, Any]] = {"V2": {"id": 9}, "V3": rows[1][1]}
+    keys.issue(by_version["V2"])
+    keys.read_many(by_version.values())
+    other = {"V2": "V3", "V3": "V2"}[refused_first]
+
+    def refuse(_: Any) -> None:
+        raise KMSRefusedError("disabled", code="DisabledException")
+
+    def away(_: Any) -> None:
+        raise KMSUnavailableError("away")
+
+    threading.Event().wait(0.06)
+    kms.before = refuse
+    with pytest.raises(KMSRefusedError):
+        keys.read(by_version[refused_first])
+    kms.before = away
+    with pytest.raises(KMSUnavailableError):
+        keys.read(by_version[other])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
 def test_a_worker_that_is_forked_while_the_parent_reads_reads_for_itself(kms: WatchedKMS) -> None:
     """Whatever a thread of the parent holds or waits for, as under gunicorn with preload."""

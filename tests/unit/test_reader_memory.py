@@ -11,6 +11,7 @@ from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.reader import KeyCache
 from dekctl.reader.memory import REMEMBER_SECONDS, AbandonedError, Limits, Memory
 from dekctl.reader.patience import FAILURES, PROBE_SECONDS, Breaker
+from dekctl.reader.refusals import Refusals
 from dekctl.reader.steps import result_of
 
 AWAY = KMSUnavailableError("away")
@@ -127,6 +128,65 @@ def test_an_old_key_serves_through_an_outage_up_to_its_limit_and_never_after_a_r
     clock.now += 11
     kept.fail("a", KMSRefusedError("disabled"))
     assert kept.fail("a", AWAY) is None, "what was refused is gone"
+
+
+KEK, REPLICA, OTHER = (
+    f"arn:aws:kms:{region}:111122223333:key/mrk-{digit * 32}"
+    for region, digit in (("eu-west-1", "a"), ("eu-west-2", "a"), ("eu-west-1", "b"))
+)
+
+
+@pytest.mark.parametrize(
+    ("refused", "served"),
+    [(KEK, False), (REPLICA, False), (OTHER, True), (None, False), ("alias/app", False)],
+)
+def test_after_a_refusal_that_may_be_of_its_kek_no_old_key_serves(
+    clock: Clock, refused: str | None, served: bool
+) -> None:
+    """A row of an earlier script names no KEK, or an alias: then any may have been refused."""
+    kept = memory(clock, stale_if_unavailable=30)
+    kept.keep("a", "key", clock.now, KEK)
+    clock.now += 20
+    kept.refuse(refused)
+    assert kept.fail("a", AWAY) == ("key" if served else None)
+    clock.now += 1
+    kept.keep("a", "new", clock.now, KEK)
+    clock.now += 20
+    assert kept.fail("a", AWAY) == "new", "it was opened after the refusal"
+
+
+def test_refusals_are_forgotten_with_the_keys_that_they_concern(clock: Clock) -> None:
+    """A row may name any text as its KEK, so they must not become more and more."""
+    refusals = Refusals(40, clock)
+    for number in range(100):
+        refusals.add(f"arn:aws:kms:eu-west-1:111122223333:key/{number}")
+        clock.now += 1
+    assert len(refusals._at) == 40
+
+
+def test_a_key_that_is_too_old_leaves_the_memory_when_another_is_asked_for(clock: Clock) -> None:
+    kept = memory(clock, max_entries=100, stale_if_unavailable=30)
+    kept.keep("a", "key", clock.now)
+    clock.now += 39
+    kept.claim(["b"])
+    assert len(kept) == 1, "it may still be needed in an outage"
+    clock.now += 1
+    kept.claim(["c"])
+    assert len(kept) == 0
+
+
+def test_a_call_on_its_way_brings_no_key_into_a_memory_that_was_cleared(clock: Clock) -> None:
+    kept, began = memory(clock), clock.now
+    kept.claim(["a"])
+    waiting = kept.claim(["a"]).others["a"]
+    clock.now += 1
+    kept.clear()
+    kept.keep("a", "key", began)
+    assert waiting.result(0) == "key"
+    assert kept.get("a") is None
+    clock.now += 1
+    kept.keep("a", "key", clock.now)
+    assert kept.get("a") == "key"
 
 
 def test_without_a_limit_for_outages_an_old_key_does_not_serve(clock: Clock) -> None:

@@ -8,6 +8,7 @@ from dekctl.errors import UsageError
 from dekctl.kms.dek import DEK
 from dekctl.reader.branches import Branch
 from dekctl.reader.memory import Limits, Memory
+from dekctl.reader.refusals import Refusals
 
 BRANCH_LIMITS = Limits(max_age=3600.0, max_entries=1000)
 """How long branch keys (V3) stay in memory without a :class:`KeyCache`."""
@@ -25,7 +26,8 @@ class KeyCache:
     application, can be read for at most ``max_age`` seconds more; while KMS cannot be reached, for
     at most ``max_age + stale_if_unavailable``. A refusal of KMS ends it at once for that key, and
     ends use beyond ``max_age`` for all keys under that KEK.
-    CloudTrail shows fewer reads than there were. Nothing is written to disk.
+    CloudTrail shows fewer reads than there were. Nothing is written to disk. A key that is too old
+    leaves the memory when another one is asked for.
 
     An entry is bound to the wrapped key, the KEK and the encryption context of its row: a row that
     was rewrapped or re-keyed is asked for anew. Share a cache only between readers of one identity.
@@ -59,8 +61,9 @@ class KeyCache:
         if max_uses is not None and max_uses < 1:
             raise UsageError("max_uses of a KeyCache must be 1 or more", hint="leave it out")
         limits = Limits(max_age, max_entries, max_uses, stale_if_unavailable)
-        self.deks: Memory[Hashable, DEK] = Memory(limits)
-        self.branches: Memory[bytes, Branch] = Memory(limits)
+        refusals = Refusals(max_age + stale_if_unavailable)
+        self.deks: Memory[Hashable, DEK] = Memory(limits, refusals=refusals)
+        self.branches: Memory[bytes, Branch] = Memory(limits, refusals=refusals)
 
     def __repr__(self) -> str:
         return f"<KeyCache of {len(self.deks)} data keys, {len(self.branches)} branch keys>"

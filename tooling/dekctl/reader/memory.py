@@ -6,6 +6,7 @@ wants the same key meanwhile waits for that call, and shares its result or its f
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from typing import Generic, TypeVar
 
 from dekctl.errors import DekctlError, KMSError, KMSUnavailableError
 from dekctl.kms.fork_safety import reset_after_fork
+from dekctl.reader.refusals import Refusals
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -65,9 +67,17 @@ class Claim(Generic[K, V]):
 class Memory(Generic[K, V]):
     """Values by key, each bounded in age and uses, all of them in number. Safe for threads."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        refusals: Refusals | None = None,
+    ) -> None:
+        """``refusals`` are shared with the other memories that hold keys under the same KEKs."""
         self._limits = limits
         self._clock = clock
+        self._kept_for = limits.max_age + limits.stale_if_unavailable
+        self._refusals = refusals or Refusals(self._kept_for, clock)
         self._most_uses = limits.max_uses or (1 << 62)
         self.hits = 0
         self.stale_hits = 0
@@ -80,7 +90,7 @@ class Memory(Generic[K, V]):
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._flights: dict[K, Future[V]] = {}
         self._failures: OrderedDict[K, tuple[float, DekctlError]] = OrderedDict()
-        self._refused: dict[str | None, float] = {}
+        self._cleared = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -107,6 +117,7 @@ class Memory(Generic[K, V]):
         claim: Claim[K, V] = Claim()
         with self._lock:
             now = self._clock()
+            self._drop(now)
             for key in keys:
                 value = self._use(key, now)
                 if value is not None:
@@ -125,21 +136,31 @@ class Memory(Generic[K, V]):
     def keep(self, key: K, value: V, since: float, kek_id: str | None = None) -> None:
         """Store a value that was asked for at the time ``since``, and give it to who waits.
 
-        ``kek_id`` is the KEK that :meth:`refuse` names.
+        ``kek_id`` is the KEK that opened it, which :meth:`refuse` may name.
         """
-        limits = self._limits
-        fresh = since + limits.max_age
-        kept = fresh + limits.stale_if_unavailable
+        fresh, kept = since + self._limits.max_age, since + self._kept_for
         entry = _Entry(value, fresh, kept, self._most_uses - 1, since, kek_id)
         with self._lock:
-            self._entries[key] = entry
-            self._entries.move_to_end(key)
+            if since > self._cleared:
+                self._entries[key] = entry
+                self._entries.move_to_end(key)
             self._failures.pop(key, None)
-            while len(self._entries) > limits.max_entries:
-                self._entries.popitem(last=False)
+            self._drop(self._clock())
             flight = self._flights.pop(key, None)
         if flight is not None:
             flight.set_result(value)
+
+    def _drop(self, now: float) -> None:
+        """Drop the values that are too many, and those that nobody may use any more.
+
+        They stand in the order of their last use, so an old one may wait for one before it: at
+        most once as long as it may be kept.
+        """
+        while self._entries:
+            least_used = next(iter(self._entries.values()))
+            if len(self._entries) <= self._limits.max_entries and now < least_used.kept_until:
+                break
+            self._entries.popitem(last=False)
 
     def fail(self, key: K, error: BaseException, *, remember: bool = True) -> V | None:
         """Give up on a key. Returns the last value while KMS is away, if that is allowed.
@@ -155,7 +176,7 @@ class Memory(Generic[K, V]):
                     entry is not None
                     and self._limits.stale_if_unavailable
                     and now < entry.kept_until
-                    and self._refused.get(entry.kek_id, entry.since) <= entry.since
+                    and not self._refusals.came_after(entry.since, entry.kek_id)
                 ):
                     entry.stale = True
                     entry.uses_left = self._most_uses
@@ -191,8 +212,7 @@ class Memory(Generic[K, V]):
 
     def refuse(self, kek_id: str | None) -> None:
         """Say that KMS refused a KEK: no value of before is used beyond its age any more."""
-        with self._lock:
-            self._refused[kek_id] = self._clock()
+        self._refusals.add(kek_id)
 
     def forget(self, key: K) -> None:
         """Drop a value, so that the next use asks again."""
@@ -204,3 +224,4 @@ class Memory(Generic[K, V]):
         with self._lock:
             self._entries.clear()
             self._failures.clear()
+            self._cleared = self._clock()

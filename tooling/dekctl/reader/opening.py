@@ -45,6 +45,8 @@ class Wanted:
     kek_id: str | None
     key: str
     """The row's primary key as text, as far as known without asking the database."""
+    opened_by: str | None = None
+    """The KEK that KMS used, once it has: the row may name none, or an alias."""
 
 
 class Opener:
@@ -141,8 +143,8 @@ class Opener:
         return DEK(decode_plaintext(plaintext, table.plaintext_encoding, table.dek_bytes))
 
     def _entry(self, wrapped: bytes, version: str | None, kek_id: str | None, key: str) -> Hashable:
-        """What an entry of the cache is bound to: blob, KEK and context."""
-        return wrapped, kek_id, (self._table.context_name, key) if version == V2 else None
+        """What an entry of the cache is bound to: blob, version, KEK and context."""
+        return wrapped, version, kek_id, (self._table.context_name, key) if version == V2 else None
 
     def _entry_of(self, wanted: Wanted) -> Hashable:
         return self._entry(wanted.wrapped, wanted.version, wanted.kek_id, wanted.key)
@@ -239,7 +241,9 @@ class Opener:
             opened = yield InKMS(partial(self._patience.unwrap, requests, until))
             found = {answer.kek_id for answer in opened if isinstance(answer, Unwrapped)}
             yield from look_up(self._allowed, found, self._patience, until)
-            answers.update(zip(places, map(self._checked, opened), strict=True))
+            for place, answer in zip(places, opened, strict=True):
+                wanted[place].opened_by = getattr(answer, "kek_id", None)
+                answers[place] = self._checked(answer)
             self._counters.count("kms", sum(isinstance(a, DEK) for a in answers.values()))
         return [answers[place] for place in range(len(wanted))]
 
@@ -273,7 +277,7 @@ class Opener:
                 left.remove(entry)
                 answers[entry] = answer
                 if isinstance(answer, DEK):
-                    deks.keep(entry, answer, since, by_entry[entry].kek_id)
+                    deks.keep(entry, answer, since, by_entry[entry].opened_by)
                     continue
                 if is_refusal(answer):
                     deks.refuse(by_entry[entry].kek_id)
