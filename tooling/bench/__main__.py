@@ -13,22 +13,27 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from bench import audit, beside, compare, large, library, quota, report, shapes
+from bench import (
+    audit,
+    beside,
+    compare,
+    large,
+    library,
+    processes,
+    quota,
+    report,
+    shapes,
+    start,
+)
 from bench.lab import Lab
 from bench.measure import Measurement, run
-from support.dask_cluster import cluster
 
 TIMES = 3
 """How often what the targets are about is measured: other work on the machine comes and goes."""
 SEED = "the seed's loop"
 BOTO = "boto3, 64 threads"
-HELD_LATENCY = 0.1
-HELD = "dekctl wrap, held up by KMS (100 ms, 32 calls in flight)"
-HELD_4 = "dekctl wrap --workers 4, each held up by KMS"
-CLUSTER = "dekctl wrap --cluster, one worker, TLS"
 DATABASE = "database alone, one writer (read, COPY, UPDATE join)"
 DATABASE_2 = "database alone, two writers"
 SWAP = "database alone, one writer, compare-and-swap"
@@ -129,41 +134,6 @@ class Bench:
         target = self.lab.kms.create_key()
         found.append(self.dekctl("dekctl rewrap", rows, "rewrap", "--to", target))
         found.append(self.dekctl("dekctl scrub", rows, "scrub", "--yes"))
-        self.table(rows)
-        two = ("--workers", "2")
-        found.append(self.dekctl("dekctl wrap --workers 2", rows, "wrap", *two))
-        found.append(self.dekctl("dekctl verify --workers 2", rows, "verify", *two))
-        target = self.lab.kms.create_key()
-        rewrap = ("rewrap", "--to", target, *two)
-        found.append(self.dekctl("dekctl rewrap --workers 2", rows, *rewrap))
-        found.append(self.dekctl("dekctl scrub --workers 2", rows, "scrub", "--yes", *two))
-        return found + self._on_a_cluster() + self._held_back()
-
-    def _on_a_cluster(self) -> list[Measurement]:
-        """One worker of a Dask cluster, with TLS; nothing where Dask is not installed."""
-        if find_spec("distributed") is None:
-            return []
-        rows = self.rows(200_000)
-        self.table(rows)
-        environ = self.lab.environment()
-        with cluster(self.lab.folder, environ, 1, tls=True) as dask:
-            command = self.lab.dekctl("wrap", "--cluster", dask.address)
-            return [self.measure(CLUSTER, rows, command, environ)]
-
-    def _held_back(self) -> list[Measurement]:
-        """One process and four where processors are not what limits them.
-
-        On few processors that is so only where KMS holds each process up: as on a machine with a
-        processor for each, the others' work costs a process nothing.
-        """
-        rows = self.rows(20_000)
-        found = []
-        self.lab.kms.set_latency(HELD_LATENCY)
-        for name, workers in ((HELD, "1"), (HELD_4, "4")):
-            self.table(rows)
-            command = self.lab.dekctl("wrap", "--workers", workers, "--concurrency", "32")
-            found.append(self.measure(name, rows, command, {"DEKCTL_PROCESSORS": "5"}))
-        self.lab.kms.set_latency(self.lab.latency)
         return found
 
     def under_branch_keys(self) -> list[Measurement]:
@@ -177,9 +147,6 @@ class Bench:
             self.dekctl("dekctl rewrap (V3)", rows, "rewrap", "--hierarchical", "--to", target)
         )
         found.append(self.dekctl("dekctl scrub (V3)", rows, "scrub", "--yes"))
-        self.table(rows)
-        both = ("wrap", "--hierarchical", "--workers", "2")
-        found.append(self.dekctl("dekctl wrap (V3) --workers 2", rows, *both))
         return found
 
     def growing(self, largest: int) -> list[Measurement]:
@@ -292,6 +259,15 @@ def _speed(options: argparse.Namespace) -> str:
     )
 
 
+def _processes(options: argparse.Namespace) -> str:
+    table = processes.measure(options.latency, options.scale)
+    return f"{report.machine(options.latency)}\n\n{table}"
+
+
+def _start(_: argparse.Namespace) -> str:
+    return f"{report.machine(None)}\n\n{start.measure()}"
+
+
 def _library(options: argparse.Namespace) -> str:
     return library.measure(options.latency, max(1000, int(5000 * options.scale)))
 
@@ -316,6 +292,8 @@ def _beside(options: argparse.Namespace) -> str:
 
 PARTS: dict[str, tuple[str, str, Callable[[argparse.Namespace], str]]] = {
     "speed": (report.BEGIN, report.END, _speed),
+    "processes": (processes.BEGIN, processes.END, _processes),
+    "start": (start.BEGIN, start.END, _start),
     "shapes": (shapes.BEGIN, shapes.END, _shapes),
     "quota": (quota.BEGIN, quota.END, _quota),
     "beside": (beside.BEGIN, beside.END, _beside),
@@ -330,7 +308,6 @@ def targets(found: dict[str, Measurement]) -> str:
     """The targets and what was measured."""
     wrap, v3 = found["dekctl wrap"], found["dekctl wrap (V3)"]
     seed, boto = found[SEED], found[BOTO]
-    two = found["dekctl wrap --workers 2"]
 
     def share(limit: str) -> float:
         return v3.rate / found[limit].rate
@@ -339,17 +316,9 @@ def targets(found: dict[str, Measurement]) -> str:
         ("wrap, times the seed's loop", 75, wrap.rate / seed.rate),
         ("wrap, times boto3 in 64 threads", 12, wrap.rate / boto.rate),
         ("wrap, rows per CPU-second of the client", 8_000, wrap.per_cpu_second),
-        ("--workers 2 where there is no room, times one", 0.9, two.rate / wrap.rate),
-        (
-            "four processes, times one, where processors are not the limit",
-            3.2,
-            found[HELD_4].rate / found[HELD].rate,
-        ),
         ("V3, times the seed's loop", 400, v3.rate / seed.rate),
         *((f"V3, part of: {limit}", 0.6, share(limit)) for limit in DATABASE_LIMITS),
     ]
-    if CLUSTER in found:
-        lines.append(("one worker of a cluster, times one", 0.9, found[CLUSTER].rate / wrap.rate))
     table = ["| target | wanted | measured |", "|---|---:|---:|"]
     table += [f"| {name} | {wanted:,} | {value:,.2f} |" for name, wanted, value in lines]
     return "\n".join(table)
