@@ -15,7 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from dekctl.errors import KMSRefusedError, RefusedError, RowRejectedError, UsageError
+from dekctl.errors import (
+    KMSRefusedError,
+    KMSUnavailableError,
+    RefusedError,
+    RowRejectedError,
+    UsageError,
+)
 from dekctl.kms import InMemoryKMS
 from dekctl.reader import KeyCache, RowKeys
 from support.app import AppDatabase
@@ -234,6 +240,32 @@ def test_a_task_that_is_cancelled_does_not_take_the_key_from_others(stage: Stage
         assert await asyncio.wait_for(second, 20) == stage.deks[7]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("version", ["V2", "V3"])
+def test_an_event_loop_that_never_turns_again_takes_the_key_from_nobody(
+    version: str, sqlite_database: AppDatabase
+) -> None:
+    """Whoever waited for its task is told so within the deadline; the next one asks itself."""
+    kms, engine = SlowKMS(), sa.create_engine(sqlite_database.url)
+    cache = KeyCache(max_age=60, max_entries=10)
+    keys = RowKeys(kms, engine=engine, cache=cache, deadline=0.5)
+    made = v3_rows(engine, kms, [1], rows_per_key=1)[1]
+    if version == "V2":
+        made = keys.issue(file := {"id": 1}), file
+    kms.go.clear()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(keys.aread(made[1]))
+    while not kms.unwraps:
+        loop.run_until_complete(asyncio.sleep(0.01))
+    with pytest.raises(KMSUnavailableError, match="another reader"):
+        keys.read(made[1])
+    kms.go.set()
+    assert keys.read(made[1]) == made[0]
+    assert loop.run_until_complete(task) == made[0]
+    loop.close()
+    keys.close()
+    engine.dispose()
 
 
 @pytest.mark.parametrize("stage", ["sqlite+aiosqlite"], indirect=True)

@@ -127,6 +127,7 @@ class BranchOpener:
                 raise
             found |= stale
         yield from wait_for(claim.others, until)
+        memory.abandon(claim.others)
         again = {}
         for branch_id, call in claim.others.items():
             try:

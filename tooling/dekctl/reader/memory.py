@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -209,6 +209,27 @@ class Memory(Generic[K, V]):
             raise error
         found = {key: value for key, value in stale.items() if value is not None}
         return found, len(found) == len(stale)
+
+    def abandon(self, calls: Mapping[K, Future[V]]) -> None:
+        """Wait no longer for others' calls, and leave those keys to whoever asks next.
+
+        The event loop of the task that makes such a call may never turn again.
+
+        Raises:
+            KMSUnavailableError: a call has not ended.
+        """
+        late = {key: call for key, call in calls.items() if not call.done()}
+        with self._lock:
+            left = [key for key, call in late.items() if self._flights.get(key) is call]
+            for key in left:
+                del self._flights[key]
+        for key in left:
+            late[key].set_exception(AbandonedError("the reader of this key did not end in time"))
+        if late:
+            raise KMSUnavailableError(
+                "KMS did not answer another reader of this key within the deadline",
+                hint="the request may be tried again",
+            )
 
     def refuse(self, kek_id: str | None) -> None:
         """Say that KMS refused a KEK: no value of before is used beyond its age any more."""

@@ -290,6 +290,7 @@ class Opener:
                 raise
             answers |= stale
         yield from wait_for(claim.others, until)
+        deks.abandon(claim.others)
         again = []
         for entry, call in claim.others.items():
             try:

@@ -18,7 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from dekctl.errors import (
     DatabaseError,
     DekctlError,
-    KMSUnavailableError,
     RowRejectedError,
     UsageError,
 )
@@ -165,16 +164,7 @@ def wait_for(calls: Mapping[Any, Future[Any]], until: float) -> Steps[None]:
 
 
 def result_of(call: Future[Result]) -> Result:
-    """The result of another caller's call, or its failure, as an exception of one's own.
-
-    Raises:
-        KMSUnavailableError: the call has not ended in time.
-    """
-    if not call.done():
-        raise KMSUnavailableError(
-            "KMS did not answer another reader of this key within the deadline",
-            hint="the request may be tried again",
-        )
+    """The result of another caller's call that has ended, or a copy of its failure, raised."""
     error = call.exception()
     if error is not None:
         raise copy_of(error) from None
