@@ -36,7 +36,7 @@ def count_sampled(
     """The same for a server that sorts all rows to group them, or nearly.
 
     The groups of a sample are counted by their values, in one pass, and only rows of other groups
-    are sorted: in a second pass, if there are any.
+    are sorted: in a second pass, if there are any. MariaDB may show it what was committed since.
 
     Args:
         connection: an open transaction.
