@@ -282,7 +282,8 @@ def _quota(options: argparse.Namespace) -> str:
 
 
 def _large(options: argparse.Namespace) -> str:
-    return large.measure(max(100_000, int(large.LARGE * options.scale)))
+    machine = report.machine(None)
+    return f"{machine}\n\n{large.measure(max(100_000, int(large.LARGE * options.scale)))}"
 
 
 def _beside(options: argparse.Namespace) -> str:
