@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -98,6 +100,28 @@ def test_a_session_of_another_engine_than_the_reader_s_gets_its_keys(
     with Session(app_database.engine) as session:
         assert keys.read(session.get_one(File, 1)) == second != first
     others.dispose()
+
+
+def test_a_session_that_reads_from_a_replica_gets_its_keys_from_the_primary(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
+    """SQLAlchemy's recipe for a session with two binds; this replica is always behind."""
+    replica = sa.create_engine(f"sqlite:///{tmp_path / 'replica.db'}")
+    Base.metadata.create_all(replica)
+
+    class Routed(Session):
+        def get_bind(self, *_: Any, clause: Any = None, **__: Any) -> sa.Engine:
+            writes = self._flushing or isinstance(clause, sa.Update | sa.Delete)
+            return engine if writes else replica
+
+    keys = RowKeys(InMemoryKMS("kek"), plaintext="read")
+    with Routed() as session, session.begin():
+        session.add(file := EndFile())
+        session.flush()
+        dek = keys.issue(file)
+    with Session(engine) as primary:
+        assert keys.read(primary.get_one(File, 1)) == dek
+    replica.dispose()
 
 
 def test_an_async_session_gets_its_keys_though_the_reader_has_a_plain_engine(

@@ -106,7 +106,8 @@ def in_database(step: InDatabase, stored: StoredRows) -> Any:
             bind = stored.bind(step.row, step.kind)
             assert bind is not None
             _refuse_to_block(bind.dialect)
-            return step.work(stored.connection(step.row, step.kind))
+            to_write = step.in_transaction
+            return step.work(stored.connection(step.row, step.kind, to_write=to_write))
         engine = needed_engine(stored)
         _refuse_to_block(engine.dialect)
         with engine.connect() as own:

@@ -301,12 +301,20 @@ class StoredRows:
 
     # -- the database --------------------------------------------------------------------------
 
-    def connection(self, row: Any, kind: RowClass) -> sa.Connection:
-        """The connection of a row's session, within its transaction."""
+    def connection(self, row: Any, kind: RowClass, *, to_write: bool) -> sa.Connection:
+        """The connection of a row's session, within its transaction.
+
+        A session may have one for reading and another one ``to_write``, by its ``get_bind``.
+        """
         session = session_of(row, kind)
         assert session is not None
+        assert kind.mapper is not None
         self.bind(row, kind)  # remembers the engine
-        return session.connection(bind_arguments={"mapper": kind.mapper})
+        arguments: dict[str, Any] = {"mapper": kind.mapper}
+        table = kind.mapper.local_table
+        if to_write and isinstance(table, sa.Table):
+            arguments["clause"] = table.update()
+        return session.connection(bind_arguments=arguments)
 
     def shares_database(self, row: Any, kind: RowClass) -> bool:
         """Whether the row's session is connected to this table's database."""
