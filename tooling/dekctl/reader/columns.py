@@ -77,11 +77,7 @@ def check_model(model: type[Any], table: TableConfig, use: PlaintextUse) -> None
         if isinstance(each, sa.Table) and each.name == table.bare_name
         for column in each.columns
     }
-    if not columns:
-        raise UsageError(
-            f"{model.__name__} is not a model of the table {table.name}",
-            hint="correct name in [table] of dekctl.toml, or pass the table to RowKeys.from_config",
-        )
+    refuse_other_table(mapper, table)
     mapped = {column.name for attr in mapper.column_attrs for column in attr.columns}
     lacking = [n for n in needed_columns(table, use) if n not in columns or n not in mapped]
     if lacking:
@@ -98,6 +94,19 @@ def check_model(model: type[Any], table: TableConfig, use: PlaintextUse) -> None
         raise UsageError(
             f"{model.__name__} maps {', '.join(strict)} as NOT NULL",
             hint="a row has no key before it gets one: make it Mapped[... | None]",
+        )
+
+
+def refuse_other_table(mapper: Mapper[Any], table: TableConfig) -> None:
+    """Check that a model is of the table: a new key is bound to its name.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if all(getattr(each, "name", None) != table.bare_name for each in mapper.tables):
+        raise UsageError(
+            f"{mapper.class_.__name__} is not a model of the table {table.name}",
+            hint="correct name in [table] of dekctl.toml, or pass the table to RowKeys.from_config",
         )
 
 

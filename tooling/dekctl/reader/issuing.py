@@ -19,6 +19,7 @@ from dekctl.kms.context import V2, primary_key_text, row_context
 from dekctl.kms.dek import DEK
 from dekctl.kms.interface import GenerateRequest, Unwrapped, Wrapped
 from dekctl.reader.allowed import AllowedKEKs
+from dekctl.reader.columns import refuse_other_table
 from dekctl.reader.patience import Patience, parts
 from dekctl.reader.rows import MappingClass, RowClass, RowClasses, missing, session_of
 from dekctl.reader.stats import Counters
@@ -147,6 +148,8 @@ class Issuer:
 
     def _target(self, row: Any) -> _Target:
         table, kind = self._table, self._classes.of(row)
+        if kind.mapper is not None:
+            refuse_other_table(kind.mapper, table)
         if any(kind.get(row, column) is None for column in table.primary_key):
             raise DekctlError(
                 "the row has no primary key yet; its data key is bound to the primary key",

@@ -71,6 +71,17 @@ def test_a_row_in_two_sessions_is_told_before_one_waits_for_the_other(
             RowKeys(InMemoryKMS()).issue_many([one.get_one(File, 1), other.get_one(File, 1)])
 
 
+def test_a_row_of_another_table_gets_no_key_that_is_bound_to_this_one(engine: sa.Engine) -> None:
+    """With two readers, one for each table, it is easy to take the wrong one."""
+    keys = RowKeys(InMemoryKMS("kek"), TableConfig(name="avatars"))
+    with Session(engine) as session:
+        session.add(file := File())
+        session.flush()
+        with pytest.raises(UsageError, match="File is not a model of the table avatars"):
+            keys.issue(file)
+        assert file.wrapped_key is None
+
+
 def test_a_model_without_the_time_column_is_told_before_it_has_half_a_key(
     engine: sa.Engine,
 ) -> None:
