@@ -137,6 +137,7 @@ def passed_by(verb: str, change: str) -> bool:
 OTHER_STORAGE = {  # the column's type, its encoding, and what SQLite lets into it
     "VARCHAR(64)": ("raw", "CAST(:key AS BLOB)"),
     "TEXT": ("raw", "CAST(:key AS BLOB)"),
+    "CLOB": ("raw", "CAST(x'ff' || substr(:key, 2) AS BLOB)"),  # no text at all
     "BLOB": ("raw", "CAST(:key AS TEXT)"),
 }
 

@@ -54,7 +54,7 @@ def key_reader(
 
     def read_raw(stored: bytes | str) -> bytes:
         # The usual case, and called for every row; a random key is never ASCII by chance.
-        if type(stored) is bytes and len(stored) in sizes and not stored.isascii():
+        if not as_text and type(stored) is bytes and len(stored) in sizes and not stored.isascii():
             return stored
         _refuse_encoded(stored, sizes)
         return read(stored)
