@@ -91,7 +91,7 @@ class RowKeys:
                 else ``write``.
             engine: the database of the table, for rows without a session: it holds the branch keys
                 of V3 rows, and tells how a UUID is stored. Default: the database of the first row
-                with a session.
+                with a session. New keys of rows in a session are always that session's matter.
             deadline: how long a call may wait for KMS, in seconds: the limiter, retries and the
                 answer together. A batch has as much for each 200 keys. After three calls without
                 an answer, calls fail at once, but for one at a time that tries whether KMS is back.
@@ -266,7 +266,8 @@ class RowKeys:
         Raises:
             RefusedError: the row has a key already.
             UsageError: the size is not allowed; a column is missing; the primary key is of a type
-                that dekctl does not take, or how the database stores it is not known.
+                that dekctl does not take, or how the database stores it is not known; the model is
+                of another table.
             DekctlError: the row has not been flushed, or its primary key is not set.
             RowRejectedError: ``kek_by`` has no KEK for this row.
             KMSError: the provider refused or cannot be reached.
@@ -283,6 +284,7 @@ class RowKeys:
         No row is changed where one gets no key.
 
         Raises:
+            UsageError: a row is there twice.
             DekctlError: as :meth:`issue`.
         """
         return run(self._issuer.issue(rows, size, replace=replace), self._stored)
