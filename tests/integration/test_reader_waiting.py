@@ -14,12 +14,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session
 
+from dekctl.branch_keys.table import branch_keys_table
 from dekctl.errors import KMSRefusedError, KMSUnavailableError, RowRejectedError
 from dekctl.kms import InMemoryKMS
-from dekctl.kms.interface import UnwrapRequest
+from dekctl.kms.branch.keys import BranchKeys
+from dekctl.kms.context import branch_context, row_context
+from dekctl.kms.interface import UnwrapRequest, Wrapped, WrapRequest
 from dekctl.reader import KeyCache, RowKeys
 from support.app import AppDatabase
-from support.v3_rows import v3_rows
+from support.v3_rows import CONTEXT_NAME, branch_store, v3_rows
 
 WAIT = 20.0
 ROWS = 4
@@ -121,6 +124,31 @@ def test_a_branch_key_that_is_denied_delays_no_other_and_is_not_asked_for_again_
         with pytest.raises(KMSRefusedError):
             keys.read(rows[1][1])
     assert len(inside) <= 2, "those who wait share the refusal, and it is remembered for a moment"
+
+
+def test_a_branch_key_of_another_size_is_an_error_of_its_own_rows(
+    engine: sa.Engine, kms: WatchedKMS, rows: Rows
+) -> None:
+    """Whoever may encrypt under the KEK can store one; commands and library answer alike."""
+    blob = rows[2][1]["wrapped_key"]
+    context = branch_context(CONTEXT_NAME, blob[1:17].hex())
+    [wrapped] = kms.wrap_many([WrapRequest(bytes(31), context)])
+    assert isinstance(wrapped, Wrapped)
+    with engine.begin() as connection:
+        table = branch_keys_table(None)
+        where = table.c.branch_id == blob[1:17].hex()
+        connection.execute(table.update().where(where).values(wrapped=wrapped.blob))
+    found = RowKeys(kms, engine=engine).read_many([row for _, row in rows.values()])
+    requests = [
+        UnwrapRequest(row["wrapped_key"], row["kek_id"], row_context(CONTEXT_NAME, (number,)))
+        for number, (_, row) in rows.items()
+    ]
+    opened = BranchKeys(kms, branch_store(engine)).unwrap_many(requests)
+    for answers in (found, opened):
+        assert "is damaged: what is stored is no wrapped branch key" in str(answers[1])
+        assert [isinstance(each, RowRejectedError) for each in answers] == [
+            number == 2 for number in rows
+        ]
 
 
 def test_who_waits_for_a_connection_keeps_nobody_from_a_key(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from dekctl.errors import RowRejectedError
+from dekctl.kms.branch.keys import KEY_BYTES
 from dekctl.kms.branch.store import damaged, missing
 from dekctl.kms.branch_key import BranchKey
 from dekctl.kms.interface import Unwrapped
@@ -106,7 +107,10 @@ class BranchOpener:
             opened = (yield InKMS(work)) if requests else []
             for branch_id, answer in zip(claim.mine, opened, strict=True):
                 left.remove(branch_id)
-                if isinstance(answer, Unwrapped):
+                if isinstance(answer, Unwrapped) and len(answer.plaintext) != KEY_BYTES:
+                    found[branch_id] = rejected = damaged(branch_id.hex())
+                    memory.fail(branch_id, rejected)
+                elif isinstance(answer, Unwrapped):
                     branch = Branch(answer.plaintext, stored[branch_id].kek_id)
                     found[branch_id] = branch
                     memory.keep(branch_id, branch, since, branch.kek_id)

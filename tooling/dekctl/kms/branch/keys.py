@@ -251,6 +251,8 @@ class BranchKeys:
                 found[key.branch_id] = answer.after(
                     f"KMS cannot decrypt its branch key {key.branch_id}"
                 )
+            elif len(answer.plaintext) != KEY_BYTES:
+                found[key.branch_id] = damaged(key.branch_id)
             else:
                 found[key.branch_id] = OpenedBranch(key, answer.plaintext, since)
         with self._remembering:

@@ -47,6 +47,6 @@ def missing(branch_id: str | None) -> BranchKeyMissingError:
 def damaged(branch_id: str) -> RowRejectedError:
     """The error of a row whose branch key is stored as something that is no wrapped key."""
     return RowRejectedError(
-        f"its branch key {branch_id} is damaged: what is stored is no wrapped key",
+        f"its branch key {branch_id} is damaged: what is stored is no wrapped branch key",
         hint="restore dekctl_branch_keys from a backup",
     )
