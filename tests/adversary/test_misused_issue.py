@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -80,6 +82,22 @@ def test_a_row_of_another_table_gets_no_key_that_is_bound_to_this_one(engine: sa
         with pytest.raises(UsageError, match="File is not a model of the table avatars"):
             keys.issue(file)
         assert file.wrapped_key is None
+
+
+@dataclass(frozen=True)
+class Frozen:
+    id: int
+    wrapped_key: bytes | None = None
+    wrapped_key_version: str | None = None
+    kek_id: str | None = None
+
+
+@pytest.mark.parametrize("other", [Frozen(2), MappingProxyType({"id": 2})])
+def test_a_row_that_cannot_be_changed_is_told_before_another_one_has_a_key(other: Any) -> None:
+    keys, row = RowKeys(InMemoryKMS("kek"), plaintext="refuse"), {"id": 1}
+    with pytest.raises(UsageError, match="cannot be changed"):
+        keys.issue_many([row, other])
+    assert row == {"id": 1}
 
 
 def test_a_model_without_the_time_column_is_told_before_it_has_half_a_key(

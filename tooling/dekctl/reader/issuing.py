@@ -21,7 +21,7 @@ from dekctl.kms.interface import GenerateRequest, Unwrapped, Wrapped
 from dekctl.reader.allowed import AllowedKEKs
 from dekctl.reader.columns import refuse_other_table
 from dekctl.reader.patience import Patience, parts
-from dekctl.reader.rows import MappingClass, RowClass, RowClasses, missing, session_of
+from dekctl.reader.rows import MappingClass, RowClass, RowClasses, missing, read_only, session_of
 from dekctl.reader.stats import Counters
 from dekctl.reader.steps import InDatabase, InKMS, Steps
 from dekctl.reader.stored import PrimaryKey, StoredRows
@@ -148,6 +148,8 @@ class Issuer:
 
     def _target(self, row: Any) -> _Target:
         table, kind = self._table, self._classes.of(row)
+        if kind.read_only:
+            raise read_only(kind.name)
         if kind.mapper is not None:
             refuse_other_table(kind.mapper, table)
         if any(kind.get(row, column) is None for column in table.primary_key):

@@ -46,6 +46,8 @@ class RowClass:
 
     def __init__(self, kind: type) -> None:
         self.name = kind.__name__
+        frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
+        self.read_only = frozen or issubclass(kind, tuple | sa.Row)
 
     def get(self, row: Any, column: str) -> Any:
         """The value of a column.
@@ -76,7 +78,7 @@ class RowClass:
         try:
             setattr(row, column, value)
         except (AttributeError, TypeError):
-            raise _read_only(self.name) from None
+            raise read_only(self.name) from None
 
     def column(self, column: str) -> sa.Column[Any] | None:  # noqa: ARG002 - a model's only
         """The column of the model's table; None for rows that are not a model's."""
@@ -94,6 +96,10 @@ class RowClass:
 class MappingClass(RowClass):
     """Reads and sets items of mappings."""
 
+    def __init__(self, kind: type) -> None:
+        super().__init__(kind)
+        self.read_only = not issubclass(kind, MutableMapping)
+
     def get(self, row: Any, column: str) -> Any:
         try:
             return row[column]
@@ -107,8 +113,6 @@ class MappingClass(RowClass):
         return column in row
 
     def set(self, row: Any, column: str, value: Any) -> None:
-        if not isinstance(row, MutableMapping):
-            raise _read_only(self.name)
         row[column] = value
 
 
@@ -245,7 +249,8 @@ def missing(class_name: str, column: str) -> UsageError:
     )
 
 
-def _read_only(class_name: str) -> UsageError:
+def read_only(class_name: str) -> UsageError:
+    """Build the error for a row that cannot be given a key."""
     return UsageError(
         f"a {class_name} cannot be changed, so no key can be stored in it",
         hint="issue for an instance of the model or a dict, or store what issue_for returns",
