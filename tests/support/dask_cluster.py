@@ -17,6 +17,10 @@ from support.cli import TOOLING
 from support.kms_standin.tls import make_certificates
 
 
+NO_PROFILER = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
+"""As docs/performance.md advises: it interrupts a worker a hundred times a second."""
+
+
 @dataclass
 class Cluster:
     """A scheduler and its workers."""
@@ -36,7 +40,7 @@ def cluster(
     if tls:
         environ |= _tls(folder)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "DEKCTL_"))}
-    environment = {**kept, **environ, "PYTHONPATH": str(TOOLING)}
+    environment = {**kept, **environ, **NO_PROFILER, "PYTHONPATH": str(TOOLING)}
     with contextlib.ExitStack() as stack:
 
         def start(name: str, module: str, ready: Any, *options: str) -> ServerProcess:
