@@ -16,7 +16,6 @@ from sandbox.process import ServerProcess
 from support.cli import TOOLING
 from support.kms_standin.tls import make_certificates
 
-
 NO_PROFILER = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
 """As docs/performance.md advises: it interrupts a worker a hundred times a second."""
 
