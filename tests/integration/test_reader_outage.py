@@ -9,9 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import CredentialRetrievalError
+from botocore.session import Session
 
 from dekctl.errors import (
     KMSError,
@@ -21,6 +26,7 @@ from dekctl.errors import (
     RowRejectedError,
 )
 from dekctl.kms import AWSKMS
+from dekctl.kms.aws.transport import TransportKind
 from dekctl.reader import KeyCache, KMSCall, RowKeys
 from dekctl.reader.patience import FAILURES
 from support.frames import assert_frames_hide
@@ -141,6 +147,42 @@ def test_a_cache_serves_through_an_outage_and_never_after_a_refusal(
     wait_until(lambda: outcome(lambda: keys.read(row))[0] == "KMSUnavailableError")
     # Nor is any other key of that KEK, though nobody asked for it since.
     assert outcome(lambda: keys.read(other))[0] == "KMSUnavailableError"
+
+
+@pytest.mark.parametrize("transport", ["boto3", "curl"])
+def test_a_cache_serves_while_the_source_of_credentials_does_not_answer(
+    environ: dict[str, str], kms_standin: KmsStandin, transport: TransportKind
+) -> None:
+    if transport == "curl":
+        pytest.importorskip("pycurl")
+
+    def refresh() -> dict[str, str]:
+        raise CredentialRetrievalError(provider="test", error_msg="the metadata service is away")
+
+    first = {
+        "access_key": environ["AWS_ACCESS_KEY_ID"],
+        "secret_key": environ["AWS_SECRET_ACCESS_KEY"],
+        "token": None,
+        "expiry_time": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+    }
+    session: Any = Session()
+    session._credentials = RefreshableCredentials.create_from_metadata(first, refresh, "test")
+    kms = AWSKMS(
+        kms_standin.create_key(),
+        transport=transport,
+        session=boto3.Session(botocore_session=session),
+    )
+    cache = KeyCache(max_age=0.2, max_entries=1000, stale_if_unavailable=PATIENCE)
+    keys = RowKeys(kms, deadline=PATIENCE, cache=cache)
+    row, *others = rows(kms, 200)
+    never_read = iter(others)
+    dek = keys.read(row)
+    session._credentials._expiry_time = datetime.now(UTC) - timedelta(seconds=1)
+    wait_until(lambda: outcome(lambda: keys.read(next(never_read)))[0] == "KMSUnavailableError")
+    time.sleep(0.2)
+    assert keys.read(row) == dek
+    assert keys.stats().reads["stale"] == 1
+    kms.close()
 
 
 def test_what_was_disabled_is_read_no_longer_than_the_cache_is_told(

@@ -124,7 +124,7 @@ def test_credentials_that_expired_and_are_not_refreshed_fail_the_call(make: Make
     expiry = datetime.now(UTC) - timedelta(seconds=1)
     session._credentials = RefreshableCredentials("A", "B", "T", expiry, refresh, "test")
     transport = make("curl", "http://127.0.0.1:9", session=session)
-    with pytest.raises(KMSRefusedError, match="nobody answers"):
+    with pytest.raises(KMSUnavailableError, match="nobody answers"):
         transport.call_many("Encrypt", [REQUEST])
 
 

@@ -36,6 +36,13 @@ CREDENTIAL_ERRORS = (
     aws.RefreshWithMFAUnsupportedError,
 )
 
+_SOURCE_IS_AWAY = (
+    aws.CredentialRetrievalError,
+    aws.MetadataRetrievalError,
+    aws.ConnectionError,
+    aws.HTTPClientError,
+)
+"""Who should give credentials gave none this time: nobody refused anything."""
 
 CONFIGURATION_ERRORS = (
     aws.ProfileNotFound,
@@ -156,7 +163,7 @@ def credentials_of(session: Session | boto3.Session) -> Credentials | None:
 
     Raises:
         UsageError: the AWS configuration is wrong, for example names a missing profile.
-        KMSRefusedError: their source failed.
+        KMSError: their source failed.
     """
     try:
         return session.get_credentials()
@@ -190,14 +197,15 @@ def configuration_error(error: Exception) -> UsageError:
     )
 
 
-def credentials_error(error: Exception) -> KMSRefusedError:
+def credentials_error(error: Exception) -> KMSRefusedError | KMSUnavailableError:
     """Build the error for credentials that botocore cannot provide."""
     text = " ".join(str(error).split())
     if isinstance(error, EOFError):
         text = "the MFA code cannot be asked for without a terminal"
     elif not isinstance(error, aws.BotoCoreError | aws.ClientError | OSError):
         text = f"their source gave something unusable: {type(error).__name__}: {text}"
-    return KMSRefusedError(
+    kind = KMSUnavailableError if isinstance(error, _SOURCE_IS_AWAY) else KMSRefusedError
+    return kind(
         f"no AWS credentials: {text}",
         hint="log in, or set AWS_PROFILE or a role; then run: dekctl doctor",
         code=type(error).__name__,

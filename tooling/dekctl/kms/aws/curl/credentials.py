@@ -33,7 +33,7 @@ class FreshCredentials:
         """Return the credentials to sign with, or None until there are any. For one thread.
 
         Raises:
-            KMSRefusedError: botocore has none, and the last ones have expired.
+            KMSError: botocore has none, and the last ones have expired.
         """
         source = self._source
         if source is None:
