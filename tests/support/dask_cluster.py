@@ -80,7 +80,7 @@ def cluster(
         there = start(
             "scheduler",
             "dask_scheduler",
-            lambda _: file.exists(),
+            lambda _: file.exists() and file.stat().st_size > 0,  # made first, written then
             "--port",
             "0",
             *protocol,
