@@ -105,6 +105,20 @@ def test_a_command_that_writes_says_that_the_server_is_read_only(
     assert "name the primary in database_url" in said
 
 
+def test_a_file_that_is_read_only_is_told_at_once(
+    expanded_app: Application, dekctl: Dekctl
+) -> None:
+    url = expanded_app.database.url
+    config = (dekctl.folder / "dekctl.toml").read_text()
+    dekctl.configure(
+        config.replace(url, url.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true")
+    )
+    said = dekctl("wrap").expect(6).stderr
+    assert "is read-only" in said
+    assert "attempts" not in said, "nobody can make another file the primary"
+    assert "write to the file and to its folder" in said
+
+
 # -- limits of the server --------------------------------------------------------------------------
 
 

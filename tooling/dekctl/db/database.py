@@ -130,7 +130,7 @@ class Database:
 
         ``work`` may run more than once, even after a commit whose response was lost, so it must
         have no effect outside its transaction. A read-only server is waited for too, as it may be
-        the old primary after a fail-over, unless ``wait_for_primary`` is false.
+        the old primary after a fail-over, unless it is a file or ``wait_for_primary`` is false.
 
         Raises:
             ReadOnlyDatabaseError: the database is read-only, and it is not waited for.
@@ -147,8 +147,8 @@ class Database:
             except TransientDatabaseError as error:
                 read_only = isinstance(error, ReadOnlyDatabaseError)
                 if read_only:
-                    if not wait_for_primary:
-                        raise
+                    if not (wait_for_primary and self.dialect.is_remote):
+                        raise  # a file has no other primary
                     self.engine.dispose()  # its name may lead to the new primary by now
                 now = time.monotonic()
                 failed_at = now if failed_at is None else failed_at
@@ -178,7 +178,8 @@ class Database:
         if self.dialect.is_read_only(error):
             return ReadOnlyDatabaseError(
                 f"the database {where} is read-only: {text}",
-                hint="name the primary in database_url; after a fail-over, run the same command "
+                hint=self.dialect.advice(error)
+                or "name the primary in database_url; after a fail-over, run the same command "
                 "again: finished batches are kept",
             )
         if lost or self.dialect.is_transient(error):

@@ -269,6 +269,14 @@ class SQLite(Dialect):
     def is_read_only(self, error: Exception) -> bool:
         return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
 
+    def advice(self, error: Exception) -> str | None:
+        if self.is_read_only(error):
+            return (
+                "let this user write to the file and to its folder, and open it without mode=ro; "
+                "then run the same command again"
+            )
+        return None
+
     def is_about_rows(self, error: Exception) -> bool:
         return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
             sqlite3.SQLITE_CONSTRAINT,
