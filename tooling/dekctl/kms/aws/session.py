@@ -42,7 +42,7 @@ _SOURCE_IS_AWAY = (
     aws.ConnectionError,
     aws.HTTPClientError,
 )
-"""Who should give credentials gave none this time: nobody refused anything."""
+"""Who should give credentials did not answer: nobody refused anything."""
 
 CONFIGURATION_ERRORS = (
     aws.ProfileNotFound,
@@ -204,8 +204,10 @@ def credentials_error(error: Exception) -> KMSRefusedError | KMSUnavailableError
         text = "the MFA code cannot be asked for without a terminal"
     elif not isinstance(error, aws.BotoCoreError | aws.ClientError | OSError):
         text = f"their source gave something unusable: {type(error).__name__}: {text}"
-    kind = KMSUnavailableError if isinstance(error, _SOURCE_IS_AWAY) else KMSRefusedError
-    return kind(
+    # A program that gives none says so for a reason: often nobody has logged in.
+    is_program = getattr(error, "kwargs", {}).get("provider") == "custom-process"
+    is_away = isinstance(error, _SOURCE_IS_AWAY) and not is_program
+    return (KMSUnavailableError if is_away else KMSRefusedError)(
         f"no AWS credentials: {text}",
         hint="log in, or set AWS_PROFILE or a role; then run: dekctl doctor",
         code=type(error).__name__,
