@@ -58,8 +58,8 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Rendered]:
         except TerraformMissingError as missing:
             pytest.skip(str(missing))
         except TerraformError as error:
-            # On a busy machine moto's threads get into each other's way: it creates a role, answers
-            # with an error, and then says that the role is there already. Begin again on a new one.
+            # Seen on a busy machine: a role is asked for twice, and the new server has it already.
+            # Terraform cannot go on from there, so it begins again.
             if last or "EntityAlreadyExists" not in str(error):
                 raise
     documents = {
