@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dekctl.config import TableConfig
 from dekctl.db.shape import Stage
+from dekctl.db.table import DekTable
 from dekctl.lifecycle import census
 from dekctl.lifecycle.key_state import KeyState, key_states
 from dekctl.project import Project
@@ -34,33 +34,26 @@ def status(project: Project, table: str | None = None) -> dict[str, Any]:
     """
     value = census.status(project, table)
     dialect = schema_dialect(project.database)
-    with project.database.transaction() as connection:
-        for config, entry in zip(
-            project.table_configs(table), value.get("tables", [value]), strict=True
-        ):
-            entry["constraints"] = sorted(dialect.guards(connection, project.table(config)))
-            entry["plaintext"] = config.plaintext
-            entry["plaintext_problem"] = misfit(
-                config,
-                project.table(config).stage,
-                plaintext_only=entry["plaintext_only"] > 0,
-            )
-    for config, entry in zip(
-        project.table_configs(table), value.get("tables", [value]), strict=True
-    ):
-        entry["trigger"] = _trigger(project, config)
+    shapes = [project.table(config) for config in project.table_configs(table)]
+    for shape, entry in zip(shapes, value.get("tables", [value]), strict=True):
+        with project.database.transaction() as connection:
+            entry["constraints"] = sorted(dialect.guards(connection, shape))
+        entry["plaintext"] = shape.config.plaintext
+        entry["plaintext_problem"] = misfit(
+            shape.config, shape.stage, plaintext_only=entry["plaintext_only"] > 0
+        )
+        entry["trigger"] = _trigger(project, shape)
     _add_key_states(project, [value, *value.get("tables", [])])
     return value
 
 
-def _trigger(project: Project, config: TableConfig) -> str | None:
+def _trigger(project: Project, shape: DekTable) -> str | None:
     """How the row trigger stands; None where the table should have none."""
-    shape = project.table(config)
     if shape.stage is not Stage.EXPANDED:
         return None
     saved = {}
     if project.ledger.exists():
-        saved = project.ledger.table_metadata(config.context_name)
+        saved = project.ledger.table_metadata(shape.config.context_name)
     return trigger_state(shape, left_out=bool(saved.get("without_trigger"))).value
 
 
